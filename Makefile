@@ -1,0 +1,55 @@
+# make serve   venv, pinned install, native build, server on 127.0.0.1:8000 (NOISEVOTE_PORT moves it)
+# make test    the same, and what the tests need (torch among it); runs every test
+# make lint    ruff and mypy --strict over all rooms and tests
+# make bench   the measured comparisons of benchmarks/
+# make lock    resolve requirements/*.lock again
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+TORCH := torch==2.13.0
+NATIVE := $(wildcard noise_op/native/*)
+
+.PHONY: serve test lint bench lock clean
+
+serve: $(VENV)/.native
+	@exec $(BIN)/python -m service
+
+test: $(VENV)/.dev $(VENV)/.native
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev $(VENV)/.native
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev $(VENV)/.native
+	$(BIN)/python -m benchmarks
+
+# Wheels only, hashes checked; torch by version (its builds differ by platform, see requirements/torch.in).
+$(VENV)/.serve: requirements/serve.lock
+	@test -n "$(PYTHON)" || { echo "noisevote needs Python 3.11 or newer (set PYTHON=...)" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes --only-binary :all: -r requirements/serve.lock
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.lock | $(VENV)/.serve
+	$(PIP) install --require-hashes --only-binary :all: -r requirements/dev.lock
+	$(PIP) install $(TORCH)
+	@touch $@
+
+$(VENV)/.native: $(NATIVE) pyproject.toml $(VENV)/.serve
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lock:
+	uv pip compile -q --upgrade --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
+		pyproject.toml requirements/build.in -o requirements/serve.lock
+	uv pip compile -q --upgrade --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
+		--override requirements/without-torch.in --no-emit-package torch --extra training --extra dev \
+		pyproject.toml requirements/build.in requirements/torch.in -c requirements/serve.lock -o requirements/dev.lock
+
+clean:
+	rm -rf $(VENV) build noise_op/*.so noise_op/*.dylib
