@@ -1,0 +1,1 @@
+"""The custom noise operator `noisevote::GaussianNoise`: contract, reference, function body, kernel, torch twin."""

@@ -1,0 +1,141 @@
+"""Finds, loads and registers the native kernel.
+
+The kernel is one shared library beside this file. ONNX Runtime loads it by path as a custom operator
+library; the torch twin calls the same code through ctypes. Where it was not built (no C++ compiler at
+install), everything still works on the ONNX function body, several times slower, after one warning.
+"""
+
+import ctypes
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+LIBRARY_FILE: Final = Path(__file__).parent / "libnoisevote_kernel.so"
+ISAS: Final = ("avx512", "avx2", "portable")
+
+
+class NoKernelWarning(RuntimeWarning):
+    """The native kernel is not there; the ONNX function body computes the noise instead."""
+
+
+class UnknownIsaError(ValueError):
+    """An instruction set was asked for by name that this processor cannot run."""
+
+    def __init__(self, isa: str) -> None:
+        super().__init__(f"isa: {isa!r} cannot run here; known names are {', '.join(ISAS)}")
+        self.isa = isa
+
+
+class SessionOptions(Protocol):
+    """The one method of `onnxruntime.SessionOptions` that registration needs."""
+
+    def register_custom_ops_library(self, path: str) -> Any:
+        """Load the operator library at `path` for sessions made with these options."""
+
+
+class Batch(ctypes.Structure):
+    """The native `Batch` (layout.h): how a batch lies in memory and what each row draws with."""
+
+    _fields_ = (
+        ("rows", ctypes.c_int64),
+        ("channels", ctypes.c_int64),
+        ("positions", ctypes.c_int64),
+        ("channels_last", ctypes.c_bool),
+        ("sigma", ctypes.c_void_p),
+        ("seed", ctypes.c_void_p),
+        ("vote", ctypes.c_void_p),
+        ("source", ctypes.c_void_p),
+        ("site", ctypes.c_int64),
+        ("step", ctypes.c_int64),
+        ("relu", ctypes.c_bool),
+    )
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A loaded kernel. `isa` is the instruction set that it picked on this processor."""
+
+    path: Path
+    isa: str
+    _native: ctypes.CDLL
+
+    def register(self, options: SessionOptions) -> None:
+        """Make sessions created with `options` run GaussianNoise nodes on this kernel."""
+        options.register_custom_ops_library(str(self.path))
+
+    def isas(self) -> tuple[str, ...]:
+        """The instruction sets that can run here, widest first."""
+        return tuple(isa for isa in ISAS if self._native.noisevote_has_isa(isa.encode()))
+
+    def words(
+        self, seed: int, site: int, vote: int, step: int, first: int, blocks: int, isa: str | None = None
+    ) -> NDArray[np.uint32]:
+        """Philox words of `blocks` counter blocks from `first`: uint32 [blocks, 4]."""
+        out = np.empty((blocks, 4), np.uint32)
+        self._call(self._native.noisevote_words, isa, _int64(seed), site, vote, step, first, blocks, out.ctypes.data)
+        return out
+
+    def normals(
+        self, seed: int, site: int, vote: int, step: int, first: int, blocks: int, isa: str | None = None
+    ) -> NDArray[np.float32]:
+        """Normals of the same blocks: float32 [4 * blocks], element 4b+i being word i of block b."""
+        out = np.empty(4 * blocks, np.float32)
+        self._call(self._native.noisevote_normals, isa, _int64(seed), site, vote, step, first, blocks, out.ctypes.data)
+        return out
+
+    def forward(self, batch: Batch, bf16: bool, x: int, y: int, threads: int, isa: str | None = None) -> None:
+        """Run the operator on the arrays at addresses `x` and `y`, laid out as `batch` says."""
+        self._call(self._native.noisevote_forward, isa, ctypes.byref(batch), bf16, x, y, threads)
+
+    def backward(
+        self, batch: Batch, bf16: bool, x: int, y: int, g: int, gx: int, threads: int, isa: str | None = None
+    ) -> None:
+        """Write to `gx` the gradient at `g` times the operator's slope, from its input `x` and output `y`."""
+        self._call(self._native.noisevote_backward, isa, ctypes.byref(batch), bf16, x, y, g, gx, threads)
+
+    @staticmethod
+    def _call(function: Callable[..., int], isa: str | None, *arguments: Any) -> None:
+        if function(None if isa is None else isa.encode(), *arguments) != 0:
+            raise UnknownIsaError(str(isa))
+
+
+def _int64(seed: int) -> int:
+    """The signed reading of a seed's 64 bits."""
+    return (seed + 2**63) % 2**64 - 2**63
+
+
+def open_kernel(path: Path) -> Kernel:
+    """Load the library at `path`; OSError if it is missing or cannot be loaded."""
+    native = ctypes.CDLL(str(path))
+    address: Any = ctypes.c_void_p
+    int64, text = ctypes.c_int64, ctypes.c_char_p
+    draw: list[Any] = [text, int64, int64, int64, int64, ctypes.c_uint32, ctypes.c_size_t, address]
+    batch = ctypes.POINTER(Batch)
+    native.noisevote_isa.restype = text
+    native.noisevote_has_isa.argtypes = [text]
+    native.noisevote_words.argtypes = draw
+    native.noisevote_normals.argtypes = draw
+    native.noisevote_forward.argtypes = [text, batch, ctypes.c_int, address, address, ctypes.c_int]
+    native.noisevote_backward.argtypes = [text, batch, ctypes.c_int, address, address, address, address, ctypes.c_int]
+    return Kernel(path, native.noisevote_isa().decode(), native)
+
+
+@cache
+def load_kernel() -> Kernel | None:
+    """The kernel built at install, or None after one `NoKernelWarning` where there is none."""
+    try:
+        return open_kernel(LIBRARY_FILE)
+    except OSError as error:
+        warnings.warn(
+            "noise_op: the native kernel is not available, so noise is computed by the portable ONNX function body, "
+            f"many times slower. Install a C++ compiler and install noisevote again. ({error})",
+            NoKernelWarning,
+            stacklevel=2,
+        )
+        return None

@@ -1,0 +1,35 @@
+// One instruction set's implementation of the draws and of applying them, as a table of functions.
+#ifndef NOISEVOTE_ISA_H_
+#define NOISEVOTE_ISA_H_
+
+#include "stream.h"
+
+namespace noisevote {
+
+struct Isa {
+  const char* name;
+  // Philox words of blocks first .. first+blocks-1: out[4 * blocks].
+  void (*words)(const Stream&, uint32_t first, size_t blocks, uint32_t* out);
+  // Normals of the same blocks: out[4 * blocks].
+  void (*normals)(const Stream&, uint32_t first, size_t blocks, float* out);
+  // y[i] = act(x[i] + amplitude(x[i]) * z[i]), i < n. x and y may be the same array.
+  void (*apply_f32)(const Amplitude&, const float* x, const float* z, float* y, size_t n);
+  void (*apply_bf16)(const Amplitude&, const Bf16* x, const float* z, Bf16* y, size_t n);
+  // gx[i] = g[i] * dy/dx, from x and the y that apply returned.
+  void (*gradient_f32)(const Amplitude&, const float* x, const float* y, const float* g, float* gx, size_t n);
+  void (*gradient_bf16)(const Amplitude&, const Bf16* x, const Bf16* y, const Bf16* g, Bf16* gx, size_t n);
+  // out[column * rows + row] = in[row * columns + column].
+  void (*transpose)(const float* in, size_t rows, size_t columns, float* out);
+};
+
+const Isa* portable_isa();
+const Isa* avx2_isa();    // nullptr where the compiler's target has none
+const Isa* avx512_isa();  // nullptr where the compiler's target has none
+
+// The widest instruction set that this processor has; or the one called `name`, nullptr if it cannot run here.
+const Isa& best_isa();
+const Isa* isa_named(const char* name);
+
+}  // namespace noisevote
+
+#endif  // NOISEVOTE_ISA_H_

@@ -1,0 +1,81 @@
+// 8 lanes of AVX2 with FMA. Lane 4i+p holds block 2p+i, so that store_blocks stays inside 128-bit parts.
+#include "isa.h"
+
+#if defined(__AVX2__) && defined(__FMA__)
+
+#include <immintrin.h>
+
+namespace noisevote {
+namespace {
+
+#include "apply.h"
+#include "draws.h"
+#include "table.h"
+
+struct Avx2Lanes {
+  static constexpr int kWidth = 8;
+  using D = __m256i;
+  using U = __m256i;
+  using F = __m256;
+
+  static D wide(uint32_t v) { return _mm256_set1_epi64x(v); }
+  static D even_blocks(uint32_t b) { return _mm256_add_epi32(wide(b), _mm256_setr_epi64x(0, 4, 1, 5)); }
+  static D odd_blocks(uint32_t b) { return _mm256_add_epi32(wide(b), _mm256_setr_epi64x(2, 6, 3, 7)); }
+  static D multiply(D a, D b) { return _mm256_mul_epu32(a, b); }
+  static D high(D a) { return _mm256_srli_epi64(a, 32); }
+  static D xor3(D a, D b, D c) { return _mm256_xor_si256(_mm256_xor_si256(a, b), c); }
+  static U join(D even, D odd) { return _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA); }
+
+  static U splatu(uint32_t v) { return _mm256_set1_epi32(static_cast<int>(v)); }
+  static U addu(U a, U b) { return _mm256_add_epi32(a, b); }
+  static U subu(U a, U b) { return _mm256_sub_epi32(a, b); }
+  static U andu(U a, U b) { return _mm256_and_si256(a, b); }
+  static U xoru(U a, U b) { return _mm256_xor_si256(a, b); }
+  template <int N>
+  static U logical_right(U a) { return _mm256_srli_epi32(a, N); }
+  template <int N>
+  static U logical_left(U a) { return _mm256_slli_epi32(a, N); }
+  template <int N>
+  static U arithmetic_right(U a) { return _mm256_srai_epi32(a, N); }
+
+  static F splat(float v) { return _mm256_set1_ps(v); }
+  static F add(F a, F b) { return _mm256_add_ps(a, b); }
+  static F sub(F a, F b) { return _mm256_sub_ps(a, b); }
+  static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
+  static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+  static F sqrt(F a) { return _mm256_sqrt_ps(a); }
+  static F from_signed(U a) { return _mm256_cvtepi32_ps(a); }
+  // AVX2 converts signed integers only. Both halves are exact and their sum rounds once.
+  static F from_unsigned(U a) {
+    const F high = _mm256_mul_ps(from_signed(logical_right<16>(a)), splat(65536.0f));
+    return _mm256_add_ps(high, from_signed(andu(a, splatu(0xFFFFu))));
+  }
+  static U bits(F a) { return _mm256_castps_si256(a); }
+  static F floats(U a) { return _mm256_castsi256_ps(a); }
+  static void store_blocks(float* out, const F z[4]) {
+    const F t0 = _mm256_unpacklo_ps(z[0], z[1]);
+    const F t1 = _mm256_unpackhi_ps(z[0], z[1]);
+    const F t2 = _mm256_unpacklo_ps(z[2], z[3]);
+    const F t3 = _mm256_unpackhi_ps(z[2], z[3]);
+    _mm256_storeu_ps(out, _mm256_shuffle_ps(t0, t2, 0x44));
+    _mm256_storeu_ps(out + 8, _mm256_shuffle_ps(t0, t2, 0xEE));
+    _mm256_storeu_ps(out + 16, _mm256_shuffle_ps(t1, t3, 0x44));
+    _mm256_storeu_ps(out + 24, _mm256_shuffle_ps(t1, t3, 0xEE));
+  }
+};
+
+constexpr Isa kAvx2 = make_isa<Avx2Lanes>("avx2");
+
+}  // namespace
+
+const Isa* avx2_isa() { return &kAvx2; }
+
+}  // namespace noisevote
+
+#else
+
+namespace noisevote {
+const Isa* avx2_isa() { return nullptr; }
+}  // namespace noisevote
+
+#endif

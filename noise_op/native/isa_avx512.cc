@@ -1,0 +1,81 @@
+// 16 lanes of AVX-512. Lane 4i+p holds block 4p+i, so that store_blocks stays inside 128-bit parts.
+#include "isa.h"
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+
+#include <immintrin.h>
+
+namespace noisevote {
+namespace {
+
+#include "apply.h"
+#include "draws.h"
+#include "table.h"
+
+struct Avx512Lanes {
+  static constexpr int kWidth = 16;
+  using D = __m512i;
+  using U = __m512i;
+  using F = __m512;
+
+  static D wide(uint32_t v) { return _mm512_set1_epi64(v); }
+  static D even_blocks(uint32_t b) {
+    return _mm512_add_epi32(wide(b), _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11));
+  }
+  static D odd_blocks(uint32_t b) {
+    return _mm512_add_epi32(wide(b), _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15));
+  }
+  static D multiply(D a, D b) { return _mm512_mul_epu32(a, b); }
+  static D high(D a) { return _mm512_srli_epi64(a, 32); }
+  static D xor3(D a, D b, D c) { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }
+  static U join(D even, D odd) { return _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32)); }
+
+  static U splatu(uint32_t v) { return _mm512_set1_epi32(static_cast<int>(v)); }
+  static U addu(U a, U b) { return _mm512_add_epi32(a, b); }
+  static U subu(U a, U b) { return _mm512_sub_epi32(a, b); }
+  static U andu(U a, U b) { return _mm512_and_epi32(a, b); }
+  static U xoru(U a, U b) { return _mm512_xor_epi32(a, b); }
+  template <int N>
+  static U logical_right(U a) { return _mm512_srli_epi32(a, N); }
+  template <int N>
+  static U logical_left(U a) { return _mm512_slli_epi32(a, N); }
+  template <int N>
+  static U arithmetic_right(U a) { return _mm512_srai_epi32(a, N); }
+
+  static F splat(float v) { return _mm512_set1_ps(v); }
+  static F add(F a, F b) { return _mm512_add_ps(a, b); }
+  static F sub(F a, F b) { return _mm512_sub_ps(a, b); }
+  static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  static F sqrt(F a) { return _mm512_sqrt_ps(a); }
+  static F from_unsigned(U a) { return _mm512_cvtepu32_ps(a); }
+  static F from_signed(U a) { return _mm512_cvtepi32_ps(a); }
+  static U bits(F a) { return _mm512_castps_si512(a); }
+  static F floats(U a) { return _mm512_castsi512_ps(a); }
+  static void store_blocks(float* out, const F z[4]) {
+    const F t0 = _mm512_unpacklo_ps(z[0], z[1]);
+    const F t1 = _mm512_unpackhi_ps(z[0], z[1]);
+    const F t2 = _mm512_unpacklo_ps(z[2], z[3]);
+    const F t3 = _mm512_unpackhi_ps(z[2], z[3]);
+    _mm512_storeu_ps(out, _mm512_shuffle_ps(t0, t2, 0x44));
+    _mm512_storeu_ps(out + 16, _mm512_shuffle_ps(t0, t2, 0xEE));
+    _mm512_storeu_ps(out + 32, _mm512_shuffle_ps(t1, t3, 0x44));
+    _mm512_storeu_ps(out + 48, _mm512_shuffle_ps(t1, t3, 0xEE));
+  }
+};
+
+constexpr Isa kAvx512 = make_isa<Avx512Lanes>("avx512");
+
+}  // namespace
+
+const Isa* avx512_isa() { return &kAvx512; }
+
+}  // namespace noisevote
+
+#else
+
+namespace noisevote {
+const Isa* avx512_isa() { return nullptr; }
+}  // namespace noisevote
+
+#endif

@@ -1,0 +1,89 @@
+// Plain C++ for processors without a vector implementation of their own. The loops over lanes are
+// written for the compiler to vectorise. A fused multiply-add is part of the definition of
+// the draws (every path rounds alike), so x86 processors without one pay for it in software here.
+#include <cmath>
+
+#include "isa.h"
+
+namespace noisevote {
+namespace {
+
+#include "apply.h"
+#include "draws.h"
+#include "table.h"
+
+template <class T, int N>
+struct Array {
+  T at[N];
+};
+
+struct PortableLanes {
+  static constexpr int kWidth = 8;
+  using D = Array<uint64_t, kWidth / 2>;
+  using U = Array<uint32_t, kWidth>;
+  using F = Array<float, kWidth>;
+
+  template <class T, class Op>
+  static T each(Op op) {
+    T out;
+    for (int i = 0; i < static_cast<int>(sizeof(out.at) / sizeof(out.at[0])); ++i) out.at[i] = op(i);
+    return out;
+  }
+
+  static D wide(uint32_t v) { return each<D>([&](int) { return uint64_t{v}; }); }
+  static D even_blocks(uint32_t b) { return each<D>([&](int i) { return uint64_t{b + 2u * static_cast<uint32_t>(i)}; }); }
+  static D odd_blocks(uint32_t b) { return even_blocks(b + 1); }
+  static D multiply(D a, D b) {
+    return each<D>([&](int i) { return (a.at[i] & 0xFFFFFFFFu) * (b.at[i] & 0xFFFFFFFFu); });
+  }
+  static D high(D a) { return each<D>([&](int i) { return a.at[i] >> 32; }); }
+  static D xor3(D a, D b, D c) { return each<D>([&](int i) { return a.at[i] ^ b.at[i] ^ c.at[i]; }); }
+  static U join(D even, D odd) {
+    return each<U>([&](int i) { return static_cast<uint32_t>(i % 2 == 0 ? even.at[i / 2] : odd.at[i / 2]); });
+  }
+
+  static U splatu(uint32_t v) { return each<U>([&](int) { return v; }); }
+  static U addu(U a, U b) { return each<U>([&](int i) { return a.at[i] + b.at[i]; }); }
+  static U subu(U a, U b) { return each<U>([&](int i) { return a.at[i] - b.at[i]; }); }
+  static U andu(U a, U b) { return each<U>([&](int i) { return a.at[i] & b.at[i]; }); }
+  static U xoru(U a, U b) { return each<U>([&](int i) { return a.at[i] ^ b.at[i]; }); }
+  template <int N>
+  static U logical_right(U a) { return each<U>([&](int i) { return a.at[i] >> N; }); }
+  template <int N>
+  static U logical_left(U a) { return each<U>([&](int i) { return a.at[i] << N; }); }
+  template <int N>
+  static U arithmetic_right(U a) {
+    return each<U>([&](int i) { return static_cast<uint32_t>(static_cast<int32_t>(a.at[i]) >> N); });
+  }
+
+  static F splat(float v) { return each<F>([&](int) { return v; }); }
+  static F add(F a, F b) { return each<F>([&](int i) { return a.at[i] + b.at[i]; }); }
+  static F sub(F a, F b) { return each<F>([&](int i) { return a.at[i] - b.at[i]; }); }
+  static F mul(F a, F b) { return each<F>([&](int i) { return a.at[i] * b.at[i]; }); }
+  static F fma(F a, F b, F c) { return each<F>([&](int i) { return __builtin_fmaf(a.at[i], b.at[i], c.at[i]); }); }
+  static F sqrt(F a) { return each<F>([&](int i) { return __builtin_sqrtf(a.at[i]); }); }
+  static F from_unsigned(U a) { return each<F>([&](int i) { return static_cast<float>(a.at[i]); }); }
+  static F from_signed(U a) { return each<F>([&](int i) { return static_cast<float>(static_cast<int32_t>(a.at[i])); }); }
+  static U bits(F a) {
+    U out;
+    __builtin_memcpy(&out, &a, sizeof out);
+    return out;
+  }
+  static F floats(U a) {
+    F out;
+    __builtin_memcpy(&out, &a, sizeof out);
+    return out;
+  }
+  static void store_blocks(float* out, const F z[4]) {
+    for (int lane = 0; lane < kWidth; ++lane)
+      for (int i = 0; i < 4; ++i) out[4 * lane + i] = z[i].at[lane];
+  }
+};
+
+constexpr Isa kPortable = make_isa<PortableLanes>("portable");
+
+}  // namespace
+
+const Isa* portable_isa() { return &kPortable; }
+
+}  // namespace noisevote

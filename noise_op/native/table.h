@@ -1,0 +1,7 @@
+// The table of functions of one Lanes type; included last in each isa_*.cc.
+
+template <class L>
+constexpr Isa make_isa(const char* name) {
+  return {name,      fill_words<L>,     fill_normals<L>, apply<float>, apply<Bf16>, gradient<float>, gradient<Bf16>,
+          transpose};
+}

@@ -1,0 +1,224 @@
+"""The operator in torch, with gradients: the same draws as the exported graph makes.
+
+A network holds `GaussianNoise` modules and runs inside `drawing(Draws(...))`, which says what every
+site of one forward pass draws with. On the CPU the native kernel computes (float32 and bfloat16,
+contiguous and channels-last); elsewhere, or without a kernel, `torch_philox` does.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from noise_op import torch_philox
+from noise_op.contract import ACTIVATIONS, MAX_SITE, Activation
+from noise_op.library import Batch, Kernel, load_kernel
+
+_IMAGE_RANK = 4  # [rows, channels, height, width], the rank that has a channels-last layout
+
+
+class NoDrawsError(RuntimeError):
+    """A noise site ran outside `drawing(...)`; it is never silently noiseless."""
+
+    def __init__(self, site: int) -> None:
+        super().__init__(f"site {site}: no draws are set; run the network inside `with drawing(Draws(...)):`")
+        self.site = site
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What the sites of one forward pass draw with, for R rows.
+
+    Attributes:
+        sigma: float32 [R, 2], multiplicative and additive standard deviation of each row.
+        seed: int64 [R], 64 unsigned bits each: the Philox key.
+        vote: int64 [R], 0 <= vote < 2^32.
+        row: int64 [R], which input each row reads, at the site made with `fan_out=True`; None: identity.
+        step: time step of a recurrent network.
+    """
+
+    sigma: Tensor
+    seed: Tensor
+    vote: Tensor
+    row: Tensor | None = None
+    step: int = 0
+
+
+_current = threading.local()
+
+
+@contextmanager
+def drawing(draws: Draws) -> Iterator[None]:
+    """Every `GaussianNoise` module that runs inside draws with `draws`."""
+    before = getattr(_current, "draws", None)
+    _current.draws = draws
+    try:
+        yield
+    finally:
+        _current.draws = before
+
+
+class GaussianNoise(nn.Module):
+    """One site. `fan_out=True` belongs on the first site of a network: it turns inputs into rows."""
+
+    def __init__(self, site: int, activation: Activation = "none", fan_out: bool = False) -> None:
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation: {activation!r} is not one of {ACTIVATIONS}")
+        if not 0 <= site <= MAX_SITE:
+            raise ValueError(f"site: {site} is outside 0 .. {MAX_SITE}")
+        super().__init__()
+        self.site = site
+        self.activation: Activation = activation
+        self.fan_out = fan_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add this site's noise to x, [N, ...] → [R, ...]."""
+        draws: Draws | None = getattr(_current, "draws", None)
+        if draws is None:
+            raise NoDrawsError(self.site)
+        return gaussian_noise(x, draws, site=self.site, activation=self.activation, fan_out=self.fan_out)
+
+    def extra_repr(self) -> str:
+        """What `print(network)` shows."""
+        return f"site={self.site}, activation={self.activation!r}, fan_out={self.fan_out}"
+
+
+def gaussian_noise(
+    x: Tensor, draws: Draws, *, site: int, activation: Activation = "none", fan_out: bool = False
+) -> Tensor:
+    """act(x + sqrt((sigma0·x)² + sigma1²)·z) with this site's draws, differentiable in x.
+
+    Args:
+        x: float32 or bfloat16 [N, ...], contiguous or channels-last; the layout is kept.
+        draws: what to draw with.
+        site: number of the site.
+        activation: fused into the operator.
+        fan_out: read row `draws.row[r]` of x for row r, where `draws.row` is given.
+
+    Returns:
+        [R, ...] of x's type.
+    """
+    row = draws.row if fan_out else None
+    y: Tensor = _gaussian_noise(x, draws.sigma, draws.seed, draws.vote, row, draws.step, site, activation)
+    return y
+
+
+@torch.library.custom_op("noisevote::gaussian_noise", mutates_args=())
+def _gaussian_noise(
+    x: Tensor, sigma: Tensor, seed: Tensor, vote: Tensor, row: Tensor | None, step: int, site: int, activation: str
+) -> Tensor:
+    rows = sigma.shape[0]
+    if row is None and x.shape[0] != rows:
+        raise ValueError(f"x: {x.shape[0]} rows and sigma: {rows} differ and no row index was given")
+    kernel = load_kernel() if x.device.type == "cpu" else None
+    if kernel is None:
+        return torch_philox.gaussian_noise(x, sigma, seed, vote, row, step, site, activation == "relu")
+    x = _dense(x)
+    y = torch.empty((rows, *x.shape[1:]), dtype=x.dtype, memory_format=_format(x))
+    held = _Held(x, sigma, seed, vote, row, step, site, activation == "relu")
+    kernel.forward(held.batch, x.dtype == torch.bfloat16, x.data_ptr(), y.data_ptr(), torch.get_num_threads())
+    return y
+
+
+@_gaussian_noise.register_fake
+def _(
+    x: Tensor, sigma: Tensor, seed: Tensor, vote: Tensor, row: Tensor | None, step: int, site: int, activation: str
+) -> Tensor:
+    return x.new_empty((sigma.shape[0], *x.shape[1:]))
+
+
+@torch.library.custom_op("noisevote::gaussian_noise_gradient", mutates_args=())
+def _gradient(
+    g: Tensor, x: Tensor, y: Tensor, sigma: Tensor, seed: Tensor, vote: Tensor, row: Tensor | None, relu: bool
+) -> Tensor:
+    kernel = load_kernel() if x.device.type == "cpu" else None
+    if kernel is None:
+        return torch_philox.gradient(g, x, y, sigma, row, relu)
+    return _kernel_gradient(kernel, g, x, y, sigma, seed, vote, row, relu)
+
+
+def _kernel_gradient(
+    kernel: Kernel, g: Tensor, x: Tensor, y: Tensor, sigma: Tensor, seed: Tensor, vote: Tensor, row: Tensor | None,
+    relu: bool,
+) -> Tensor:  # fmt: skip  # one line of operands, one of results
+    x = _dense(x)
+    memory = _format(x)
+    g = g.to(x.dtype).contiguous(memory_format=memory)
+    y = y.contiguous(memory_format=memory)
+    gx = torch.empty_like(y, memory_format=memory)
+    held = _Held(x, sigma, seed, vote, row, 0, 0, relu)
+    kernel.backward(
+        held.batch, x.dtype == torch.bfloat16, x.data_ptr(), y.data_ptr(), g.data_ptr(), gx.data_ptr(),
+        torch.get_num_threads(),
+    )  # fmt: skip
+    if row is None:
+        return gx
+    return torch.zeros_like(x, memory_format=memory).index_add_(0, row, gx)
+
+
+@_gradient.register_fake
+def _(
+    g: Tensor, x: Tensor, y: Tensor, sigma: Tensor, seed: Tensor, vote: Tensor, row: Tensor | None, relu: bool
+) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _remember(ctx, inputs, output):  # type: ignore[no-untyped-def]  # torch gives its context no public type
+    x, sigma, seed, vote, row, _, _, activation = inputs
+    ctx.save_for_backward(x, output, sigma, seed, vote, row)
+    ctx.relu = activation == "relu"
+
+
+def _backward(ctx, g):  # type: ignore[no-untyped-def]  # torch gives its context no public type
+    x, y, sigma, seed, vote, row = ctx.saved_tensors
+    return _gradient(g, x, y, sigma, seed, vote, row, ctx.relu), None, None, None, None, None, None, None
+
+
+_gaussian_noise.register_autograd(_backward, setup_context=_remember)
+
+
+class _Held:
+    """A native batch together with the tensors that its addresses point into."""
+
+    def __init__(
+        self, x: Tensor, sigma: Tensor, seed: Tensor, vote: Tensor, row: Tensor | None, step: int, site: int, relu: bool
+    ) -> None:
+        rows = sigma.shape[0]
+        self._sigma = sigma.to(torch.float32).contiguous()
+        self._seed = seed.to(torch.int64).contiguous()
+        self._vote = vote.to(torch.int64).contiguous()
+        self._row = None if row is None else row.to(torch.int64).contiguous()
+        if self._sigma.shape != (rows, 2) or self._seed.shape != (rows,) or self._vote.shape != (rows,):
+            raise ValueError(f"sigma {tuple(sigma.shape)}, seed {tuple(seed.shape)}, vote {tuple(vote.shape)}: "
+                             "must be [rows, 2], [rows] and [rows]")  # fmt: skip
+        channels = x.shape[1] if x.dim() == _IMAGE_RANK else 1
+        self.batch = Batch(
+            rows=rows,
+            channels=channels,
+            positions=x[0].numel() // channels if x.numel() else 0,
+            channels_last=_format(x) is torch.channels_last,
+            sigma=self._sigma.data_ptr(),
+            seed=self._seed.data_ptr(),
+            vote=self._vote.data_ptr(),
+            source=None if self._row is None else self._row.data_ptr(),
+            site=site,
+            step=step,
+            relu=relu,
+        )
+
+
+def _format(x: Tensor) -> torch.memory_format:
+    """The layout that x already has: channels-last only where it is not plain C order too."""
+    if x.dim() == _IMAGE_RANK and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+        return torch.channels_last
+    return torch.contiguous_format
+
+
+def _dense(x: Tensor) -> Tensor:
+    """X itself where the kernel can read it as it lies, else a copy: float32 or bfloat16, without gaps."""
+    if x.dtype not in (torch.float32, torch.bfloat16):
+        x = x.to(torch.float32)
+    return x.contiguous(memory_format=_format(x))
