@@ -1,0 +1,1 @@
+"""Offline work: data, networks, noise-injected training, export, evaluation, publishing."""

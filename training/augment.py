@@ -1,0 +1,30 @@
+"""Small random shifts, rotations and changes of size of a batch of images."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
+
+from training.recipe import Recipe
+
+
+def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Each image moved by its own random affine map, bilinear, zeros outside.
+
+    Args:
+        images: float32 [n, channels, height, width].
+        recipe: `shift_pixels`, `rotate_degrees` and `scale` bound the uniform draws.
+        generator: source of the draws.
+    """
+    if recipe.shift_pixels == recipe.rotate_degrees == recipe.scale == 0:
+        return images
+    rows, _, height, width = images.shape
+    draws = torch.rand(4, rows, generator=generator) * 2 - 1  # [map parameters, rows] in [-1, 1]
+    angle = draws[0] * math.radians(recipe.rotate_degrees)
+    size = 1 + draws[1] * recipe.scale
+    across = draws[2] * recipe.shift_pixels * 2 / width  # affine_grid's image is 2 wide
+    down = draws[3] * recipe.shift_pixels * 2 / height
+    cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
+    maps = torch.stack((cos, -sin, across, sin, cos, down), dim=1).reshape(rows, 2, 3)
+    return grid_sample(images, affine_grid(maps, list(images.shape), align_corners=False), align_corners=False)

@@ -1,0 +1,31 @@
+"""Which code and which versions made a result."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+_PACKAGES = ("torch", "numpy", "onnx", "onnxruntime")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that decide results."""
+    return {"python": platform.python_version()} | {package: version(package) for package in _PACKAGES}
+
+
+def git_commit() -> str | None:
+    """Commit of the working tree, with `-dirty` where tracked files differ from it; None outside a git checkout."""
+    commit = _git("rev-parse", "HEAD")
+    if not commit:
+        return None
+    return f"{commit}-dirty" if _git("status", "--porcelain", "--untracked-files=no") else commit
+
+
+def _git(*arguments: str) -> str | None:
+    command = ["git", "-C", str(REPOSITORY), *arguments]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):  # no git, no repository: provenance is then unknown
+        return None
+    return answer.stdout.strip()

@@ -1,0 +1,62 @@
+"""Everything that decides what training makes: parsed once at the command line, written to log and manifest."""
+
+from enum import IntEnum
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from noise_op.contract import NoiseKind
+
+
+class Recipe(BaseModel):
+    """How one variant is trained. The same recipe gives the same weights on the same machine and thread count."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: Annotated[str, Field(description="name of the network")] = "mnist-cnn"
+    noise: Annotated[NoiseKind, Field(description="noise kind, multiplicative or additive")] = "multiplicative"
+    sigma_train: Annotated[float, Field(ge=0, le=10, description="sigma of the noise that is injected")] = 0.8
+    ramp_epochs: Annotated[float, Field(ge=0, description="epochs in which sigma grows linearly from 0")] = 1.0
+    epochs: Annotated[int, Field(ge=1, description="passes over the training images")] = 15
+    batch: Annotated[int, Field(ge=2, description="images per step")] = 128
+    lr: Annotated[float, Field(gt=0, description="largest learning rate of the one-cycle schedule")] = 4e-3
+    weight_decay: Annotated[float, Field(ge=0, description="AdamW weight decay of the products' weights")] = 0.01
+    label_smoothing: Annotated[float, Field(ge=0, lt=1, description="share of the target spread over classes")] = 0.0
+    shift_pixels: Annotated[float, Field(ge=0, description="augmentation: shift up to this many pixels")] = 2.0
+    rotate_degrees: Annotated[float, Field(ge=0, le=180, description="augmentation: rotation up to this")] = 10.0
+    scale: Annotated[float, Field(ge=0, lt=1, description="augmentation: relative change of size up to this")] = 0.1
+    average_decay: Annotated[
+        float, Field(ge=0, lt=1, description="decay of the moving average of weights; 0: none")
+    ] = 0.998
+    norm_batches: Annotated[
+        int, Field(ge=0, description="batches that re-estimate the batch norms under noise at the end; 0: none")
+    ] = 200
+    precision: Annotated[Literal["float32", "bfloat16"], Field(description="of products and signals")] = "bfloat16"
+    images: Annotated[int | None, Field(ge=2, description="train on the first so many images only")] = None
+    seed: Annotated[int, Field(ge=0, lt=2**63, description="root of every random number")] = 1
+
+    @property
+    def variant(self) -> str:
+        """Name of the variant that this recipe makes, e.g. `mul-0.8` or `add-0.6`."""
+        return f"{self.noise[:3]}-{self.sigma_train}"
+
+
+class Purpose(IntEnum):
+    """What a random stream is for, so that no two uses share numbers. Every result depends on the values."""
+
+    WEIGHTS = 0
+    ORDER = 1
+    AUGMENTATION = 2
+    NOISE = 3
+    NORM_NOISE = 4
+    TEST_NOISE = 5
+
+
+def derived_seed(seed: int, purpose: Purpose, index: int = 0) -> int:
+    """A 63-bit seed that depends on the root seed, the purpose and an index (such as the epoch), and on nothing else.
+
+    As every random number of a run is a function of (seed, purpose, epoch), a checkpoint needs no generator states.
+    """
+    (word,) = np.random.SeedSequence([seed, purpose, index]).generate_state(1, np.uint64)
+    return int(word) >> 1

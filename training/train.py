@@ -1,0 +1,306 @@
+"""Noise-injected training: the whole loop. A run folder holds everything about one variant.
+
+`recipe.json` what was asked for, `log.jsonl` what happened (one JSON object a line), `checkpoint.safetensors`
+the state after the latest epoch, `weights.safetensors` the result: averaged weights whose batch norms
+were estimated under noise.
+"""
+
+import copy
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.swa_utils import AveragedModel
+from tqdm import tqdm
+
+from noise_op.contract import NoiseKind, sigma_row
+from noise_op.torch_twin import Draws, drawing
+from training import checkpoint, networks
+from training.augment import augment
+from training.checkpoint import Checkpoint
+from training.data import DataSet, Examples
+from training.networks import MnistCnn
+from training.provenance import git_commit, versions
+from training.recipe import Purpose, Recipe, derived_seed
+
+GLANCE_IMAGES = 2000  # test images of the per-epoch accuracies: a look at the run, not a published figure
+GLANCE_NORM_BATCHES = 20
+ROWS_PER_EVALUATION = 500
+
+Tensors = list[Tensor] | tuple[Tensor, ...]
+
+
+class RecipeChangedError(Exception):
+    """The run folder belongs to another recipe."""
+
+    def __init__(self, folder: Path, changed: list[str]) -> None:
+        super().__init__(f"run folder {folder}: was started with other values of {', '.join(changed)}")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """What was asked for."""
+        return self.path / "recipe.json"
+
+    @property
+    def log(self) -> Path:
+        """One JSON object a line."""
+        return self.path / "log.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """State after the latest epoch."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def weights(self) -> Path:
+        """The result; present only when the run is finished."""
+        return self.path / "weights.safetensors"
+
+    def open(self, recipe: Recipe) -> None:
+        """Create the folder for `recipe`, or check that it is the recipe's.
+
+        Raises:
+            RecipeChangedError: the folder was started with another recipe.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self.recipe.exists():
+            before, now = self.read_recipe().model_dump(), recipe.model_dump()
+            if changed := [key for key in now if before[key] != now[key]]:
+                raise RecipeChangedError(self.path, changed)
+        else:
+            self.recipe.write_text(recipe.model_dump_json(indent=2) + "\n")
+
+    def read_recipe(self) -> Recipe:
+        """The recipe that the folder was started with."""
+        return Recipe.model_validate_json(self.recipe.read_text())
+
+    def read_network(self) -> MnistCnn:
+        """The trained network, in evaluation mode."""
+        recipe = self.read_recipe()
+        network = networks.build(recipe.network, recipe.noise)
+        network.load_state_dict(checkpoint.read(self.weights).part("model"))
+        return network.eval()
+
+    def append(self, event: str, **values: Any) -> None:
+        """Add one line to the log."""
+        with self.log.open("a") as log:
+            log.write(json.dumps({"event": event, "time": time.time(), **values}) + "\n")
+
+
+class _Averaging:
+    """Exponential moving average whose decay grows from 0.1 to `decay`, so that it forgets the first weights."""
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+
+    def __call__(self, averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
+        decay = min(self.decay, (1 + float(count)) / (10 + float(count)))
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+
+class Training:
+    """One run: network, optimiser and schedule, stepping through epochs that depend only on (recipe, epoch)."""
+
+    def __init__(self, recipe: Recipe, examples: Examples) -> None:
+        self.recipe = recipe
+        self.images = torch.from_numpy(examples.images[: recipe.images]).unsqueeze(1)  # uint8 [n, 1, height, width]
+        self.labels = torch.from_numpy(examples.labels[: recipe.images]).long()
+        self.steps_per_epoch = len(self.labels) // recipe.batch
+        self.epoch = 0
+        torch.manual_seed(derived_seed(recipe.seed, Purpose.WEIGHTS))
+        self.network = networks.build(recipe.network, recipe.noise)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # an overload torch leaves out
+        self.average = AveragedModel(self.network, multi_avg_fn=_Averaging(recipe.average_decay))
+        self.optimizer = torch.optim.AdamW(_parameter_groups(self.network, recipe.weight_decay), lr=recipe.lr)
+        self.schedule = OneCycleLR(self.optimizer, recipe.lr, total_steps=recipe.epochs * self.steps_per_epoch)
+
+    def run_epoch(self, bar: "tqdm[Any]") -> dict[str, float]:
+        """One pass over the training images; returns mean loss and accuracy under the training noise."""
+        self.network.train()
+        loss_sum, right = torch.zeros(()), torch.zeros(())
+        for step, (images, labels) in enumerate(self._batches(self.epoch)):
+            done = self.epoch * self.steps_per_epoch + step
+            draws = presentation_draws(self.recipe, done, len(labels), self._sigma(done))
+            with drawing(draws), _precision(self.recipe):
+                logits = self.network(images).float()  # [batch, classes]
+                loss = cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+            self.optimizer.step()
+            self.schedule.step()
+            self.average.update_parameters(self.network)
+            loss_sum += loss.detach()
+            right += (logits.argmax(1) == labels).float().mean()
+            bar.update()
+        self.epoch += 1
+        return {"loss": loss_sum.item() / self.steps_per_epoch, "train_accuracy": right.item() / self.steps_per_epoch}
+
+    def result(self, norm_batches: int) -> MnistCnn:
+        """The averaged network as it stands, its batch norms estimated anew under noise from so many batches."""
+        source = cast(MnistCnn, self.average.module) if self.recipe.average_decay > 0 else self.network
+        network = copy.deepcopy(source)
+        if norm_batches > 0:
+            self._estimate_norms(network, norm_batches)
+        return network.eval()
+
+    def save(self, path: Path) -> None:
+        """Write all that `restore` needs to go on exactly as if nothing had stopped."""
+        moments, groups = checkpoint.pack_optimizer(self.optimizer)
+        parts = {"model": self.network.state_dict(), "average": self.average.state_dict(), "optimizer": moments}
+        tensors = {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+        state = {"epoch": self.epoch, "schedule": self.schedule.state_dict(), "groups": groups}
+        checkpoint.write(path, Checkpoint(tensors, state))
+
+    def restore(self, path: Path) -> None:
+        """Go on from a checkpoint of the same recipe."""
+        saved = checkpoint.read(path)
+        self.network.load_state_dict(saved.part("model"))
+        self.average.load_state_dict(saved.part("average"))
+        checkpoint.unpack_optimizer(self.optimizer, saved.part("optimizer"), saved.state["groups"])
+        self.schedule.load_state_dict(saved.state["schedule"])
+        self.epoch = saved.state["epoch"]
+
+    def _batches(self, epoch: int, augmented: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
+        """Shuffled batches in [0, 1], channels-last; the last, smaller one is left out."""
+        order_seed = derived_seed(self.recipe.seed, Purpose.ORDER, epoch)
+        order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(order_seed))
+        maps = torch.Generator().manual_seed(derived_seed(self.recipe.seed, Purpose.AUGMENTATION, epoch))
+        for chosen in torch.split(order, self.recipe.batch)[: self.steps_per_epoch]:
+            images = as_inputs(self.images[chosen])
+            if augmented:
+                images = augment(images, self.recipe, maps)
+            yield images.contiguous(memory_format=torch.channels_last), self.labels[chosen]
+
+    def _sigma(self, done: int) -> float:
+        """Sigma of a step: a linear ramp over the first epochs, then sigma_train."""
+        ramp = self.recipe.ramp_epochs * self.steps_per_epoch
+        return self.recipe.sigma_train * (min(1.0, (done + 1) / ramp) if ramp > 0 else 1.0)
+
+    def _estimate_norms(self, network: torch.nn.Module, count: int) -> None:
+        """Plain mean of the batch statistics over unaugmented batches with the training noise on."""
+        norms = [m for m in network.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # torch: cumulative average
+        network.train()
+        seed = derived_seed(self.recipe.seed, Purpose.NORM_NOISE)
+        with torch.no_grad():
+            batches = self._batches(self.recipe.epochs, augmented=False)
+            for step, (images, _) in zip(range(count), batches, strict=False):
+                vote = step * self.recipe.batch
+                draws = constant_draws(self.recipe.noise, self.recipe.sigma_train, seed, len(images), vote)
+                with drawing(draws):
+                    network(images)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
+def train(recipe: Recipe, data: DataSet, folder: RunFolder, *, stop_after: int | None = None) -> None:
+    """Train, or go on training, until the run is finished (or `stop_after` epochs are done).
+
+    Raises:
+        RecipeChangedError: the folder was started with another recipe.
+        CheckpointError: the folder's checkpoint cannot be read.
+    """
+    folder.open(recipe)
+    if folder.weights.exists():
+        tqdm.write(f"{folder.path}: finished already")
+        return
+    training = Training(recipe, data.train)
+    if folder.checkpoint.exists():
+        training.restore(folder.checkpoint)
+    provenance = {"commit": git_commit(), "versions": versions(), "data_md5": data.md5}
+    folder.append(
+        "start", epoch=training.epoch, threads=torch.get_num_threads(), recipe=recipe.model_dump(), **provenance
+    )
+    glance = data.test.first(GLANCE_IMAGES)
+    last = min(recipe.epochs, recipe.epochs if stop_after is None else stop_after)
+    steps = training.steps_per_epoch
+    # disable=None: no bar where the output is a file
+    with tqdm(total=recipe.epochs * steps, initial=training.epoch * steps, desc=recipe.variant, disable=None) as bar:
+        while training.epoch < last:
+            started = time.perf_counter()
+            figures = training.run_epoch(bar)
+            figures["seconds"] = time.perf_counter() - started
+            figures |= glances(training.result(min(GLANCE_NORM_BATCHES, recipe.norm_batches)), recipe, glance)
+            folder.append("epoch", epoch=training.epoch, lr=training.schedule.get_last_lr()[0], **figures)
+            training.save(folder.checkpoint)
+            bar.write(f"{recipe.variant} epoch {training.epoch}/{recipe.epochs} " + _readable(figures))
+    if training.epoch == recipe.epochs:
+        tensors = {
+            f"model.{name}": tensor for name, tensor in training.result(recipe.norm_batches).state_dict().items()
+        }
+        state = {"recipe": recipe.model_dump(), "epochs": training.epoch, **provenance}
+        checkpoint.write(folder.weights, Checkpoint(tensors, state))
+        folder.append("finished", epoch=training.epoch)
+
+
+def glances(network: MnistCnn, recipe: Recipe, examples: Examples) -> dict[str, float]:
+    """One-vote accuracy on a few test images, noiseless and at sigma_train: for the log only."""
+    return {
+        "glance_noiseless": one_vote_accuracy(network, recipe, examples, 0.0),
+        "glance_one_vote": one_vote_accuracy(network, recipe, examples, recipe.sigma_train),
+    }
+
+
+@torch.no_grad()
+def one_vote_accuracy(network: MnistCnn, recipe: Recipe, examples: Examples, sigma: float) -> float:
+    """Share of the examples whose single vote is right."""
+    right, seed = 0, derived_seed(recipe.seed, Purpose.TEST_NOISE)
+    network.eval()
+    for start in range(0, len(examples.labels), ROWS_PER_EVALUATION):
+        labels = torch.from_numpy(examples.labels[start : start + ROWS_PER_EVALUATION]).long()
+        images = as_inputs(torch.from_numpy(examples.images[start : start + ROWS_PER_EVALUATION]).unsqueeze(1))
+        with drawing(constant_draws(recipe.noise, sigma, seed, len(labels), start)):
+            logits = network(images.contiguous(memory_format=torch.channels_last))
+        right += int((logits.argmax(1) == labels).sum())
+    return right / len(examples.labels)
+
+
+def presentation_draws(recipe: Recipe, step: int, rows: int, sigma: float) -> Draws:
+    """Fresh noise for each presentation of an image: its vote number is how many presentations came before it."""
+    return constant_draws(recipe.noise, sigma, derived_seed(recipe.seed, Purpose.NOISE), rows, step * recipe.batch)
+
+
+def constant_draws(kind: NoiseKind, sigma: float, seed: int, rows: int, first_vote: int) -> Draws:
+    """Draws of one sigma and seed for votes first_vote, first_vote + 1, …, one each row."""
+    return Draws(
+        sigma=torch.tensor([sigma_row(kind, sigma)]).expand(rows, 2).contiguous(),
+        seed=torch.full((rows,), seed, dtype=torch.int64),
+        vote=torch.arange(first_vote, first_vote + rows, dtype=torch.int64),
+    )
+
+
+def as_inputs(images: Tensor) -> Tensor:
+    """Bytes to the published value range [0, 1]."""
+    return images.float() / 255
+
+
+def _parameter_groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weights of products decay; biases and batch norm parameters do not."""
+    decayed = [parameter for parameter in network.parameters() if parameter.dim() > 1]
+    free = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+def _precision(recipe: Recipe) -> torch.autocast:
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16")
+
+
+def _readable(figures: dict[str, float]) -> str:
+    return " ".join(f"{name} {value:.4f}" for name, value in figures.items())
