@@ -151,7 +151,7 @@ class Training:
 
     def result(self, norm_batches: int) -> MnistCnn:
         """The averaged network as it stands, its batch norms estimated anew under noise from so many batches."""
-        source = cast(MnistCnn, self.average.module) if self.recipe.average_decay > 0 else self.network
+        source = cast("MnistCnn", self.average.module) if self.recipe.average_decay > 0 else self.network
         network = copy.deepcopy(source)
         if norm_batches > 0:
             self._estimate_norms(network, norm_batches)
