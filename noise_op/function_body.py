@@ -1,0 +1,172 @@
+"""The operator as an ONNX model-local function of standard operators, with the same Philox draws.
+
+Every published file carries it, so that it runs in any ONNX Runtime; where the native kernel is
+registered, ONNX Runtime takes that instead.
+
+Standard operators cannot ask whether an optional input is there and then use it, so the body wants
+`row` and `step` given: exported graphs pass the identity and 0.
+"""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import FunctionProto, NodeProto, TensorProto, helper, numpy_helper
+
+from noise_op.contract import DOMAIN, OP_TYPE
+from noise_op.reference import MULTIPLIERS, ROUNDS, WEYL
+
+OPSET = 21
+
+INPUTS = ("X", "sigma", "seed", "vote", "row", "step")
+ATTRIBUTES = ("site", "activation")
+
+
+class _Body:
+    """Appends nodes and names their outputs."""
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeProto] = []
+        self._constants: dict[tuple[str, object], str] = {}
+
+    def __call__(self, op: str, *inputs: str, **attributes: Any) -> str:
+        name = f"{op.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
+        return name
+
+    def output(self, name: str, op: str, *inputs: str) -> None:
+        self.nodes.append(helper.make_node(op, list(inputs), [name]))
+
+    def constant(self, value: object, dtype: type[np.generic]) -> str:
+        key = (dtype.__name__, value if not isinstance(value, list) else tuple(value))
+        if key not in self._constants:
+            tensor = numpy_helper.from_array(np.array(value, dtype))
+            self._constants[key] = self("Constant", value=tensor)
+        return self._constants[key]
+
+    def word(self, value: int) -> str:
+        return self.constant(value, np.uint64)
+
+    def attribute(self, name: str, kind: "onnx.AttributeProto.AttributeType", field: str) -> str:
+        """A constant taken from the function's own attribute."""
+        node = helper.make_node("Constant", [], [f"{name}_value"])
+        node.attribute.append(onnx.AttributeProto(name=field, type=kind, ref_attr_name=name))
+        self.nodes.append(node)
+        return f"{name}_value"
+
+
+def gaussian_noise_function() -> FunctionProto:
+    """`noisevote::GaussianNoise` version 1 as a FunctionProto over ONNX opset 21."""
+    body = _Body()
+    words = _philox(body, *_counter_and_key(body))
+    _apply(body, _normals(body, words))
+    return _function(OP_TYPE, body, ["Y"], ATTRIBUTES)
+
+
+def philox_words_function() -> FunctionProto:
+    """The same body cut after Philox, for checks: outputs the four words, uint64 [R, blocks] each."""
+    body = _Body()
+    outputs = ["w0", "w1", "w2", "w3"]
+    for name, word in zip(outputs, _philox(body, *_counter_and_key(body)), strict=True):
+        body.output(name, "Identity", word)
+    return _function("PhiloxWords", body, outputs, ATTRIBUTES[:1])
+
+
+def _function(name: str, body: _Body, outputs: list[str], attributes: tuple[str, ...]) -> FunctionProto:
+    opset = [helper.make_opsetid("", OPSET)]
+    return helper.make_function(DOMAIN, name, list(INPUTS), outputs, body.nodes, opset, list(attributes))
+
+
+def _counter_and_key(body: _Body) -> tuple[list[str], list[str]]:
+    """The counter's four words and the key's two, uint64 tensors that broadcast to [R, blocks]."""
+    size = body("Size", body("Flatten", body("Gather", "X", body.constant([0], np.int64)), axis=1))
+    four = body.constant(4, np.int64)
+    blocks = body("Div", body("Add", size, body.constant(3, np.int64)), four)
+    block = body("Range", body.constant(0, np.int64), blocks, body.constant(1, np.int64))
+    site = body.attribute("site", onnx.AttributeProto.INT, "value_int")
+    column = body.constant([1], np.int64)
+
+    def unsigned(name: str) -> str:
+        return body("Cast", name, to=TensorProto.UINT64)
+
+    vote = body("Unsqueeze", unsigned("vote"), column)
+    counter = [unsigned(block), unsigned(site), vote, unsigned("step")]
+    seed = body("Unsqueeze", unsigned("seed"), column)
+    return counter, [_low(body, seed), _high(body, seed)]
+
+
+def _low(body: _Body, name: str) -> str:
+    return body("BitwiseAnd", name, body.word(0xFFFFFFFF))
+
+
+def _high(body: _Body, name: str) -> str:
+    return body("BitShift", name, body.word(32), direction="RIGHT")
+
+
+def _philox(body: _Body, counter: list[str], key: list[str]) -> list[str]:
+    """Ten rounds, unrolled: four uint64 tensors [R, blocks] of 32-bit words."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(ROUNDS):
+        p0 = body("Mul", c0, body.word(int(MULTIPLIERS[0])))
+        p1 = body("Mul", c2, body.word(int(MULTIPLIERS[1])))
+        c0 = body("BitwiseXor", body("BitwiseXor", _high(body, p1), c1), k0)
+        c1 = _low(body, p1)
+        c2 = body("BitwiseXor", body("BitwiseXor", _high(body, p0), c3), k1)
+        c3 = _low(body, p0)
+        k0 = _low(body, body("Add", k0, body.word(int(WEYL[0]))))
+        k1 = _low(body, body("Add", k1, body.word(int(WEYL[1]))))
+    return [c0, c1, c2, c3]
+
+
+def _normals(body: _Body, words: list[str]) -> str:
+    """Quarter-wave Box-Muller: float [R, blocks, 4]."""
+    normals = []
+    last = body.constant([2], np.int64)
+    for radius_word, angle_word in (words[:2], words[2:]):
+        r = _radius(body, radius_word)
+        cosine, sine = _angle(body, angle_word)
+        normals += [body("Unsqueeze", body("Mul", r, part), last) for part in (cosine, sine)]
+    return body("Concat", *normals, axis=2)
+
+
+def _radius(body: _Body, word: str) -> str:
+    """sqrt(−2 ln u), u = (float(word) + 0.5)·2⁻³²."""
+    half = body("Add", body("Cast", word, to=TensorProto.FLOAT), body.constant(0.5, np.float32))
+    log = body("Log", body("Mul", half, body.constant(2.0**-32, np.float32)))
+    return body("Sqrt", body("Mul", log, body.constant(-2.0, np.float32)))
+
+
+def _angle(body: _Body, word: str) -> tuple[str, str]:
+    """Cosine and sine from 23 bits of a quarter wave and a sign bit each."""
+    k = body("BitwiseAnd", body("BitShift", word, body.word(6), direction="RIGHT"), body.word(0xFFFFFE))
+    odd = body("Cast", body("Add", k, body.word(1)), to=TensorProto.FLOAT)
+    f = body("Mul", odd, body.constant(2.0**-24, np.float32))
+    quarter = body.constant(np.pi / 2, np.float32)
+    one, two = body.constant(1.0, np.float32), body.constant(2.0, np.float32)
+    parts = []
+    for fraction, bit in ((body("Sub", one, f), 31), (f, 30)):
+        sign_bit = body("BitwiseAnd", body("BitShift", word, body.word(bit), direction="RIGHT"), body.word(1))
+        sign = body("Sub", one, body("Mul", two, body("Cast", sign_bit, to=TensorProto.FLOAT)))
+        parts.append(body("Mul", body("Sin", body("Mul", fraction, quarter)), sign))
+    return parts[0], parts[1]
+
+
+def _apply(body: _Body, z: str) -> None:
+    """Y = act(x + sqrt((sigma0·x)² + sigma1²)·z) on x = X[row], flattened to [R, elements] in between."""
+    x = body("Gather", "X", "row", axis=0)
+    shape = body("Shape", x)
+    flat = body("Flatten", x, axis=1)  # [R, elements]
+    count = body("Shape", flat, start=1, end=2)
+    drawn = body("Flatten", z, axis=1)  # [R, 4 * blocks]
+    drawn = body("Slice", drawn, body.constant([0], np.int64), count, body.constant([1], np.int64))
+    column = body.constant([1], np.int64)
+    multiplicative = body("Gather", "sigma", body.constant([0], np.int64), axis=1)  # [R, 1]
+    additive = body("Gather", "sigma", column, axis=1)
+    scaled = body("Mul", flat, multiplicative)
+    variance = body("Add", body("Mul", scaled, scaled), body("Mul", additive, additive))
+    noisy = body("Add", flat, body("Mul", body("Sqrt", variance), drawn))
+    noisy = body("Reshape", noisy, shape)
+    activation = body.attribute("activation", onnx.AttributeProto.STRING, "value_string")
+    is_relu = body("Equal", activation, body("Constant", value_string="relu"))
+    body.output("Y", "Where", is_relu, body("Relu", noisy), noisy)

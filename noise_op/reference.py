@@ -1,0 +1,99 @@
+"""The operator written slowly and plainly in NumPy: what the other implementations are held against.
+
+Each step follows the definition in docs/architecture.md, one array operation a line.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from noise_op.contract import Activation
+
+# Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 4.3 and table 2.
+MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+WEYL = (np.uint64(0x9E3779B9), np.uint64(0xBB67AE85))
+ROUNDS = 10
+
+_MASK = np.uint64(0xFFFFFFFF)
+_WORD = np.uint64(32)
+
+
+def philox4x32(counter: ArrayLike, key: ArrayLike) -> NDArray[np.uint32]:
+    """Philox4x32-10.
+
+    Args:
+        counter: [..., 4] words.
+        key: [..., 2] words, broadcast against the counter.
+
+    Returns:
+        uint32 [..., 4].
+    """
+    c = np.asarray(counter, np.uint64)
+    k = np.asarray(key, np.uint64)
+    c0, c1, c2, c3 = (c[..., i] for i in range(4))
+    k0, k1 = k[..., 0], k[..., 1]
+    for _ in range(ROUNDS):
+        p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
+        c0, c1, c2, c3 = (p1 >> _WORD) ^ c1 ^ k0, p1 & _MASK, (p0 >> _WORD) ^ c3 ^ k1, p0 & _MASK
+        k0, k1 = (k0 + WEYL[0]) & _MASK, (k1 + WEYL[1]) & _MASK
+    return np.stack(np.broadcast_arrays(c0, c1, c2, c3), axis=-1).astype(np.uint32)
+
+
+def normals(seed: int, vote: int, site: int, step: int, count: int) -> NDArray[np.float32]:
+    """The first `count` normals of one row: float32 [count]."""
+    blocks = (count + 3) // 4
+    counter = np.empty((blocks, 4), np.uint64)
+    counter[:] = (0, site, vote, step)
+    counter[:, 0] = np.arange(blocks)
+    bits = seed % 2**64
+    words = philox4x32(counter, np.array([bits & 0xFFFFFFFF, bits >> 32], np.uint64))
+    pairs = words.reshape(-1, 2)  # [2 * blocks, (radius, angle)]
+    return box_muller(pairs[:, 0], pairs[:, 1]).reshape(-1)[:count]
+
+
+def box_muller(radius_word: NDArray[np.uint32], angle_word: NDArray[np.uint32]) -> NDArray[np.float32]:
+    """Two normals from two words, by a quarter wave and two sign bits: [n], [n] → float32 [n, 2].
+
+    Sine and cosine are taken in float64 here, so that this is the more exact side of every comparison.
+    """
+    u = (radius_word.astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-32)
+    r = np.sqrt(-2.0 * np.log(u.astype(np.float64)))
+    k = (angle_word >> np.uint32(7)) & np.uint32(2**23 - 1)
+    f = (2.0 * k + 1.0) * 2.0**-24
+    cosine = np.sin(np.pi / 2 * (1.0 - f)) * np.where(angle_word >> np.uint32(31), -1.0, 1.0)
+    sine = np.sin(np.pi / 2 * f) * np.where((angle_word >> np.uint32(30)) & np.uint32(1), -1.0, 1.0)
+    return np.stack([r * cosine, r * sine], axis=-1).astype(np.float32)
+
+
+def gaussian_noise(
+    x: NDArray[np.float32],
+    sigma: NDArray[np.float32],
+    seed: NDArray[np.int64],
+    vote: NDArray[np.int64],
+    row: NDArray[np.int64] | None = None,
+    step: int = 0,
+    *,
+    site: int,
+    activation: Activation = "none",
+) -> NDArray[np.float32]:
+    """The operator, one row after the other.
+
+    Args:
+        x: [N, ...] signal.
+        sigma: [R, 2] multiplicative and additive standard deviation.
+        seed: [R] Philox keys as signed readings of 64 bits.
+        vote: [R].
+        row: [R] the row of x that each output row reads; None: its own.
+        step: time step of a recurrent network.
+        site: number of the operator in its graph.
+        activation: "none" or "relu".
+
+    Returns:
+        float32 [R, ...].
+    """
+    rows = []
+    for r in range(len(sigma)):
+        signal = x[r if row is None else row[r]]
+        z = normals(int(seed[r]), int(vote[r]), site, step, signal.size).reshape(signal.shape)
+        y = signal + np.hypot(sigma[r, 0] * signal, sigma[r, 1]) * z
+        rows.append(np.maximum(y, 0) if activation == "relu" else y)
+    return np.array(rows, np.float32).reshape(len(sigma), *x.shape[1:])

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from noise_op.library import Kernel
+
+DRAWS = 12_000_000
+NEIGHBOURS = 1_000_000
+
+
+def draws(
+    kernel: Kernel, count: int, *, seed: int = 1, site: int = 0, vote: int = 0, step: int = 0
+) -> NDArray[np.float64]:
+    """`count` normals in float64."""
+    return kernel.normals(seed, site, vote, step, 0, count // 4).astype(np.float64)
+
+
+@pytest.fixture(scope="module")
+def many(kernel: Kernel) -> NDArray[np.float64]:
+    """12 million draws over 12 votes, as many as the sites of some 150 votes of a small network."""
+    return np.concatenate([draws(kernel, DRAWS // 12, vote=vote) for vote in range(12)])
+
+
+def test_mean_variance_skewness_and_kurtosis_are_those_of_a_normal(many: NDArray[np.float64]) -> None:
+    """The first four moments lie within 5 standard errors of N(0, 1)'s: 0, 1, 0, 3."""
+    n = len(many)
+    assert abs(many.mean()) < 5 * np.sqrt(1 / n)
+    assert abs(many.var() - 1) < 5 * np.sqrt(2 / n)
+    assert abs((many**3).mean()) < 5 * np.sqrt(15 / n)
+    assert abs((many**4).mean() - 3) < 5 * np.sqrt(96 / n)
+
+
+def test_a_kolmogorov_smirnov_test_does_not_reject_normality(many: NDArray[np.float64]) -> None:
+    """Over 1.2e7 draws the distance to the normal distribution is one that chance explains."""
+    assert len(many) >= 10**7
+    assert stats.kstest(many, "norm", method="asymp").pvalue > 0.001
+
+
+def test_tails_have_the_weight_of_a_normal(many: NDArray[np.float64]) -> None:
+    """Beyond 3, 4 and 5 sigma there are as many draws as there should be (Poisson, 5 standard errors)."""
+    for bound in (3.0, 4.0, 5.0):
+        expected = 2 * stats.norm.sf(bound) * len(many)
+        assert abs(np.count_nonzero(np.abs(many) > bound) - expected) < 5 * np.sqrt(expected) + 5
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"site": 1}, {"vote": 1}, {"seed": 2}, {"seed": 1 + 2**32}, {"step": 1}, {"site": 2**31}, {"vote": 2**31}],
+    ids=str,
+)
+def test_neighbouring_streams_are_uncorrelated(kernel: Kernel, other: dict[str, int]) -> None:
+    """Streams one apart in site, vote, seed or step share nothing: |r| of values and of squares below 5/√n."""
+    a, b = draws(kernel, NEIGHBOURS), draws(kernel, NEIGHBOURS, **other)
+    bound = 5 / np.sqrt(NEIGHBOURS)
+    assert abs(np.corrcoef(a, b)[0, 1]) < bound
+    assert abs(np.corrcoef(a**2, b**2)[0, 1]) < bound
+
+
+@pytest.mark.parametrize("lag", [1, 2, 3, 4, 16, 64])
+def test_elements_of_one_row_are_uncorrelated(kernel: Kernel, lag: int) -> None:
+    """Draws of one stream do not depend on each other, inside a block, across blocks and across vectors."""
+    a = draws(kernel, NEIGHBOURS)
+    assert abs(np.corrcoef(a[:-lag], a[lag:])[0, 1]) < 5 / np.sqrt(NEIGHBOURS)
+    assert abs(np.corrcoef(a[:-lag] ** 2, a[lag:] ** 2)[0, 1]) < 5 / np.sqrt(NEIGHBOURS)
