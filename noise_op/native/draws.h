@@ -14,34 +14,45 @@ constexpr uint32_t kWeyl0 = 0x9E3779B9u;  // golden ratio
 constexpr uint32_t kWeyl1 = 0xBB67AE85u;  // sqrt(3) - 1
 constexpr int kRounds = 10;
 
+// The round keys of one stream, made once a row: each round adds a Weyl constant to both words.
+struct RoundKeys {
+  uint64_t k0[kRounds];
+  uint64_t k1[kRounds];
+};
+
+inline RoundKeys round_keys(const Stream& s) {
+  RoundKeys keys;
+  for (uint32_t round = 0; round < kRounds; ++round) {
+    keys.k0[round] = s.key_low + round * kWeyl0;
+    keys.k1[round] = s.key_high + round * kWeyl1;
+  }
+  return keys;
+}
+
 // Ten rounds on 64-bit lanes whose low halves hold the state. A product's low half is the next state
 // as it stands: the garbage above it is never read by the next multiplication.
 template <class L>
-inline void philox_rounds(const Stream& s, typename L::D block, typename L::D c[4]) {
+inline void philox_rounds(const Stream& s, const RoundKeys& keys, typename L::D block, typename L::D c[4]) {
   c[0] = block;
   c[1] = L::wide(s.site);
   c[2] = L::wide(s.vote);
   c[3] = L::wide(s.step);
-  uint32_t k0 = s.key_low;
-  uint32_t k1 = s.key_high;
   for (int round = 0; round < kRounds; ++round) {
     const auto p0 = L::multiply(c[0], L::wide(kMultiplier0));
     const auto p1 = L::multiply(c[2], L::wide(kMultiplier1));
-    c[0] = L::xor3(L::high(p1), c[1], L::wide(k0));
+    c[0] = L::xor3(L::high(p1), c[1], L::wide(keys.k0[round]));
     c[1] = p1;
-    c[2] = L::xor3(L::high(p0), c[3], L::wide(k1));
+    c[2] = L::xor3(L::high(p0), c[3], L::wide(keys.k1[round]));
     c[3] = p0;
-    k0 += kWeyl0;
-    k1 += kWeyl1;
   }
 }
 
 template <class L>
-inline void philox_words(const Stream& s, uint32_t first, typename L::U w[4]) {
+inline void philox_words(const Stream& s, const RoundKeys& keys, uint32_t first, typename L::U w[4]) {
   typename L::D even[4];
   typename L::D odd[4];
-  philox_rounds<L>(s, L::even_blocks(first), even);
-  philox_rounds<L>(s, L::odd_blocks(first), odd);
+  philox_rounds<L>(s, keys, L::even_blocks(first), even);
+  philox_rounds<L>(s, keys, L::odd_blocks(first), odd);
   for (int i = 0; i < 4; ++i) w[i] = L::join(even[i], odd[i]);
 }
 
@@ -102,33 +113,34 @@ inline void box_muller(typename L::U w_radius, typename L::U w_angle, typename L
 }
 
 template <class L>
-inline void store_normals(const Stream& stream, uint32_t first, float* out) {
+inline void store_normals(const Stream& stream, const RoundKeys& keys, uint32_t first, float* out) {
   typename L::U w[4];
   typename L::F z[4];
-  philox_words<L>(stream, first, w);
+  philox_words<L>(stream, keys, first, w);
   box_muller<L>(w[0], w[1], z[0], z[1]);
   box_muller<L>(w[2], w[3], z[2], z[3]);
   L::store_blocks(out, z);
 }
 
 template <class L>
-inline void store_words(const Stream& stream, uint32_t first, float* out) {
+inline void store_words(const Stream& stream, const RoundKeys& keys, uint32_t first, float* out) {
   typename L::U w[4];
-  philox_words<L>(stream, first, w);
+  philox_words<L>(stream, keys, first, w);
   typename L::F z[4];
   for (int i = 0; i < 4; ++i) z[i] = L::floats(w[i]);
   L::store_blocks(out, z);
 }
 
 // Whole vectors straight to `out`, the last part through a buffer.
-template <class L, void (*Store)(const Stream&, uint32_t, float*)>
+template <class L, void (*Store)(const Stream&, const RoundKeys&, uint32_t, float*)>
 void fill_blocks(const Stream& stream, uint32_t first, size_t blocks, float* out) {
+  const RoundKeys keys = round_keys(stream);
   size_t done = 0;
   for (; done + L::kWidth <= blocks; done += L::kWidth)
-    Store(stream, first + static_cast<uint32_t>(done), out + 4 * done);
+    Store(stream, keys, first + static_cast<uint32_t>(done), out + 4 * done);
   if (done == blocks) return;
   alignas(64) float last[4 * L::kWidth];
-  Store(stream, first + static_cast<uint32_t>(done), last);
+  Store(stream, keys, first + static_cast<uint32_t>(done), last);
   for (size_t i = 0; i < 4 * (blocks - done); ++i) out[4 * done + i] = last[i];
 }
 

@@ -18,7 +18,7 @@ struct Avx2Lanes {
   using U = __m256i;
   using F = __m256;
 
-  static D wide(uint32_t v) { return _mm256_set1_epi64x(v); }
+  static D wide(uint64_t v) { return _mm256_set1_epi64x(static_cast<int64_t>(v)); }
   static D even_blocks(uint32_t b) { return _mm256_add_epi32(wide(b), _mm256_setr_epi64x(0, 4, 1, 5)); }
   static D odd_blocks(uint32_t b) { return _mm256_add_epi32(wide(b), _mm256_setr_epi64x(2, 6, 3, 7)); }
   static D multiply(D a, D b) { return _mm256_mul_epu32(a, b); }

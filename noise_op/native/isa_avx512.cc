@@ -18,7 +18,7 @@ struct Avx512Lanes {
   using U = __m512i;
   using F = __m512;
 
-  static D wide(uint32_t v) { return _mm512_set1_epi64(v); }
+  static D wide(uint64_t v) { return _mm512_set1_epi64(static_cast<int64_t>(v)); }
   static D even_blocks(uint32_t b) {
     return _mm512_add_epi32(wide(b), _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11));
   }

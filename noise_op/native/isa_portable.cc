@@ -30,7 +30,7 @@ struct PortableLanes {
     return out;
   }
 
-  static D wide(uint32_t v) { return each<D>([&](int) { return uint64_t{v}; }); }
+  static D wide(uint64_t v) { return each<D>([&](int) { return v; }); }
   static D even_blocks(uint32_t b) { return each<D>([&](int i) { return uint64_t{b + 2u * static_cast<uint32_t>(i)}; }); }
   static D odd_blocks(uint32_t b) { return even_blocks(b + 1); }
   static D multiply(D a, D b) {
