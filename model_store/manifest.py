@@ -1,0 +1,144 @@
+"""The manifest: everything that a reader must know about one published version of a model.
+
+It is stored as `manifest.json` beside the variants' ONNX files. Manifests are immutable: a change is a
+new version.
+"""
+
+from datetime import datetime
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+
+MANIFEST_FILE: Final = "manifest.json"
+
+NoiseKind = Literal["multiplicative", "additive"]
+
+# One path component each: a first letter or digit rules out "..", hidden files and temporary folders.
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+Version = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,8}$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,127}\.onnx$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+Sigma = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Record(BaseModel):
+    """Frozen, and closed to unknown keys, so that a manifest never says something that nobody reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
+    if not bounds[0] < bounds[1]:
+        raise ValueError(f"{list(bounds)}: the first bound must be below the second")
+    return bounds
+
+
+class InputSpec(_Record):
+    """What the graph's `input` takes: float32 [N, *shape] with values inside `value_range`.
+
+    Images have shape [channels, height, width]. `preprocessing` says in words what the graph itself does
+    to the values, such as normalisation; a client does none of it.
+    """
+
+    shape: Annotated[tuple[Count, ...], Field(min_length=1, max_length=8)]
+    dtype: Literal["float32"] = "float32"
+    value_range: Annotated[
+        tuple[Annotated[float, Field(allow_inf_nan=False)], Annotated[float, Field(allow_inf_nan=False)]],
+        AfterValidator(_rising),
+    ] = (0.0, 1.0)
+    preprocessing: str = ""
+
+
+class Operator(_Record):
+    """Version of the noise operator that the files carry."""
+
+    domain: Name
+    version: Count
+
+
+class AccuracyPoint(_Record):
+    """One measured accuracy: the share of `images` test images whose decision was right.
+
+    `votes` runs voted, each with `reads` averaged reads at noise `sigma` of kind `noise`, drawing from
+    `seed`. `spread` is the standard deviation of accuracy over repetitions of the whole test, where it
+    was repeated.
+    """
+
+    noise: NoiseKind
+    sigma: Sigma
+    votes: Count
+    reads: Count = 1
+    accuracy: Annotated[float, Field(ge=0, le=1)]
+    spread: Annotated[float, Field(ge=0, le=1)] | None = None
+    images: Count
+    seed: Annotated[int, Field(ge=0, lt=2**64)]
+
+
+class Provenance(_Record):
+    """Where a variant comes from: its training data, the code and library versions that made it."""
+
+    data_set: str
+    files: Annotated[dict[str, str], Field(description="data file to `<algorithm>:<hash>`")]
+    train_images: Count
+    commit: str | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+class Variant(_Record):
+    """One trained network of a version: its file, how it was trained, what a vote costs, what it achieves."""
+
+    name: Name
+    file: FileName
+    sha256: Digest
+    bytes: Count
+    noise: Annotated[NoiseKind, Field(description="noise kind while training")]
+    sigma_train: Sigma
+    network: str
+    recipe: dict[str, JsonValue]
+    provenance: Provenance
+    parameters: Count
+    multiply_accumulates: Annotated[Count, Field(description="per vote")]
+    samples: Annotated[Count, Field(description="noise samples per vote")]
+    layers: Annotated[Count, Field(description="noisy products one after another: L of the analog cost")]
+    accuracy: Annotated[tuple[AccuracyPoint, ...], Field(description="the measured table")]
+
+    @model_validator(mode="after")
+    def _no_point_twice(self) -> Self:
+        _refuse_repeats("accuracy", [(p.noise, p.sigma, p.votes, p.reads) for p in self.accuracy])
+        return self
+
+
+class Manifest(_Record):
+    """One published version of a model. `format` is the version of this schema."""
+
+    format: Literal[1] = 1
+    name: Name
+    version: Version
+    title: str
+    description: str = ""
+    published: datetime | None = None
+    input: InputSpec
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    operator: Operator
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _no_name_twice(self) -> Self:
+        _refuse_repeats("classes", list(self.classes))
+        _refuse_repeats("variants.name", [variant.name for variant in self.variants])
+        _refuse_repeats("variants.file", [variant.file for variant in self.variants])
+        if any(variant.name == "auto" for variant in self.variants):
+            raise ValueError("variants.name: 'auto' is reserved for the choice among the variants")
+        return self
+
+    def variant(self, name: str) -> Variant | None:
+        """The variant of that name, or None."""
+        return next((variant for variant in self.variants if variant.name == name), None)
+
+
+def _refuse_repeats(key: str, values: list[object]) -> None:
+    repeated = [value for index, value in enumerate(values) if value in values[:index]]
+    if repeated:
+        raise ValueError(f"{key}: {repeated[0]!r} occurs twice")

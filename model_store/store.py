@@ -1,0 +1,241 @@
+"""The model store: a folder `<name>/<version>/` per published version, and the only code that touches it.
+
+A variant's bytes are read once and hashed in memory, and the same bytes are what the caller gets: a
+file that changes after the check is never served. Publishing is atomic: a version is either wholly
+there or not there.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from model_store.manifest import MANIFEST_FILE, Manifest, Name, Variant, Version
+
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
+_VERSION: TypeAdapter[str] = TypeAdapter(Version)
+
+
+class StoreError(Exception):
+    """The model store cannot do what was asked."""
+
+
+class UnknownVersionError(StoreError):
+    """No such published version."""
+
+
+class BadManifestError(StoreError):
+    """A published version's manifest is missing, unreadable or not its own."""
+
+
+class RefusedFileError(StoreError):
+    """A variant's file is missing or is not the one that the manifest describes."""
+
+
+class VersionExistsError(StoreError):
+    """The version is published already."""
+
+
+class MismatchedFilesError(StoreError):
+    """The files to publish are not the ones that the manifest describes."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A version as found in the store: the manifest, the content of each usable file, and why others are refused.
+
+    `files` and `refusals` are keyed by variant name; together they cover the manifest's variants.
+    """
+
+    manifest: Manifest
+    files: Mapping[str, bytes]
+    refusals: Mapping[str, str]
+
+
+def digest(content: bytes) -> str:
+    """The sha256 that a manifest states, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+class ModelStore:
+    """The published models under `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def names(self) -> list[str]:
+        """Names of all models that have a published version, sorted."""
+        return sorted(entry.name for entry in _folders(self.root, _NAME) if self.versions(entry.name))
+
+    def versions(self, name: str) -> list[str]:
+        """Published versions of a model, oldest first; empty for an unknown one."""
+        if not _matches(_NAME, name):
+            return []
+        return sorted((entry.name for entry in _folders(self.root / name, _VERSION)), key=int)
+
+    def manifest(self, name: str, version: str | None = None) -> Manifest:
+        """Manifest of a version; by default of the one with the highest number.
+
+        Raises:
+            UnknownVersionError: there is no such version.
+            BadManifestError: its manifest cannot be used.
+        """
+        versions = self.versions(name)
+        if not versions or (version is not None and version not in versions):
+            raise UnknownVersionError(f"model {name!r} version {version!r}: not published in {self.root}")
+        chosen = version or versions[-1]
+        path = self.root / name / chosen / MANIFEST_FILE
+        try:
+            manifest = Manifest.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise BadManifestError(f"{path}: {error.strerror}") from error
+        except ValidationError as error:
+            raise BadManifestError(f"{path}: {_first_problem(error)}") from error
+        if (manifest.name, manifest.version) != (name, chosen):
+            raise BadManifestError(f"{path}: describes {manifest.name} version {manifest.version}")
+        return manifest
+
+    def read(self, manifest: Manifest, variant: Variant) -> bytes:
+        """Content of a variant's ONNX file, equal in hash to what the manifest states.
+
+        Raises:
+            RefusedFileError: the file is missing or differs.
+        """
+        path = self._folder(manifest) / variant.file
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise RefusedFileError(f"{path}: {error.strerror}") from error
+        found = digest(content)
+        if found != variant.sha256:
+            raise RefusedFileError(f"{path}: sha256 is {found}, the manifest says {variant.sha256}")
+        return content
+
+    def publication(self, name: str, version: str | None = None) -> Publication:
+        """A version with every file that can be used; the others are refused by name.
+
+        Raises:
+            UnknownVersionError: there is no such version.
+            BadManifestError: its manifest cannot be used.
+        """
+        manifest = self.manifest(name, version)
+        files: dict[str, bytes] = {}
+        refusals: dict[str, str] = {}
+        for variant in manifest.variants:
+            try:
+                files[variant.name] = self.read(manifest, variant)
+            except RefusedFileError as error:
+                refusals[variant.name] = str(error)
+        return Publication(manifest, files, refusals)
+
+    def publish(self, manifest: Manifest, files: Mapping[str, bytes], *, replace: bool = False) -> Path:
+        """Write a version: `files` holds the ONNX content of each variant, by variant name. Returns its folder.
+
+        The version is written and flushed to a temporary folder beside its place, then renamed into it.
+        With `replace`, a version that is there already is moved aside first, so for an instant there is
+        none; a reader never sees a mixture.
+
+        Raises:
+            MismatchedFilesError: `files` are not those that the manifest describes.
+            VersionExistsError: the version exists and `replace` is false.
+        """
+        _check_files(manifest, files)
+        folder = self._folder(manifest)
+        if folder.exists() and not replace:
+            raise VersionExistsError(f"{folder}: is published already")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary_folder(folder.parent) as temporary:
+            new, old = temporary / "new", temporary / "old"
+            new.mkdir()
+            for variant in manifest.variants:
+                _write(new / variant.file, files[variant.name])
+            _write(new / MANIFEST_FILE, f"{manifest.model_dump_json(indent=1)}\n".encode())
+            _flush_folder(new)
+            if replace and folder.exists():
+                folder.rename(old)
+            _rename(new, folder, otherwise=old)
+        _flush_folder(folder.parent)
+        return folder
+
+    def _folder(self, manifest: Manifest) -> Path:
+        return self.root / manifest.name / manifest.version
+
+
+def _matches(pattern: TypeAdapter[str], text: str) -> bool:
+    try:
+        pattern.validate_python(text)
+    except ValidationError:
+        return False
+    return True
+
+
+def _folders(parent: Path, pattern: TypeAdapter[str]) -> Iterator[os.DirEntry[str]]:
+    """Folders inside `parent` whose name matches; none if there is no such parent."""
+    if not parent.is_dir():
+        return
+    with os.scandir(parent) as entries:
+        yield from (entry for entry in entries if _matches(pattern, entry.name) and entry.is_dir())
+
+
+def _first_problem(error: ValidationError) -> str:
+    """Where and what the first problem of a manifest is, in one line."""
+    problem = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in problem["loc"]) or "manifest"
+    return f"{place}: {problem['msg']}"
+
+
+def _check_files(manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    described = {variant.name for variant in manifest.variants}
+    if described != set(files):
+        raise MismatchedFilesError(f"files: {sorted(files)} are given, {sorted(described)} are described")
+    for variant in manifest.variants:
+        content = files[variant.name]
+        if (digest(content), len(content)) != (variant.sha256, variant.bytes):
+            raise MismatchedFilesError(
+                f"variant {variant.name}: {len(content)} bytes of sha256 {digest(content)} are given, "
+                f"{variant.bytes} bytes of {variant.sha256} are described"
+            )
+
+
+@contextmanager
+def _temporary_folder(parent: Path) -> Iterator[Path]:
+    """A folder on the same file system whose name no reader takes for a version; removed at the end."""
+    temporary = Path(tempfile.mkdtemp(prefix=".publishing-", dir=parent))
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write and flush to the disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _rename(new: Path, folder: Path, otherwise: Path) -> None:
+    """Put `new` in its place, unless another publisher was faster; if that fails put `otherwise` back."""
+    try:
+        new.rename(folder)
+    except OSError as error:
+        if folder.exists():  # renaming onto a folder with files fails: it appeared after the first look
+            raise VersionExistsError(f"{folder}: is published already") from error
+        if otherwise.exists():
+            otherwise.rename(folder)
+        raise

@@ -1,0 +1,83 @@
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from model_store.manifest import Manifest
+
+from .samples import manifest, point, variant
+
+FILES = {"mul-0.0": b"zero", "mul-0.8": b"eight"}
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    """A valid manifest as JSON values with top-level fields replaced."""
+    return dict(json.loads(manifest(FILES).model_dump_json())) | fields
+
+
+def test_a_manifest_survives_its_json() -> None:
+    """What is written is what is read."""
+    original = manifest(FILES, variants=(variant(accuracy=[point(0.5, 0.9, spread=0.01)]),))
+    assert Manifest.model_validate_json(original.model_dump_json()) == original
+
+
+def test_a_manifest_is_frozen() -> None:
+    """Nobody changes a published model in memory."""
+    with pytest.raises(ValidationError, match="frozen"):
+        manifest(FILES).name = "other"  # type: ignore[misc]  # that this is refused is the claim
+
+
+@pytest.mark.parametrize("name", ["..", "../other", "a/b", "", ".hidden", "Big", "a\\b", "a\n", "x" * 65])
+def test_names_are_single_harmless_path_components(name: str) -> None:
+    """A model or variant name cannot lead out of its folder."""
+    with pytest.raises(ValidationError, match="name"):
+        Manifest.model_validate(changed(name=name))
+
+
+@pytest.mark.parametrize("version", ["0", "01", "-1", "1.0", "latest", "../1", "1\n", ""])
+def test_versions_are_positive_numbers(version: str) -> None:
+    """Versions have an order, and one spelling each."""
+    with pytest.raises(ValidationError, match="version"):
+        Manifest.model_validate(changed(version=version))
+
+
+@pytest.mark.parametrize("file", ["../mul.onnx", "mul.bin", "/mul.onnx", "a/b.onnx", ".onnx"])
+def test_files_lie_beside_the_manifest(file: str) -> None:
+    """A variant's file is an ONNX file of the version's own folder."""
+    values = changed()
+    values["variants"][0]["file"] = file
+    with pytest.raises(ValidationError, match="file"):
+        Manifest.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"surprise": 1}, "surprise"),
+        ({"format": 2}, "format"),
+        ({"classes": ["a"]}, "classes"),
+        ({"classes": ["a", "a"]}, "'a' occurs twice"),
+        ({"variants": []}, "variants"),
+        ({"input": {"shape": [1, 0], "value_range": [0, 1]}}, "shape"),
+        ({"input": {"shape": [1], "value_range": [1, 0]}}, "below"),
+    ],
+)
+def test_bad_manifests_are_refused(change: dict[str, Any], message: str) -> None:
+    """Unknown keys and contradictions do not pass."""
+    with pytest.raises(ValidationError, match=message):
+        Manifest.model_validate(changed(**change))
+
+
+def test_variants_have_their_own_names_and_files() -> None:
+    """Two variants never share a name, and none is called like the automatic choice."""
+    with pytest.raises(ValidationError, match=r"'mul-0\.8' occurs twice"):
+        manifest(FILES, variants=(variant("mul-0.8"), variant("mul-0.8")))
+    with pytest.raises(ValidationError, match="'auto' is reserved"):
+        manifest(FILES, variants=(variant("auto"),))
+
+
+def test_a_point_is_measured_once() -> None:
+    """A table with two accuracies for one setting is refused."""
+    with pytest.raises(ValidationError, match="occurs twice"):
+        variant(accuracy=[point(0.5, 0.9), point(0.5, 0.8)])
