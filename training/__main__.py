@@ -1,16 +1,27 @@
-"""`python -m training train|export|evaluate|publish`."""
+"""Train noisy networks, export them, measure them and publish them: `python -m training <command> --help`."""
 
 import argparse
 import sys
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from pydantic import ValidationError
 
+from model_store.store import ModelStore, StoreError
+from noise_op.contract import NOISE_KINDS
 from training import data, networks
-from training.checkpoint import CheckpointError
+from training.errors import TrainingError
+from training.evaluate import Plan, evaluate
+from training.publish import publish
 from training.recipe import Recipe
-from training.train import RecipeChangedError, RunFolder, train
+from training.run_folder import RunFolder
+from training.train import train
+
+SIGMAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+STORE = Path(__file__).resolve().parent.parent / "model_store" / "models"
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,13 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     try:
         options.command(options)
-    except (
-        data.DataError,
-        CheckpointError,
-        RecipeChangedError,
-        networks.UnknownNetworkError,
-        ValidationError,
-    ) as error:
+    except (TrainingError, StoreError, ValidationError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
@@ -33,32 +38,91 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_train(commands)
+    _add_export(commands)
+    _add_evaluate(commands)
+    _add_publish(commands)
     return parser
 
 
-def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_train(commands: Commands) -> None:
     parser = commands.add_parser("train", help="train one variant, or go on where it stopped")
     parser.set_defaults(command=_train)
     parser.add_argument("--run", type=Path, help="run folder (default: runs/<network>-<variant>)")
     parser.add_argument("--stop-after", type=int, metavar="EPOCHS", help="stop early; the same command goes on later")
-    _add_threads(parser)
+    parser.add_argument("--threads", type=int, default=argparse.SUPPRESS, help="CPU threads")
     for name, field in Recipe.model_fields.items():
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, default=argparse.SUPPRESS, help=f"{field.description} (default: {field.default})")
-
-
-def _add_threads(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
 
 
 def _train(options: argparse.Namespace) -> None:
     given = {name: value for name, value in vars(options).items() if name in Recipe.model_fields}
     recipe = Recipe.model_validate(given)
     folder = RunFolder(options.run or Path("runs") / f"{recipe.network}-{recipe.variant}")
-    examples = data.load(networks.NETWORKS[recipe.network].data_set, data.DataSource.from_environment())
-    train(recipe, examples, folder, stop_after=options.stop_after)
+    train(recipe, _data(recipe), folder, stop_after=options.stop_after)
+
+
+def _add_export(commands: Commands) -> None:
+    parser = commands.add_parser("export", help="write finished runs as ONNX files, <run>/<variant>.onnx")
+    parser.set_defaults(command=_export)
+    _add_runs(parser)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from training import export  # noqa: PLC0415  # onnxscript takes seconds to import; the others do without
+
+    for folder in options.runs:
+        export.write(export.export(folder.read_network(), folder.read_recipe()), folder.exported)
+        print(f"{folder.exported}: {folder.exported.stat().st_size} bytes")
+
+
+def _add_evaluate(commands: Commands) -> None:
+    parser = commands.add_parser("evaluate", help="measure exported runs on the test images, <run>/evaluation.json")
+    parser.set_defaults(command=_evaluate)
+    _add_runs(parser)
+    parser.add_argument("--kinds", nargs="+", choices=NOISE_KINDS, default=NOISE_KINDS, help="noise kinds")
+    parser.add_argument("--sigmas", nargs="+", type=float, default=SIGMAS, help="sigmas of each kind")
+    parser.add_argument("--votes", type=int, default=20, help="votes an image")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first image")
+    parser.add_argument("--images", type=int, help="only the first so many test images")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    plan = Plan(tuple(options.kinds), tuple(options.sigmas), options.votes, options.seed, options.threads)
+    for folder in options.runs:
+        examples = _data(folder.read_recipe()).test
+        evaluate(folder.exported, folder.evaluation, examples.first(options.images or len(examples.labels)), plan)
+
+
+def _add_publish(commands: Commands) -> None:
+    parser = commands.add_parser("publish", help="write exported and measured runs as one model version")
+    parser.set_defaults(command=_publish)
+    _add_runs(parser)
+    parser.add_argument("--version", required=True, help="version of the model, a number")
+    parser.add_argument("--store", type=Path, default=STORE, help="model store (default: model_store/models)")
+    parser.add_argument("--replace", action="store_true", help="take the place of a version that exists")
+
+
+def _publish(options: argparse.Namespace) -> None:
+    store = ModelStore(options.store)
+    first = options.runs[0].read_recipe()
+    print(publish(options.runs, _data(first), store, options.version, replace=options.replace))
+
+
+def _add_runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", type=_run_folder, nargs="+", metavar="RUN", help="run folders")
+    parser.add_argument("--threads", type=int, default=argparse.SUPPRESS, help="CPU threads")
+
+
+def _run_folder(path: str) -> RunFolder:
+    return RunFolder(Path(path))
+
+
+def _data(recipe: Recipe) -> data.DataSet:
+    return data.load(networks.named(recipe.network).data_set, data.DataSource.from_environment())
 
 
 if __name__ == "__main__":

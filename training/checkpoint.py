@@ -12,10 +12,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from training.errors import TrainingError
+
 _STATE = "state"
 
 
-class CheckpointError(Exception):
+class CheckpointError(TrainingError):
     """A checkpoint cannot be used."""
 
     def __init__(self, path: Path, why: str) -> None:

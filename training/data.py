@@ -14,6 +14,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from training.errors import TrainingError
+
 DATA_VARIABLE: Final = "NOISEVOTE_DATA"
 DOWNLOAD_TIMEOUT_S: Final = 30.0
 
@@ -30,7 +32,7 @@ MNIST_MIRRORS: Final[tuple[str, ...]] = (
 )
 
 
-class DataError(Exception):
+class DataError(TrainingError):
     """A data file cannot be used."""
 
 

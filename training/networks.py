@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from noise_op.contract import Activation, NoiseKind
-from noise_op.torch_twin import GaussianNoise
+from noise_op.torch_twin import Draws, GaussianNoise, drawing
+from training.errors import TrainingError
 
 MNIST_MEAN: Final = 0.1307
 MNIST_STD: Final = 0.3081
 
 
-class UnknownNetworkError(KeyError):
+class UnknownNetworkError(TrainingError):
     """No builder has that name."""
 
     def __init__(self, name: str) -> None:
@@ -63,6 +64,9 @@ class MnistCnn(nn.Module):
     Normalisation is inside the network, hence inside the exported graph.
     """
 
+    title = "MNIST digits, 6-layer CNN"
+    description = "Handwritten digits; four convolutions and two fully connected layers, noise after each product."
+    preprocessing = "Inside the graph: minus 0.1307, divided by 0.3081 (mean and standard deviation of MNIST)."
     input_shape = (1, 28, 28)
     data_set = "mnist"
     mean: Tensor
@@ -108,15 +112,20 @@ def _site(site: int, activation: Activation = "relu") -> GaussianNoise:
 NETWORKS: Final[dict[str, type[MnistCnn]]] = {"mnist-cnn": MnistCnn}
 
 
-def build(name: str, kind: NoiseKind) -> MnistCnn:
-    """A network for training under one noise kind; weights from torch's global random state.
+def named(name: str) -> type[MnistCnn]:
+    """The network's class, which says what it takes (`input_shape`, `data_set`, …).
 
     Raises:
         UnknownNetworkError: no such network.
     """
     if name not in NETWORKS:
         raise UnknownNetworkError(name)
-    return NETWORKS[name](free_scale=kind == "multiplicative")
+    return NETWORKS[name]
+
+
+def build(name: str, kind: NoiseKind) -> MnistCnn:
+    """A network for training under one noise kind; weights from torch's global random state."""
+    return named(name)(free_scale=kind == "multiplicative")
 
 
 def fold(network: MnistCnn) -> MnistCnn:
@@ -144,8 +153,6 @@ class Counts:
 
 def count(network: MnistCnn) -> Counts:
     """Count by one noiseless forward pass of a zero input."""
-    from noise_op.torch_twin import Draws, drawing  # noqa: PLC0415
-
     folded = fold(network)
     macs: list[int] = []
     samples: list[int] = []

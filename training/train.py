@@ -1,15 +1,12 @@
-"""Noise-injected training: the whole loop. A run folder holds everything about one variant.
+"""Noise-injected training: the whole loop.
 
-`recipe.json` what was asked for, `log.jsonl` what happened (one JSON object a line), `checkpoint.safetensors`
-the state after the latest epoch, `weights.safetensors` the result: averaged weights whose batch norms
-were estimated under noise.
+Every random number is a function of the recipe's seed, its purpose and the epoch, so a run that is stopped
+and goes on makes the same weights as one that is not.
 """
 
 import copy
-import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,9 +23,11 @@ from training import checkpoint, networks
 from training.augment import augment
 from training.checkpoint import Checkpoint
 from training.data import DataSet, Examples
+from training.errors import TrainingError
 from training.networks import MnistCnn
 from training.provenance import git_commit, versions
 from training.recipe import Purpose, Recipe, derived_seed
+from training.run_folder import RunFolder
 
 GLANCE_IMAGES = 2000  # test images of the per-epoch accuracies: a look at the run, not a published figure
 GLANCE_NORM_BATCHES = 20
@@ -37,68 +36,11 @@ ROWS_PER_EVALUATION = 500
 Tensors = list[Tensor] | tuple[Tensor, ...]
 
 
-class RecipeChangedError(Exception):
-    """The run folder belongs to another recipe."""
+class TooFewImagesError(TrainingError):
+    """The training images do not fill one batch."""
 
-    def __init__(self, folder: Path, changed: list[str]) -> None:
-        super().__init__(f"run folder {folder}: was started with other values of {', '.join(changed)}")
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """Paths of one run."""
-
-    path: Path
-
-    @property
-    def recipe(self) -> Path:
-        """What was asked for."""
-        return self.path / "recipe.json"
-
-    @property
-    def log(self) -> Path:
-        """One JSON object a line."""
-        return self.path / "log.jsonl"
-
-    @property
-    def checkpoint(self) -> Path:
-        """State after the latest epoch."""
-        return self.path / "checkpoint.safetensors"
-
-    @property
-    def weights(self) -> Path:
-        """The result; present only when the run is finished."""
-        return self.path / "weights.safetensors"
-
-    def open(self, recipe: Recipe) -> None:
-        """Create the folder for `recipe`, or check that it is the recipe's.
-
-        Raises:
-            RecipeChangedError: the folder was started with another recipe.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        if self.recipe.exists():
-            before, now = self.read_recipe().model_dump(), recipe.model_dump()
-            if changed := [key for key in now if before[key] != now[key]]:
-                raise RecipeChangedError(self.path, changed)
-        else:
-            self.recipe.write_text(recipe.model_dump_json(indent=2) + "\n")
-
-    def read_recipe(self) -> Recipe:
-        """The recipe that the folder was started with."""
-        return Recipe.model_validate_json(self.recipe.read_text())
-
-    def read_network(self) -> MnistCnn:
-        """The trained network, in evaluation mode."""
-        recipe = self.read_recipe()
-        network = networks.build(recipe.network, recipe.noise)
-        network.load_state_dict(checkpoint.read(self.weights).part("model"))
-        return network.eval()
-
-    def append(self, event: str, **values: Any) -> None:
-        """Add one line to the log."""
-        with self.log.open("a") as log:
-            log.write(json.dumps({"event": event, "time": time.time(), **values}) + "\n")
+    def __init__(self, recipe: Recipe, images: int) -> None:
+        super().__init__(f"batch: {recipe.batch} is more than the {images} training images")
 
 
 class _Averaging:
@@ -121,8 +63,11 @@ class Training:
         self.labels = torch.from_numpy(examples.labels[: recipe.images]).long()
         self.steps_per_epoch = len(self.labels) // recipe.batch
         self.epoch = 0
-        torch.manual_seed(derived_seed(recipe.seed, Purpose.WEIGHTS))
-        self.network = networks.build(recipe.network, recipe.noise)
+        if self.steps_per_epoch == 0:
+            raise TooFewImagesError(recipe, len(self.labels))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived_seed(recipe.seed, Purpose.WEIGHTS))
+            self.network = networks.build(recipe.network, recipe.noise)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # an overload torch leaves out
         self.average = AveragedModel(self.network, multi_avg_fn=_Averaging(recipe.average_decay))
         self.optimizer = torch.optim.AdamW(_parameter_groups(self.network, recipe.weight_decay), lr=recipe.lr)

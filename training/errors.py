@@ -1,0 +1,5 @@
+"""The base of every error that a command reports in one line instead of a trace."""
+
+
+class TrainingError(Exception):
+    """A command of `python -m training` cannot do what was asked."""

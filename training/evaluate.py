@@ -1,0 +1,251 @@
+"""Accuracy of an exported file, measured through ONNX Runtime as the service runs it.
+
+The test images are treated as one request: image i draws with seed + i and votes 0, 1, …; so every figure
+can be repeated vote by vote by the service. Results are kept after each cell (noise kind, sigma).
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from tqdm import tqdm
+
+from noise_op.contract import NoiseKind, sigma_row
+from noise_op.library import load_kernel
+from training.data import Examples
+from training.errors import TrainingError
+from training.provenance import git_commit, versions
+
+VOTE_COUNTS: Final = (1, 2, 3, 5, 10, 20, 50, 100)
+ROWS_PER_RUN: Final = 40  # activations of so many rows stay in a core's cache; larger batches are slower
+
+Votes = NDArray[np.uint8]  # [images, votes]: class of each single vote
+Probabilities = NDArray[np.float32]  # [images, votes, classes]
+
+
+class EvaluationError(TrainingError):
+    """A file of results cannot be used."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"evaluation {path}: {why}")
+
+
+class Measured(BaseModel):
+    """Accuracy of the mode of `votes` votes: mean and standard deviation over `groups` disjoint groups of votes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    votes: int
+    accuracy: float
+    spread: float | None
+    groups: int
+
+
+class Cell(BaseModel):
+    """All measurements at one noise kind and sigma."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    noise: NoiseKind
+    sigma: float
+    passes: int
+    seconds: float
+    measured: tuple[Measured, ...]
+
+
+class Evaluation(BaseModel):
+    """Measurements of one file; `images` and `seed` hold for every cell."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    seed: int
+    images: int
+    commit: str | None
+    versions: dict[str, str]
+    isa: str | None
+    cells: tuple[Cell, ...] = ()
+
+    def cell(self, noise: NoiseKind, sigma: float) -> Cell | None:
+        """The cell at exactly this noise, if measured."""
+        found = (cell for cell in self.cells if cell.noise == noise and cell.sigma == sigma)
+        return next(found, None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure: every kind at every sigma, `votes` votes an image."""
+
+    kinds: tuple[NoiseKind, ...]
+    sigmas: tuple[float, ...]
+    votes: int
+    seed: int
+    threads: int
+
+    def cells(self) -> list[tuple[NoiseKind, float]]:
+        """Kinds and sigmas to measure; sigma 0 under the first kind only, as it is the same under all."""
+        return [(kind, sigma) for kind in self.kinds for sigma in self.sigmas if sigma > 0 or kind == self.kinds[0]]
+
+    def passes(self, sigma: float) -> int:
+        """Votes an image needs: at sigma 0 all are the same."""
+        return 1 if sigma == 0 else self.votes
+
+
+def open_session(file: Path, threads: int) -> onnxruntime.InferenceSession:
+    """A session on the native kernel where it is built, else on the function body."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if kernel := load_kernel():
+        kernel.register(options)
+    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+
+def evaluate(file: Path, results: Path, examples: Examples, plan: Plan) -> Evaluation:
+    """Measure what `plan` asks for and `results` does not hold yet; returns all that is measured.
+
+    Raises:
+        EvaluationError: `results` is not a file of results.
+    """
+    evaluation = _started(file, results, examples, plan)
+    session = open_session(file, plan.threads)
+    todo = [cell for cell in plan.cells() if not _covers(evaluation.cell(*cell), plan.passes(cell[1]))]
+    total = sum(plan.passes(sigma) for _, sigma in todo) * len(examples.labels)
+    with tqdm(total=total, unit="vote", unit_scale=True, desc=file.stem, disable=None) as bar:
+        for kind, sigma in todo:
+            bar.set_postfix(noise=kind, sigma=sigma)
+            started = time.perf_counter()
+            votes, probabilities = cast_votes(session, examples, (kind, sigma), plan, bar.update)
+            seconds = round(time.perf_counter() - started, 2)
+            measured = tuple(measure(votes, probabilities, examples.labels))
+            cell = Cell(noise=kind, sigma=sigma, passes=votes.shape[1], seconds=seconds, measured=measured)
+            others = [c for c in evaluation.cells if (c.noise, c.sigma) != (kind, sigma)]
+            cells = tuple(sorted((*others, cell), key=lambda c: (c.noise, c.sigma)))
+            evaluation = evaluation.model_copy(update={"cells": cells})
+            _write(results, evaluation)
+            bar.write(f"{file.stem} {kind} sigma {sigma}: " + _readable(measured))
+    return evaluation
+
+
+def cast_votes(
+    session: onnxruntime.InferenceSession,
+    examples: Examples,
+    noise: tuple[NoiseKind, float],
+    plan: Plan,
+    progress: Callable[[int], Any] = lambda _: None,
+) -> tuple[Votes, Probabilities]:
+    """The single votes of every example and their softmax probabilities, in runs of about ROWS_PER_RUN rows."""
+    passes = plan.passes(noise[1])
+    per_run = max(1, ROWS_PER_RUN // passes)
+    chunks = []
+    for start in range(0, len(examples.labels), per_run):
+        images = examples.images[start : start + per_run]
+        chunks.append(session.run(None, _feed(images, start, noise, passes, plan.seed))[0])
+        progress(len(images) * passes)
+    logits: Probabilities = np.concatenate(chunks).reshape(len(examples.labels), passes, -1)
+    return logits.argmax(axis=2).astype(np.uint8), softmax(logits)
+
+
+def _feed(
+    images: NDArray[np.uint8], start: int, noise: tuple[NoiseKind, float], passes: int, seed: int
+) -> dict[str, NDArray[Any]]:
+    rows = len(images) * passes
+    row = np.repeat(np.arange(len(images), dtype=np.int64), passes)
+    return {
+        "input": images[:, np.newaxis].astype(np.float32) / np.float32(255),
+        "sigma": np.tile(np.array(sigma_row(*noise), np.float32), (rows, 1)),
+        "seed": row + np.int64(start + seed),
+        "vote": np.tile(np.arange(passes, dtype=np.int64), len(images)),
+        "row": row,
+    }
+
+
+def softmax(logits: Probabilities) -> Probabilities:
+    """Softmax over the last axis."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    share: Probabilities = powers / powers.sum(axis=-1, keepdims=True)
+    return share
+
+
+def decide(votes: Votes, probabilities: Probabilities) -> NDArray[np.int64]:
+    """The decisions [images]: the mode; ties go to the larger mean probability, then to the lower index."""
+    classes = np.arange(probabilities.shape[2])
+    histogram = (votes[:, :, np.newaxis] == classes).sum(axis=1)  # [images, classes]
+    leads = histogram == histogram.max(axis=1, keepdims=True)
+    decisions: NDArray[np.int64] = np.where(leads, probabilities.mean(axis=1), -1.0).argmax(axis=1)
+    return decisions
+
+
+def measure(votes: Votes, probabilities: Probabilities, labels: NDArray[np.uint8]) -> Iterable[Measured]:
+    """Accuracy at each vote count that the votes suffice for; groups are consecutive and disjoint."""
+    passes = votes.shape[1]
+    for count in VOTE_COUNTS:
+        if count > passes:
+            return
+        starts = range(0, passes - count + 1, count)
+        groups = [slice(start, start + count) for start in starts]
+        accuracies = [float(np.mean(decide(votes[:, group], probabilities[:, group]) == labels)) for group in groups]
+        yield Measured(
+            votes=count,
+            accuracy=float(np.mean(accuracies)),
+            spread=float(np.std(accuracies, ddof=1)) if len(groups) > 1 else None,
+            groups=len(groups),
+        )
+
+
+def sha256_of(file: Path) -> str:
+    """Hash of the file's bytes, as in the manifest."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def read(results: Path) -> Evaluation:
+    """Read a file of results.
+
+    Raises:
+        EvaluationError: missing, or not ours.
+    """
+    try:
+        return Evaluation.model_validate_json(results.read_text())
+    except (OSError, ValidationError) as error:
+        raise EvaluationError(results, str(error)) from error
+
+
+def _started(file: Path, results: Path, examples: Examples, plan: Plan) -> Evaluation:
+    """What `results` holds of exactly this file, seed and number of images; else nothing measured yet."""
+    kernel = load_kernel()
+    fresh = Evaluation(
+        sha256=sha256_of(file),
+        seed=plan.seed,
+        images=len(examples.labels),
+        commit=git_commit(),
+        versions=versions(),
+        isa=kernel.isa if kernel else None,
+    )
+    if not results.exists():
+        return fresh
+    before = read(results)
+    same = all(getattr(before, key) == getattr(fresh, key) for key in ("sha256", "seed", "images"))
+    return before if same else fresh
+
+
+def _covers(cell: Cell | None, passes: int) -> bool:
+    return cell is not None and cell.passes >= passes
+
+
+def _write(results: Path, evaluation: Evaluation) -> None:
+    part = results.with_name(f".{results.name}.{os.getpid()}")
+    part.write_text(json.dumps(evaluation.model_dump(), indent=1) + "\n")
+    part.replace(results)
+
+
+def _readable(measured: Iterable[Measured]) -> str:
+    return ", ".join(f"{100 * m.accuracy:.2f} % at {m.votes}" for m in measured)

@@ -1,0 +1,123 @@
+"""Finished, exported and measured runs become one version of a model in the model store."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from model_store.manifest import AccuracyPoint, InputSpec, Manifest, Operator, Provenance, Variant
+from model_store.store import ModelStore
+from noise_op.contract import DOMAIN, OP_VERSION
+from training import checkpoint, evaluate
+from training.data import DataSet
+from training.errors import TrainingError
+from training.evaluate import Cell, Evaluation
+from training.networks import MnistCnn, count
+from training.run_folder import RunFolder
+
+
+class UnpublishableError(TrainingError):
+    """A run is not ready to be published."""
+
+    def __init__(self, folder: RunFolder, why: str) -> None:
+        super().__init__(f"run folder {folder.path}: {why}")
+
+
+def publish(
+    folders: Sequence[RunFolder], data: DataSet, store: ModelStore, version: str, *, replace: bool = False
+) -> Path:
+    """Write the runs of one network as variants of a model version; returns its folder.
+
+    Raises:
+        UnpublishableError: a run is unfinished or not exported, its measurements are of another file, or
+            the runs are of several networks.
+        StoreError: the version exists, or the store refuses it.
+    """
+    recipes = [_recipe(folder) for folder in folders]
+    names = sorted({recipe.network for recipe in recipes})
+    if len(names) != 1:
+        raise UnpublishableError(folders[0], f"is to be published with runs of other networks: {', '.join(names)}")
+    contents = {recipe.variant: _content(folder) for recipe, folder in zip(recipes, folders, strict=True)}
+    network = folders[0].read_network()
+    manifest = Manifest(
+        name=names[0],
+        version=version,
+        title=network.title,
+        description=network.description,
+        published=datetime.now(UTC).replace(microsecond=0),
+        input=InputSpec(shape=network.input_shape, value_range=(0.0, 1.0), preprocessing=network.preprocessing),
+        classes=data.classes,
+        operator=Operator(domain=DOMAIN, version=OP_VERSION),
+        variants=tuple(describe(folder, data) for folder in folders),
+    )
+    return store.publish(manifest, contents, replace=replace)
+
+
+def describe(folder: RunFolder, data: DataSet) -> Variant:
+    """The manifest's entry of one run; see `publish` for errors."""
+    recipe = folder.read_recipe()
+    content, measured = _content(folder), evaluate.read(folder.evaluation)
+    network: MnistCnn = folder.read_network()
+    costs = count(network)
+    sha256 = evaluate.sha256_of(folder.exported)
+    if measured.sha256 != sha256:
+        raise UnpublishableError(folder, f"its evaluation is of a file of sha256 {measured.sha256}, not {sha256}")
+    made: dict[str, Any] = checkpoint.read(folder.weights).state
+    return Variant(
+        name=recipe.variant,
+        file=folder.exported.name,
+        sha256=sha256,
+        bytes=len(content),
+        noise=recipe.noise,
+        sigma_train=recipe.sigma_train,
+        network=recipe.network,
+        recipe=recipe.model_dump(),
+        provenance=Provenance(
+            data_set=data.name,
+            files={name: f"md5:{md5}" for name, md5 in made["data_md5"].items()},
+            train_images=len(data.train.labels[: recipe.images]),
+            commit=made["commit"],
+            versions=made["versions"],
+        ),
+        parameters=costs.parameters,
+        multiply_accumulates=costs.macs,
+        samples=costs.samples,
+        layers=costs.noisy_layers,
+        accuracy=tuple(table(measured)),
+    )
+
+
+def table(evaluation: Evaluation) -> list[AccuracyPoint]:
+    """The measured cells as the manifest's points.
+
+    Without noise every vote is the same, so what was measured at sigma 0 with one vote holds, exactly,
+    for each number of votes of the table.
+    """
+    counts = sorted({measured.votes for cell in evaluation.cells for measured in cell.measured})
+    points = []
+    for cell in evaluation.cells:
+        for measured in _repeated(cell, counts) if cell.sigma == 0 else [m.model_dump() for m in cell.measured]:
+            del measured["groups"]
+            points.append(
+                AccuracyPoint(
+                    noise=cell.noise, sigma=cell.sigma, images=evaluation.images, seed=evaluation.seed, **measured
+                )
+            )
+    return points
+
+
+def _repeated(cell: Cell, counts: Sequence[int]) -> list[dict[str, Any]]:
+    (once,) = cell.measured
+    return [once.model_dump() | {"votes": votes} for votes in counts]
+
+
+def _recipe(folder: RunFolder) -> Any:
+    if not folder.weights.exists():
+        raise UnpublishableError(folder, "is not finished; train it first")
+    return folder.read_recipe()
+
+
+def _content(folder: RunFolder) -> bytes:
+    if not folder.exported.exists():
+        raise UnpublishableError(folder, f"has no {folder.exported.name}; export it first")
+    return folder.exported.read_bytes()
