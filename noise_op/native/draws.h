@@ -4,9 +4,10 @@
 // may be shared between translation units that were compiled for different processors.
 //
 // Lanes offers
-//   kWidth     32-bit lanes; D holds kWidth / 2 lanes of 64 bits, U and F kWidth lanes of 32
-//   block numbers come in an order in which store_blocks needs no movement across 128-bit parts;
-//   even_blocks/odd_blocks give them, store_blocks undoes them.
+//   kWidth   32-bit lanes of U and F
+//   D, V     D holds kWidth lanes of 64 bits, whose low halves count; V the same constant in all of them
+//   blocks   numbers first, first + 1, ... in an order in which store_blocks needs no movement across
+//            128-bit parts; store_blocks undoes it.
 
 constexpr uint32_t kMultiplier0 = 0xD2511F53u;  // Salmon et al. 2011, table 2
 constexpr uint32_t kMultiplier1 = 0xCD9E8D57u;
@@ -29,14 +30,11 @@ inline RoundKeys round_keys(const Stream& s) {
   return keys;
 }
 
-// Ten rounds on 64-bit lanes whose low halves hold the state. A product's low half is the next state
-// as it stands: the garbage above it is never read by the next multiplication.
+// Ten rounds. A product's low half is the next state as it stands: the garbage above it is never
+// read by the next multiplication.
 template <class L>
-inline void philox_rounds(const Stream& s, const RoundKeys& keys, typename L::D block, typename L::D c[4]) {
-  c[0] = block;
-  c[1] = L::wide(s.site);
-  c[2] = L::wide(s.vote);
-  c[3] = L::wide(s.step);
+inline void philox_words(const Stream& s, const RoundKeys& keys, uint32_t first, typename L::U w[4]) {
+  typename L::D c[4] = {L::blocks(first), L::fill(s.site), L::fill(s.vote), L::fill(s.step)};
   for (int round = 0; round < kRounds; ++round) {
     const auto p0 = L::multiply(c[0], L::wide(kMultiplier0));
     const auto p1 = L::multiply(c[2], L::wide(kMultiplier1));
@@ -45,15 +43,7 @@ inline void philox_rounds(const Stream& s, const RoundKeys& keys, typename L::D 
     c[2] = L::xor3(L::high(p0), c[3], L::wide(keys.k1[round]));
     c[3] = p0;
   }
-}
-
-template <class L>
-inline void philox_words(const Stream& s, const RoundKeys& keys, uint32_t first, typename L::U w[4]) {
-  typename L::D even[4];
-  typename L::D odd[4];
-  philox_rounds<L>(s, keys, L::even_blocks(first), even);
-  philox_rounds<L>(s, keys, L::odd_blocks(first), odd);
-  for (int i = 0; i < 4; ++i) w[i] = L::join(even[i], odd[i]);
+  for (int i = 0; i < 4; ++i) w[i] = L::join(c[i]);
 }
 
 // r = sqrt(-2 ln u), u = (float(w) + 0.5) * 2^-32.

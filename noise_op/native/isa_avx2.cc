@@ -14,17 +14,24 @@ namespace {
 
 struct Avx2Lanes {
   static constexpr int kWidth = 8;
-  using D = __m256i;
+  using V = __m256i;
+  struct D {
+    __m256i even, odd;
+  };
   using U = __m256i;
   using F = __m256;
 
-  static D wide(uint64_t v) { return _mm256_set1_epi64x(static_cast<int64_t>(v)); }
-  static D even_blocks(uint32_t b) { return _mm256_add_epi32(wide(b), _mm256_setr_epi64x(0, 4, 1, 5)); }
-  static D odd_blocks(uint32_t b) { return _mm256_add_epi32(wide(b), _mm256_setr_epi64x(2, 6, 3, 7)); }
-  static D multiply(D a, D b) { return _mm256_mul_epu32(a, b); }
-  static D high(D a) { return _mm256_srli_epi64(a, 32); }
-  static D xor3(D a, D b, D c) { return _mm256_xor_si256(_mm256_xor_si256(a, b), c); }
-  static U join(D even, D odd) { return _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA); }
+  static V wide(uint64_t v) { return _mm256_set1_epi64x(static_cast<int64_t>(v)); }
+  static D fill(uint32_t v) { return {wide(v), wide(v)}; }
+  static D blocks(uint32_t b) {
+    return {_mm256_add_epi32(wide(b), _mm256_setr_epi64x(0, 4, 1, 5)),
+            _mm256_add_epi32(wide(b), _mm256_setr_epi64x(2, 6, 3, 7))};
+  }
+  static D multiply(D a, V b) { return {_mm256_mul_epu32(a.even, b), _mm256_mul_epu32(a.odd, b)}; }
+  static D high(D a) { return {_mm256_srli_epi64(a.even, 32), _mm256_srli_epi64(a.odd, 32)}; }
+  static D xor3(D a, D b, V c) { return {xor3(a.even, b.even, c), xor3(a.odd, b.odd, c)}; }
+  static V xor3(V a, V b, V c) { return _mm256_xor_si256(_mm256_xor_si256(a, b), c); }
+  static U join(D a) { return _mm256_blend_epi32(a.even, _mm256_slli_epi64(a.odd, 32), 0xAA); }
 
   static U splatu(uint32_t v) { return _mm256_set1_epi32(static_cast<int>(v)); }
   static U addu(U a, U b) { return _mm256_add_epi32(a, b); }

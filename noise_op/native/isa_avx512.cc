@@ -14,21 +14,25 @@ namespace {
 
 struct Avx512Lanes {
   static constexpr int kWidth = 16;
-  using D = __m512i;
+  using V = __m512i;
+  struct D {
+    __m512i even, odd;
+  };
   using U = __m512i;
   using F = __m512;
 
-  static D wide(uint64_t v) { return _mm512_set1_epi64(static_cast<int64_t>(v)); }
-  static D even_blocks(uint32_t b) {
-    return _mm512_add_epi32(wide(b), _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11));
+  static V wide(uint64_t v) { return _mm512_set1_epi64(static_cast<int64_t>(v)); }
+  static D fill(uint32_t v) { return {wide(v), wide(v)}; }
+  static D blocks(uint32_t b) {
+    return {_mm512_add_epi32(wide(b), _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11)),
+            _mm512_add_epi32(wide(b), _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15))};
   }
-  static D odd_blocks(uint32_t b) {
-    return _mm512_add_epi32(wide(b), _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15));
+  static D multiply(D a, V b) { return {_mm512_mul_epu32(a.even, b), _mm512_mul_epu32(a.odd, b)}; }
+  static D high(D a) { return {_mm512_srli_epi64(a.even, 32), _mm512_srli_epi64(a.odd, 32)}; }
+  static D xor3(D a, D b, V c) {
+    return {_mm512_ternarylogic_epi64(a.even, b.even, c, 0x96), _mm512_ternarylogic_epi64(a.odd, b.odd, c, 0x96)};
   }
-  static D multiply(D a, D b) { return _mm512_mul_epu32(a, b); }
-  static D high(D a) { return _mm512_srli_epi64(a, 32); }
-  static D xor3(D a, D b, D c) { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }
-  static U join(D even, D odd) { return _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32)); }
+  static U join(D a) { return _mm512_mask_blend_epi32(0xAAAA, a.even, _mm512_slli_epi64(a.odd, 32)); }
 
   static U splatu(uint32_t v) { return _mm512_set1_epi32(static_cast<int>(v)); }
   static U addu(U a, U b) { return _mm512_add_epi32(a, b); }

@@ -19,28 +19,25 @@ struct Array {
 
 struct PortableLanes {
   static constexpr int kWidth = 8;
-  using D = Array<uint64_t, kWidth / 2>;
+  using V = uint64_t;
+  using D = Array<uint64_t, kWidth>;
   using U = Array<uint32_t, kWidth>;
   using F = Array<float, kWidth>;
 
   template <class T, class Op>
   static T each(Op op) {
     T out;
-    for (int i = 0; i < static_cast<int>(sizeof(out.at) / sizeof(out.at[0])); ++i) out.at[i] = op(i);
+    for (int i = 0; i < kWidth; ++i) out.at[i] = op(i);
     return out;
   }
 
-  static D wide(uint64_t v) { return each<D>([&](int) { return v; }); }
-  static D even_blocks(uint32_t b) { return each<D>([&](int i) { return uint64_t{b + 2u * static_cast<uint32_t>(i)}; }); }
-  static D odd_blocks(uint32_t b) { return even_blocks(b + 1); }
-  static D multiply(D a, D b) {
-    return each<D>([&](int i) { return (a.at[i] & 0xFFFFFFFFu) * (b.at[i] & 0xFFFFFFFFu); });
-  }
+  static V wide(uint64_t v) { return v; }
+  static D fill(uint32_t v) { return each<D>([&](int) { return uint64_t{v}; }); }
+  static D blocks(uint32_t b) { return each<D>([&](int i) { return uint64_t{b + static_cast<uint32_t>(i)}; }); }
+  static D multiply(D a, V b) { return each<D>([&](int i) { return (a.at[i] & 0xFFFFFFFFu) * b; }); }
   static D high(D a) { return each<D>([&](int i) { return a.at[i] >> 32; }); }
-  static D xor3(D a, D b, D c) { return each<D>([&](int i) { return a.at[i] ^ b.at[i] ^ c.at[i]; }); }
-  static U join(D even, D odd) {
-    return each<U>([&](int i) { return static_cast<uint32_t>(i % 2 == 0 ? even.at[i / 2] : odd.at[i / 2]); });
-  }
+  static D xor3(D a, D b, V c) { return each<D>([&](int i) { return a.at[i] ^ b.at[i] ^ c; }); }
+  static U join(D a) { return each<U>([&](int i) { return static_cast<uint32_t>(a.at[i]); }); }
 
   static U splatu(uint32_t v) { return each<U>([&](int) { return v; }); }
   static U addu(U a, U b) { return each<U>([&](int i) { return a.at[i] + b.at[i]; }); }
