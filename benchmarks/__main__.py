@@ -1,0 +1,67 @@
+"""`make bench`: every comparison in one run, printed beside its aim and written as JSON.
+
+Run it on an idle machine. Only ratios compare; absolute times are this machine's on this day.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from benchmarks import draws, graphs, training_step
+from benchmarks.report import write
+from model_store.store import ModelStore
+from noise_op.library import load_kernel
+
+AIMS = {
+    "numpy SFC64 float64 ÷ kernel": "≥ 8",
+    "our noise, kernel ÷ no noise": "≤ 1.3",
+    "RandomNormalLike ÷ our noise, kernel": "≥ 3",
+    "our noise ÷ no noise, float32": "≤ 1.15",
+}
+HEADER = "| part | figure | measured | aim |"
+RULE = "|---|---|---|---|"
+PARTS = ("draws", "graphs", "training")
+
+
+def main() -> None:
+    """Run the chosen parts (default: all) and print their figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[], help=f"default: {' '.join(PARTS)}")
+    parser.add_argument("--model-store", type=Path, default=Path("model_store/models"))
+    parser.add_argument("--model", default="mnist-cnn")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, help="also write the figures to OUT.json and the table to OUT.md")
+    options = parser.parse_args()
+    figures = {part: _measure(part, options) for part in options.parts or PARTS}
+    table = [HEADER, RULE, *(row for part, measured in figures.items() for row in _rows(part, measured))]
+    print(*table, sep="\n")
+    if options.out:
+        write(options.out, figures, table, "Benchmarks")
+
+
+def _rows(part: str, measured: dict[str, float]) -> list[str]:
+    aims = {name: aim for name in measured for key, aim in AIMS.items() if name.startswith(key)}
+    return [f"| {part} | {name} | {value:.4g} | {aims.get(name, '')} |" for name, value in measured.items()]
+
+
+def _measure(part: str, options: argparse.Namespace) -> dict[str, float]:
+    kernel = load_kernel()
+    if kernel is None:
+        raise SystemExit("benchmarks: need the native kernel; install a C++ compiler and run make again")
+    if part == "draws":
+        return draws.measure(kernel)
+    if part == "graphs":
+        return graphs.measure(_noisiest(options), kernel, options.threads)
+    return training_step.measure()
+
+
+def _noisiest(options: argparse.Namespace) -> bytes:
+    """File of the published variant with the largest σ_train."""
+    store = ModelStore(options.model_store)
+    manifest = store.manifest(options.model)
+    return store.read(manifest, max(manifest.variants, key=lambda variant: variant.sigma_train))
+
+
+if __name__ == "__main__":
+    main()

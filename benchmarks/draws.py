@@ -1,0 +1,34 @@
+"""Nanoseconds a normal: the kernel against NumPy's SFC64 and torch.randn, one thread each."""
+
+import numpy as np
+import torch
+
+from benchmarks.timing import Contender, in_turns
+from noise_op.library import Kernel
+
+COUNT = 1 << 20
+ROUNDS = 25
+
+
+def measure(kernel: Kernel) -> dict[str, float]:
+    """Median ns a normal of each source, and how many times faster the kernel is."""
+    sfc64 = np.random.Generator(np.random.SFC64(1))
+    doubles, singles = np.empty(COUNT), np.empty(COUNT, np.float32)
+    tensor = torch.empty(COUNT)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    contenders = {f"kernel {isa}": _drawing(kernel, isa) for isa in kernel.isas()} | {
+        "numpy SFC64 float64": lambda: sfc64.standard_normal(out=doubles),
+        "numpy SFC64 float32": lambda: sfc64.standard_normal(out=singles, dtype=np.float32),
+        "torch.randn": lambda: torch.randn(COUNT, out=tensor),
+    }
+    timings = in_turns(contenders, ROUNDS)
+    torch.set_num_threads(threads)
+    best = f"kernel {kernel.isa}"
+    figures = {f"{name} (ns)": timings.median(name) / COUNT * 1e9 for name in contenders}
+    rivals = [name for name in contenders if not name.startswith("kernel")]
+    return figures | {f"{name} ÷ {best}": timings.ratio(name, best) for name in rivals}
+
+
+def _drawing(kernel: Kernel, isa: str) -> Contender:
+    return lambda: kernel.normals(1, 0, 0, 0, 0, COUNT // 4, isa=isa)

@@ -1,0 +1,114 @@
+"""A published graph with our noise, against itself without noise and with RandomNormalLike.
+
+The rivals are the same file with each GaussianNoise node replaced by standard operators, so that weights,
+shapes and the fan-out over votes stay what they are.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import NodeProto, helper
+
+from benchmarks.timing import in_turns
+from noise_op.contract import DOMAIN, OP_TYPE
+from noise_op.library import Kernel
+
+INPUTS = 2
+VOTES = 20
+SIGMA = 1.0
+ROUNDS = 30
+
+Replace = Callable[[NodeProto, str], list[NodeProto]]
+
+
+def measure(file: bytes, kernel: Kernel, threads: int) -> dict[str, float]:
+    """Milliseconds a batch of each graph, their ratios, and votes per second of ours."""
+    model = onnx.load_from_string(file)
+    sessions = {
+        "our noise, kernel": _session(file, threads, kernel),
+        "our noise, function body": _session(file, threads),
+        "no noise": _session(_without(model, _noiseless), threads),
+        "RandomNormalLike": _session(_without(model, _random_normal_like), threads),
+    }
+    feeds = _feeds(sessions["our noise, kernel"])
+    contenders = {name: _running(session, feeds) for name, session in sessions.items()}
+    timings = in_turns(contenders, ROUNDS)
+    figures = {f"{name} (ms)": timings.median(name) * 1e3 for name in contenders}
+    ours = "our noise, kernel"
+    figures["our noise, kernel ÷ no noise"] = timings.ratio(ours, "no noise")
+    figures["RandomNormalLike ÷ our noise, kernel"] = timings.ratio("RandomNormalLike", ours)
+    figures["our noise, function body ÷ our noise, kernel"] = timings.ratio("our noise, function body", ours)
+    figures["votes per second"] = INPUTS * VOTES / timings.median(ours)
+    return figures
+
+
+def _session(model: bytes, threads: int, kernel: Kernel | None = None) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as the service runs it
+    if kernel is not None:
+        kernel.register(options)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _running(session: onnxruntime.InferenceSession, feeds: dict[str, NDArray[Any]]) -> Callable[[], object]:
+    wanted = {value.name for value in session.get_inputs()}
+    used = {name: value for name, value in feeds.items() if name in wanted}
+    return lambda: session.run(["logits"], used)
+
+
+def _feeds(session: onnxruntime.InferenceSession) -> dict[str, NDArray[Any]]:
+    shape = session.get_inputs()[0].shape[1:]
+    rows = INPUTS * VOTES
+    return {
+        "input": np.random.default_rng(0).random((INPUTS, *shape), dtype=np.float32),
+        "sigma": np.tile(np.array([SIGMA, 0], np.float32), (rows, 1)),
+        "seed": np.repeat(np.arange(INPUTS), VOTES),
+        "vote": np.tile(np.arange(VOTES), INPUTS),
+        "row": np.repeat(np.arange(INPUTS), VOTES),
+    }
+
+
+def _without(model: onnx.ModelProto, replace: Replace) -> bytes:
+    """The model with every GaussianNoise node rewritten; the first one also fans inputs out to rows."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    del changed.functions[:]
+    nodes: list[NodeProto] = []
+    fanned = False
+    for node in model.graph.node:
+        if (node.domain, node.op_type) != (DOMAIN, OP_TYPE):
+            nodes.append(node)
+            continue
+        signal = node.input[0]
+        if not fanned:
+            nodes.append(helper.make_node("Gather", [signal, "row"], [f"{signal}_rows"], axis=0))
+            signal, fanned = f"{signal}_rows", True
+        nodes += replace(node, signal)
+    del changed.graph.node[:]
+    changed.graph.node.extend(nodes)
+    return bytes(changed.SerializeToString())
+
+
+def _activation(node: NodeProto) -> str:
+    (activation,) = (attribute.s for attribute in node.attribute if attribute.name == "activation")
+    return "Relu" if activation == b"relu" else "Identity"
+
+
+def _noiseless(node: NodeProto, signal: str) -> list[NodeProto]:
+    return [helper.make_node(_activation(node), [signal], list(node.output))]
+
+
+def _random_normal_like(node: NodeProto, signal: str) -> list[NodeProto]:
+    """act(x + x·z) at sigma 1, as one writes it with what ONNX offers."""
+    z, scaled, noisy = (f"{signal}_{part}" for part in ("z", "scaled", "noisy"))
+    return [
+        helper.make_node("RandomNormalLike", [signal], [z], scale=SIGMA),
+        helper.make_node("Mul", [signal, z], [scaled]),
+        helper.make_node("Add", [signal, scaled], [noisy]),
+        helper.make_node(_activation(node), [noisy], list(node.output)),
+    ]
