@@ -1,0 +1,1 @@
+"""The HTTP service: requests become rows, rows of any requests share batches, runs vote."""

@@ -1,0 +1,87 @@
+"""`python -m service` and `noisevote serve`: one process, uvicorn with uvloop and httptools."""
+
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+import uvicorn
+
+from service.app import create_app
+from service.serving import Serving
+from service.settings import Settings, SettingsError, read_settings
+
+COMMAND = "serve"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until Ctrl-C or SIGTERM. Returns the exit status: 0 after either, 1 if nothing can be served."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        settings = read_settings(given[1:] if given[:1] == [COMMAND] else given)
+    except SettingsError as error:
+        print(f"noisevote: {error}", file=sys.stderr)
+        return 2
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    try:
+        listening = _listen(settings)
+    except OSError as error:
+        print(f"noisevote: cannot listen on {settings.host} port {settings.port}: {error.strerror}", file=sys.stderr)
+        return 1
+    with listening:
+        return _serve(settings, listening)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """A bound socket, so that the port is known before anything is loaded."""
+    (family, kind, protocol, _, address), *_ = socket.getaddrinfo(
+        settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    listening = socket.socket(family, kind, protocol)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(address)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def _serve(settings: Settings, listening: socket.socket) -> int:
+    host, port = listening.getsockname()[:2]
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def on_start(serving: Serving) -> None:
+        if serving.problem is None:
+            print(f"noisevote on {address} | {serving.summary()}", flush=True)
+        else:
+            print(f"noisevote: {serving.problem}", file=sys.stderr)
+            server.should_exit = True
+
+    app = create_app(settings, on_start=on_start)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=settings.grace_seconds,
+        )
+    )
+    # uvicorn ends gracefully and then raises the signal once more, for whoever handled it before.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        server.run(sockets=[listening])
+    except (KeyboardInterrupt, SystemExit) as end:
+        return int(end.code or 0) if isinstance(end, SystemExit) else 0
+    serving: Serving = app.state.serving
+    return 0 if serving.problem is None else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Wiring: settings, engine, routes and error answers make the application."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from noise_op.library import load_kernel
+from service import health, models, predict
+from service.engine import Engine, OnnxEngine
+from service.errors import ServiceError
+from service.schemas import ImageInput, PredictRequest, RawInput
+from service.serving import Serving
+from service.settings import Settings, read_settings
+
+DESCRIPTION = """Serves classifiers whose computation is noisy: every input runs several times with independent
+noise, and the runs vote. Every answer carries its seed, so it can be repeated to the vote."""
+
+
+def create_app(
+    settings: Settings | None = None,
+    engine: Engine | None = None,
+    on_start: Callable[[Serving], None] | None = None,
+) -> FastAPI:
+    """The application.
+
+    Args:
+        settings: default: read from the environment.
+        engine: default: ONNX Runtime on the native kernel where it was built.
+        on_start: called once models are loaded, or could not be (`Serving.problem` then says why).
+    """
+    settings = settings or read_settings()
+    serving = Serving(settings, engine or OnnxEngine(load_kernel()), on_start)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        serving.start()
+        yield
+        await serving.close()
+
+    app = FastAPI(title="noisevote", version=version("noisevote"), description=DESCRIPTION, lifespan=lifespan)
+    app.state.serving = serving
+    for router in (predict.router, models.router, health.router):
+        app.include_router(router)
+    app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _client_left)
+    app.add_exception_handler(Exception, _unexpected_error)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    return app
+
+
+def _problem(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
+    content = orjson.dumps({"error": {"code": code, "message": message}})
+    return Response(content, status, headers, media_type="application/json")
+
+
+async def _service_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    return _problem(error.status, error.code, str(error), error.headers)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """What the router itself refuses: unknown paths and methods."""
+    assert isinstance(error, HTTPException)
+    code = {404: "unknown_path", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    return _problem(error.status_code, code, message, dict(error.headers or {}))
+
+
+async def _client_left(_: Request, __: Exception) -> Response:
+    """Nobody reads this answer."""
+    return Response(status_code=400)
+
+
+async def _unexpected_error(_: Request, error: Exception) -> Response:
+    """A defect of ours. The server's log has the traceback."""
+    return _problem(500, "internal_error", f"unexpected {type(error).__name__}; the server's log says more")
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's description, and the request bodies that the routes read themselves."""
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        _, definitions = models_json_schema(
+            [(PredictRequest, "validation"), (RawInput, "validation"), (ImageInput, "validation")],
+            ref_template="#/components/schemas/{model}",
+        )
+        schema["components"]["schemas"] |= definitions["$defs"]
+        app.openapi_schema = schema
+    return app.openapi_schema

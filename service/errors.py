@@ -1,0 +1,116 @@
+"""What can go wrong in a request. Each class carries its HTTP status and code; messages name key and value."""
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """A request that is not answered. `code` is for programs, the message for people."""
+
+    status: ClassVar[int] = 400
+    code: ClassVar[str] = "bad_request"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the answer beside its content type."""
+        return {}
+
+
+class InvalidJsonError(ServiceError):
+    """The body is not JSON, or not an object."""
+
+    code = "invalid_json"
+
+
+class InvalidValueError(ServiceError):
+    """A key of the body that is unknown, missing, or has a value that cannot be used."""
+
+    status = 422
+    code = "invalid_value"
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"{key}: {problem}")
+        self.key = key
+
+
+class UnknownModelError(ServiceError):
+    """No model of that name is served."""
+
+    status = 404
+    code = "unknown_model"
+
+
+class UnknownVersionError(ServiceError):
+    """The model has no such version."""
+
+    status = 404
+    code = "unknown_version"
+
+
+class UnknownVariantError(ServiceError):
+    """The version has no such variant, or its file was refused at start."""
+
+    status = 404
+    code = "unknown_variant"
+
+
+class BodyTooLargeError(ServiceError):
+    """The body is over the limit; it was not read whole."""
+
+    status = 413
+    code = "body_too_large"
+
+    def __init__(self, limit: int, announced: int | None = None) -> None:
+        size = f"more than {limit}" if announced is None else str(announced)
+        super().__init__(f"body: {size} bytes; at most {limit} are read (NOISEVOTE_MAX_BODY_BYTES)")
+
+
+class UnsupportedMediaTypeError(ServiceError):
+    """The body is not announced as plain JSON."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+    def __init__(self, header: str, value: str | None) -> None:
+        super().__init__(f"{header}: {value!r}; send an unencoded body as application/json")
+
+
+class QueueFullError(ServiceError):
+    """As many votes wait as the server accepts; nothing was queued."""
+
+    status = 429
+    code = "queue_full"
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """When the queue will have room, in whole seconds."""
+        return {"Retry-After": str(self.retry_after_s)}
+
+
+class NotReadyError(ServiceError):
+    """Models are still being loaded, or none could be."""
+
+    status = 503
+    code = "not_ready"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Loading takes seconds."""
+        return {"Retry-After": "1"}
+
+
+class EngineError(ServiceError):
+    """The engine failed on a batch that held rows of this request."""
+
+    status = 500
+    code = "engine_error"
+
+
+class OverflowedError(ServiceError):
+    """The network's outputs are not finite numbers under this much noise, so there is nothing to vote with."""
+
+    status = 422
+    code = "overflowed"

@@ -1,0 +1,87 @@
+"""What the routes work with, from start to end: settings, the models once they are loaded, the dispatcher."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import cast
+
+from fastapi import Request
+
+from model_store.store import ModelStore
+from service.catalogue import Catalogue, load_catalogue
+from service.dispatcher import Dispatcher
+from service.engine import Engine
+from service.errors import NotReadyError
+from service.scheduler import QueueLimits, Scheduler
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class Serving:
+    """Loads models in the background, so that the server answers `/healthz` meanwhile; then serves them.
+
+    `on_start` is called on the event loop once loading is over, well or not.
+    """
+
+    def __init__(self, settings: Settings, engine: Engine, on_start: Callable[["Serving"], None] | None) -> None:
+        self.settings = settings
+        self.engine = engine
+        self.problem: str | None = "models are being loaded"
+        limits = QueueLimits(rows=settings.queue_rows, bytes=settings.queue_bytes)
+        self.dispatcher = Dispatcher(
+            Scheduler(limits), engine, settings.threads, settings.batch_rows, time.perf_counter
+        )
+        self._catalogue = Catalogue({}, ())
+        self._on_start = on_start
+        self._loading: asyncio.Task[None] | None = None
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What is served.
+
+        Raises:
+            NotReadyError: nothing is, yet.
+        """
+        if self.problem is not None:
+            raise NotReadyError(f"not ready: {self.problem}")
+        return self._catalogue
+
+    def start(self) -> None:
+        """Start the lanes and begin to load."""
+        self.dispatcher.start()
+        self._loading = asyncio.create_task(self._load(), name="load models")
+
+    async def close(self) -> None:
+        """End loading and the lanes."""
+        if self._loading is not None:
+            await self._loading
+        await self.dispatcher.close()
+
+    def summary(self) -> str:
+        """What is served and how, in one line."""
+        threads = f"{self.settings.threads} thread{'s' if self.settings.threads > 1 else ''}"
+        refused = [refusal.name for refusal in self._catalogue.refusals]
+        parts = [self._catalogue.summary(), f"{self.engine.description}, {threads}"]
+        return " | ".join(parts + ([f"refused: {', '.join(refused)}"] if refused else []))
+
+    async def _load(self) -> None:
+        try:
+            store = ModelStore(self.settings.model_store)
+            self._catalogue = await asyncio.to_thread(load_catalogue, store, self.engine)
+            self.problem = None if self._catalogue.models else self._nothing_served()
+        except Exception as error:  # whatever it is, the server must say that it serves nothing
+            logger.exception("loading failed")
+            self.problem = f"loading failed: {type(error).__name__}: {error}"
+        if self._on_start is not None:
+            self._on_start(self)
+
+    def _nothing_served(self) -> str:
+        refusals = "; ".join(f"{refusal.name}: {refusal.reason}" for refusal in self._catalogue.refusals)
+        return f"no model in {self.settings.model_store} can be served{refusals and f' ({refusals})'}"
+
+
+def serving_of(request: Request) -> Serving:
+    """The application's `Serving`."""
+    return cast("Serving", request.app.state.serving)

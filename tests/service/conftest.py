@@ -1,0 +1,69 @@
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from model_store.manifest import Manifest
+from model_store.store import ModelStore
+from noise_op.library import load_kernel
+from service.app import create_app
+from service.engine import Engine, OnnxEngine
+from service.serving import Serving
+from service.settings import Settings
+from tests.model_store.samples import manifest, point, variant
+
+from .graphs import CLASSES, SHAPE, tiny_network
+
+
+def publish_tiny(store: ModelStore, version: str = "1", **fields: Any) -> Manifest:
+    """A model `tiny` with two variants: `mul-0.0` measured best without noise, `mul-0.8` best with."""
+    files = {"mul-0.0": tiny_network(0), "mul-0.8": tiny_network(1)}
+    tables = {
+        "mul-0.0": [point(0.0, 0.9), point(1.0, 0.1), point(1.0, 0.1, noise="additive")],
+        "mul-0.8": [point(0.0, 0.8), point(1.0, 0.7), point(1.0, 0.7, noise="additive")],
+    }
+    variants = tuple(
+        variant(name, content, sigma_train=float(name[-3:]), accuracy=tables[name]) for name, content in files.items()
+    )
+    classes = tuple(f"class {index}" for index in range(CLASSES))
+    published = manifest(files, version=version, shape=SHAPE, classes=classes, variants=variants, **fields)
+    store.publish(published, files)
+    return published
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    """A store with `tiny` version 1."""
+    store = ModelStore(tmp_path / "models")
+    publish_tiny(store)
+    return store
+
+
+@asynccontextmanager
+async def serve(store: ModelStore, engine: Engine | None = None, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the whole application, started, loaded and in the end closed as a server does it."""
+    started = asyncio.Event()
+    values: dict[str, Any] = {"model_store": store.root, "threads": 2} | settings
+
+    def on_start(_: Serving) -> None:
+        started.set()
+
+    app = create_app(Settings(**values), engine or OnnxEngine(load_kernel()), on_start)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://tiny", timeout=30) as client,
+    ):
+        await asyncio.wait_for(started.wait(), 30)
+        yield client
+
+
+@pytest.fixture
+async def client(store: ModelStore) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of `tiny`, on the kernel."""
+    async with serve(store) as client:
+        yield client

@@ -1,0 +1,42 @@
+"""An engine without a network, for tests of what lies around it."""
+
+import threading
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_store.manifest import Manifest
+from service.batch import Feeds, SessionKey
+
+
+def fake_logits(feeds: Feeds, classes: int) -> NDArray[np.float32]:
+    """Logits that are a pure function of each row's seed, vote, sigma and input, as a network's are."""
+    rows = []
+    for sigma, seed, vote, row in zip(feeds.sigma, feeds.seed, feeds.vote, feeds.row, strict=True):
+        entropy = [int(seed) % 2**64, int(vote), int(sigma.view(np.uint32).sum()), int(feeds.input[row].sum() * 1e6)]
+        rows.append(np.random.default_rng(entropy).standard_normal(classes))
+    return np.array(rows, np.float32).reshape(-1, classes)
+
+
+class FakeEngine:
+    """Computes `fake_logits`, remembers its batches, and can be held or made to fail."""
+
+    description = "fake"
+
+    def __init__(self, classes: int = 3) -> None:
+        self.classes = classes
+        self.batches: list[tuple[SessionKey, Feeds]] = []
+        self.may_run = threading.Event()
+        self.may_run.set()
+        self.failing_votes: set[int] = set()
+
+    def load(self, key: SessionKey, manifest: Manifest, content: bytes) -> None:
+        """Accept everything."""
+
+    def run(self, key: SessionKey, feeds: Feeds) -> NDArray[np.float32]:
+        """Wait until allowed, then compute; rows with a failing vote number break the whole batch."""
+        self.batches.append((key, feeds))
+        assert self.may_run.wait(timeout=30)
+        if self.failing_votes & set(feeds.vote.tolist()):
+            raise RuntimeError("injected")
+        return fake_logits(feeds, self.classes)
