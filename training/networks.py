@@ -44,11 +44,15 @@ class NoisyLayer(nn.Module):
 
     def folded(self) -> "NoisyLayer":
         """The same layer in evaluation mode, its batch norm multiplied into the product (and added to the bias)."""
-        if isinstance(self.norm, nn.BatchNorm2d) and isinstance(self.product, nn.Conv2d):
-            return NoisyLayer(fuse_conv_bn_eval(self.product, self.norm), None, self.noise)
-        if isinstance(self.norm, nn.BatchNorm1d) and isinstance(self.product, nn.Linear):
-            return NoisyLayer(fuse_linear_bn_eval(self.product, self.norm), None, self.noise)
-        return self
+        if self.norm is None:
+            return self
+        norm = copy.deepcopy(self.norm)
+        if not norm.affine:  # torch folds linear layers only with a scale and shift
+            norm.weight = nn.Parameter(torch.ones(norm.num_features))
+            norm.bias = nn.Parameter(torch.zeros(norm.num_features))
+        if isinstance(self.product, nn.Conv2d):
+            return NoisyLayer(fuse_conv_bn_eval(self.product, norm), None, self.noise)
+        return NoisyLayer(fuse_linear_bn_eval(self.product, norm), None, self.noise)
 
 
 class MnistCnn(nn.Module):

@@ -12,7 +12,7 @@ from noise_op.contract import NoiseKind
 class Recipe(BaseModel):
     """How one variant is trained. The same recipe gives the same weights on the same machine and thread count."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     network: Annotated[str, Field(description="name of the network")] = "mnist-cnn"
     noise: Annotated[NoiseKind, Field(description="noise kind, multiplicative or additive")] = "multiplicative"
@@ -22,7 +22,10 @@ class Recipe(BaseModel):
     batch: Annotated[int, Field(ge=2, description="images per step")] = 128
     lr: Annotated[float, Field(gt=0, description="largest learning rate of the one-cycle schedule")] = 4e-3
     weight_decay: Annotated[float, Field(ge=0, description="AdamW weight decay of the products' weights")] = 0.01
-    label_smoothing: Annotated[float, Field(ge=0, lt=1, description="share of the target spread over classes")] = 0.0
+    loss_power: Annotated[float, Field(ge=0, le=1, description="q of the loss (1 - p^q)/q; 0: cross entropy")] = 0.0
+    label_smoothing: Annotated[
+        float, Field(ge=0, lt=1, description="share of the target spread over classes, with cross entropy")
+    ] = 0.0
     shift_pixels: Annotated[float, Field(ge=0, description="augmentation: shift up to this many pixels")] = 2.0
     rotate_degrees: Annotated[float, Field(ge=0, le=180, description="augmentation: rotation up to this")] = 10.0
     scale: Annotated[float, Field(ge=0, lt=1, description="augmentation: relative change of size up to this")] = 0.1

@@ -79,10 +79,10 @@ class Training:
         loss_sum, right = torch.zeros(()), torch.zeros(())
         for step, (images, labels) in enumerate(self._batches(self.epoch)):
             done = self.epoch * self.steps_per_epoch + step
-            draws = presentation_draws(self.recipe, done, len(labels), self._sigma(done))
+            draws = presentation_draws(self.recipe, done, len(labels), self.steps_per_epoch)
             with drawing(draws), _precision(self.recipe):
                 logits = self.network(images).float()  # [batch, classes]
-                loss = cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+                loss = loss_of(logits, labels, self.recipe)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
             self.optimizer.step()
@@ -129,11 +129,6 @@ class Training:
             if augmented:
                 images = augment(images, self.recipe, maps)
             yield images.contiguous(memory_format=torch.channels_last), self.labels[chosen]
-
-    def _sigma(self, done: int) -> float:
-        """Sigma of a step: a linear ramp over the first epochs, then sigma_train."""
-        ramp = self.recipe.ramp_epochs * self.steps_per_epoch
-        return self.recipe.sigma_train * (min(1.0, (done + 1) / ramp) if ramp > 0 else 1.0)
 
     def _estimate_norms(self, network: torch.nn.Module, count: int) -> None:
         """Plain mean of the batch statistics over unaugmented batches with the training noise on."""
@@ -195,6 +190,18 @@ def train(recipe: Recipe, data: DataSet, folder: RunFolder, *, stop_after: int |
         folder.append("finished", epoch=training.epoch)
 
 
+def loss_of(logits: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
+    """Mean of (1 − p^q)/q, p the probability of the label: the generalised cross entropy of Zhang and Sabuncu (2018).
+
+    At q = 0 it is the cross entropy. There, a vote that noise has turned over costs the more the surer it
+    is, so the network hedges; towards q = 1 the loss is bounded and becomes the share of wrong votes.
+    """
+    if recipe.loss_power == 0:
+        return cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    log_p = -cross_entropy(logits, labels, reduction="none")
+    return (-torch.expm1(recipe.loss_power * log_p) / recipe.loss_power).mean()
+
+
 def glances(network: MnistCnn, recipe: Recipe, examples: Examples) -> dict[str, float]:
     """One-vote accuracy on a few test images, noiseless and at sigma_train: for the log only."""
     return {
@@ -217,9 +224,16 @@ def one_vote_accuracy(network: MnistCnn, recipe: Recipe, examples: Examples, sig
     return right / len(examples.labels)
 
 
-def presentation_draws(recipe: Recipe, step: int, rows: int, sigma: float) -> Draws:
+def presentation_draws(recipe: Recipe, step: int, rows: int, steps_per_epoch: int) -> Draws:
     """Fresh noise for each presentation of an image: its vote number is how many presentations came before it."""
-    return constant_draws(recipe.noise, sigma, derived_seed(recipe.seed, Purpose.NOISE), rows, step * recipe.batch)
+    sigma, seed = sigma_at(recipe, step, steps_per_epoch), derived_seed(recipe.seed, Purpose.NOISE)
+    return constant_draws(recipe.noise, sigma, seed, rows, step * recipe.batch)
+
+
+def sigma_at(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """Sigma of a step: a linear ramp over the first `ramp_epochs` epochs, then sigma_train."""
+    ramp = recipe.ramp_epochs * steps_per_epoch
+    return recipe.sigma_train * (min(1.0, (step + 1) / ramp) if ramp > 0 else 1.0)
 
 
 def constant_draws(kind: NoiseKind, sigma: float, seed: int, rows: int, first_vote: int) -> Draws:

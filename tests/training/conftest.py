@@ -1,0 +1,53 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from training.data import DataSet, Examples
+from training.recipe import Recipe
+from training.run_folder import RunFolder
+from training.train import train
+
+DIGITS = Path(__file__).parent.parent / "data" / "mnist_digits.npz"
+FILES = {"digits": "0" * 32}
+
+
+@pytest.fixture(scope="session")
+def digits() -> Examples:
+    """The 64 digits that are kept with the tests."""
+    with np.load(DIGITS) as stored:
+        return Examples(stored["images"], stored["labels"])
+
+
+@pytest.fixture(scope="session")
+def data(digits: Examples) -> DataSet:
+    """A data set small enough to train on in a test: the same 64 digits for training and test."""
+    return DataSet("mnist", digits, digits, tuple("0123456789"), FILES)
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe() -> Recipe:
+    """Learns 64 digits in two or three seconds."""
+    return Recipe(
+        sigma_train=0.3, epochs=10, batch=16, lr=2e-3, average_decay=0.9, norm_batches=2, precision="float32",
+        shift_pixels=0, rotate_degrees=0, scale=0,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def trained(data: DataSet, tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A finished run that no test may change."""
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "trained")
+    train(tiny_recipe, data, folder)
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums in one order, so that weights can be compared bit for bit; and these batches are too small to share."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

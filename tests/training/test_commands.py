@@ -1,0 +1,77 @@
+import gzip
+import hashlib
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from model_store.store import ModelStore
+from training import data
+from training.__main__ import main
+from training.data import Examples
+
+
+@pytest.fixture
+def folder(digits: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """NOISEVOTE_DATA names a folder of a tiny MNIST whose hashes are the published ones."""
+    hashes = {}
+    for name in data.MNIST_MD5:
+        array = digits.images if "images" in name else digits.labels
+        content = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+        hashes[name] = hashlib.md5(content).hexdigest()
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
+    monkeypatch.setattr(data, "MNIST_MD5", hashes)
+    monkeypatch.setenv(data.DATA_VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+def test_four_commands_make_a_published_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """train, export, evaluate and publish, one after the other, leave a version that the store serves."""
+    run = str(folder / "run")
+    few = ["--epochs", "1", "--batch", "32", "--norm-batches", "1", "--noise", "additive", "--sigma-train", "0.6"]
+    assert main(["train", "--run", run, *few]) == 0
+    assert main(["export", run]) == 0
+    assert main(["evaluate", run, "--sigmas", "0", "0.6", "--votes", "2", "--images", "10"]) == 0
+    assert main(["publish", run, "--version", "7", "--store", str(folder / "store")]) == 0
+    assert str(folder / "store" / "mnist-cnn" / "7") in capsys.readouterr().out
+    publication = ModelStore(folder / "store").publication("mnist-cnn", "7")
+    assert list(publication.files) == ["add-0.6"]
+    assert {point.noise for point in publication.manifest.variants[0].accuracy} == {"multiplicative", "additive"}
+
+
+def test_options_reach_the_recipe(folder: Path) -> None:
+    """Every field of the recipe is an option, and what is not given keeps its default."""
+    run = folder / "run"
+    arguments = ["--run", str(run), "--epochs", "2", "--stop-after", "1", "--batch", "32", "--norm-batches", "1"]
+    assert main(["train", "--seed", "5", "--sigma-train", "0.25", *arguments]) == 0
+    recipe = json.loads((run / "recipe.json").read_text())
+    assert (recipe["seed"], recipe["sigma_train"], recipe["batch"], recipe["epochs"]) == (5, 0.25, 32, 2)
+    assert recipe["noise"] == "multiplicative"
+    assert not (run / "weights.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--sigma-train", "loud"], "sigma_train"),
+        (["train", "--network", "mnist-rnn"], "mnist-rnn"),
+        (["export", "no/such/run"], "no/such/run"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A mistake ends with status 1 and a message that names it, without a stack trace."""
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_missing_data_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder without the data is named, and nothing is downloaded or written."""
+    monkeypatch.setenv(data.DATA_VARIABLE, str(tmp_path))
+    assert main(["train", "--run", str(tmp_path / "run")]) == 1
+    assert str(tmp_path) in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

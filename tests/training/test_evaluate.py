@@ -1,0 +1,127 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training import evaluate, export
+from training.data import Examples
+from training.evaluate import EvaluationError, Plan, Probabilities, Votes
+from training.run_folder import RunFolder
+from training.train import one_vote_accuracy
+
+PLAN = Plan(kinds=("multiplicative", "additive"), sigmas=(0.0, 0.7), votes=4, seed=11, threads=1)
+
+
+@pytest.fixture(scope="module")
+def exported(trained: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trained run's ONNX file."""
+    path = tmp_path_factory.mktemp("evaluated") / "variant.onnx"
+    export.write(export.export(trained.read_network(), trained.read_recipe()), path)
+    return path
+
+
+def slow_decision(votes: list[int], probabilities: list[list[float]]) -> int:
+    """The decision rule word by word: mode, then larger mean probability, then lower index."""
+    histogram = Counter(votes)
+    best: tuple[int, float, int] | None = None
+    for label in range(len(probabilities[0])):
+        mean = float(np.mean(np.array([row[label] for row in probabilities], np.float32), dtype=np.float32))
+        candidate = (histogram[label], mean, -label)
+        best = candidate if best is None else max(best, candidate)
+    assert best is not None
+    return -best[2]
+
+
+@st.composite
+def ballots(draw: st.DrawFn) -> tuple[Votes, Probabilities]:
+    """Votes and probabilities with many ties: few classes, few distinct (binary, exactly averaged) probabilities."""
+    images, votes, classes = draw(st.integers(1, 4)), draw(st.integers(1, 8)), draw(st.integers(2, 4))
+    label = st.integers(0, classes - 1)
+    share = st.sampled_from([0.0, 0.25, 0.5, 1.0])
+    cast = [[draw(label) for _ in range(votes)] for _ in range(images)]
+    shares = [[[draw(share) for _ in range(classes)] for _ in range(votes)] for _ in range(images)]
+    return np.array(cast, np.uint8), np.array(shares, np.float32)
+
+
+@given(ballots())
+def test_decisions_follow_the_rule(ballot: tuple[Votes, Probabilities]) -> None:
+    """The fast decision equals the rule written out, ties in votes and in mean probability included."""
+    votes, probabilities = ballot
+    expected = [slow_decision(list(v), p.tolist()) for v, p in zip(votes, probabilities, strict=True)]
+    assert evaluate.decide(votes, probabilities).tolist() == expected
+
+
+def test_accuracies_are_means_over_disjoint_groups() -> None:
+    """Four votes give four single runs, two pairs and one group of three, each with its mean and deviation."""
+    votes = np.array([[0, 1, 1, 1], [1, 0, 1, 1]], np.uint8)  # both labels are 1
+    probabilities = np.eye(2, dtype=np.float32)[votes]
+    measured = {m.votes: m for m in evaluate.measure(votes, probabilities, np.array([1, 1], np.uint8))}
+    assert {count: (m.accuracy, m.groups) for count, m in measured.items()} == {1: (0.75, 4), 2: (0.5, 2), 3: (1.0, 1)}
+    assert measured[1].spread == pytest.approx(np.std([0.5, 0.5, 1, 1], ddof=1))
+    assert measured[3].spread is None
+
+
+def test_noiseless_accuracy_is_that_of_the_network(
+    exported: Path, trained: RunFolder, digits: Examples, tmp_path: Path
+) -> None:
+    """At sigma 0 the file scores exactly what the torch network scores, from one vote an image."""
+    evaluation = evaluate.evaluate(exported, tmp_path / "results.json", digits, PLAN)
+    cell = evaluation.cell("multiplicative", 0.0)
+    assert cell is not None
+    assert cell.passes == 1
+    expected = one_vote_accuracy(trained.read_network(), trained.read_recipe(), digits, 0.0)
+    assert cell.measured[0].accuracy == expected
+    assert evaluation.cell("additive", 0.0) is None  # the same thing, measured once
+
+
+def test_any_vote_can_be_cast_again_alone(exported: Path, digits: Examples) -> None:
+    """Vote v of image i depends on seed + i and v alone: one row by itself gives the vote of the whole evaluation."""
+    session = evaluate.open_session(exported, threads=1)
+    votes, _ = evaluate.cast_votes(session, digits, ("multiplicative", 0.7), PLAN)
+    assert votes.shape == (64, 4)
+    for image, vote in ((0, 0), (17, 3), (63, 1)):
+        feed = {
+            "input": digits.images[image : image + 1, np.newaxis].astype(np.float32) / 255,
+            "sigma": np.array([[0.7, 0.0]], np.float32),
+            "seed": np.array([PLAN.seed + image]),
+            "vote": np.array([vote]),
+            "row": np.array([0]),
+        }
+        assert session.run(None, feed)[0].argmax() == votes[image, vote]
+
+
+def test_measured_cells_are_not_measured_again(exported: Path, digits: Examples, tmp_path: Path) -> None:
+    """A second evaluation keeps the cells that it finds, and measures those that are missing or had fewer votes."""
+    results = tmp_path / "results.json"
+    few = digits.first(6)
+    first = evaluate.evaluate(exported, results, few, Plan(("multiplicative",), (0.7,), 2, 11, 1))
+    marked = first.model_copy(update={"cells": (first.cells[0].model_copy(update={"seconds": -1.0}),)})
+    results.write_text(marked.model_dump_json())
+    second = evaluate.evaluate(exported, results, few, Plan(("multiplicative",), (0.3, 0.7), 2, 11, 1))
+    assert [(cell.sigma, cell.seconds < 0) for cell in second.cells] == [(0.3, False), (0.7, True)]
+    third = evaluate.evaluate(exported, results, few, Plan(("multiplicative",), (0.7,), 3, 11, 1))
+    assert [(cell.sigma, cell.passes) for cell in third.cells] == [(0.3, 2), (0.7, 3)]
+    assert evaluate.read(results) == third
+
+
+def test_results_of_another_file_or_seed_are_not_mixed(exported: Path, digits: Examples, tmp_path: Path) -> None:
+    """Measurements of other bytes, or with another seed, are dropped rather than continued."""
+    results = tmp_path / "results.json"
+    few = digits.first(6)
+    evaluate.evaluate(exported, results, few, Plan(("multiplicative",), (0.0,), 1, 11, 1))
+    other = evaluate.evaluate(exported, results, few, Plan(("multiplicative",), (0.5,), 1, 12, 1))
+    assert [cell.sigma for cell in other.cells] == [0.5]
+    results.write_text(other.model_copy(update={"sha256": "0" * 64}).model_dump_json())
+    again = evaluate.evaluate(exported, results, few, Plan(("multiplicative",), (0.0,), 1, 12, 1))
+    assert [cell.sigma for cell in again.cells] == [0.0]
+
+
+def test_damaged_results_are_refused_by_name(tmp_path: Path) -> None:
+    """A file that is not a file of results is named, never overwritten silently."""
+    path = tmp_path / "results.json"
+    path.write_text("{}")
+    with pytest.raises(EvaluationError, match=r"results\.json"):
+        evaluate.read(path)
