@@ -2,7 +2,7 @@
 # make test    the same, and what the tests need (torch among it); runs every test
 # make lint    ruff and mypy --strict over all rooms and tests
 # make bench   the measured comparisons of benchmarks/
-# make lock    resolve requirements/*.lock again
+# make lock    resolve requirements/*.lock (UPGRADE=--upgrade: to the newest versions); needs uv
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -45,9 +45,9 @@ $(VENV)/.native: $(NATIVE) pyproject.toml $(VENV)/.serve
 	@touch $@
 
 lock:
-	uv pip compile -q --upgrade --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
+	uv pip compile -q $(UPGRADE) --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
 		pyproject.toml requirements/build.in -o requirements/serve.lock
-	uv pip compile -q --upgrade --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
+	uv pip compile -q $(UPGRADE) --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
 		--override requirements/without-torch.in --no-emit-package torch --extra training --extra dev \
 		pyproject.toml requirements/build.in requirements/torch.in -c requirements/serve.lock -o requirements/dev.lock
 
