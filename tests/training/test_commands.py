@@ -67,6 +67,14 @@ def test_mistakes_are_told_in_a_line(arguments: list[str], message: str, capsys:
     assert "Traceback" not in error
 
 
+def test_measuring_asks_for_the_export(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Evaluating a run that was never exported says what to do first."""
+    run = str(folder / "run")
+    assert main(["train", "--run", run, "--epochs", "1", "--batch", "32", "--norm-batches", "1"]) == 0
+    assert main(["evaluate", run]) == 1
+    assert "export the run first" in capsys.readouterr().err
+
+
 def test_missing_data_is_told_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
