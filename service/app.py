@@ -58,7 +58,8 @@ def create_app(
 
 
 def _problem(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
-    content = orjson.dumps({"error": {"code": code, "message": message}})
+    printable = message.encode(errors="backslashreplace").decode()  # a key may hold half a surrogate pair
+    content = orjson.dumps({"error": {"code": code, "message": printable}})
     return Response(content, status, headers, media_type="application/json")
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from pydantic import ValidationError
 
 from model_store.manifest import InputSpec
@@ -114,6 +114,8 @@ def _pixels(content: bytes, size: tuple[int, int], mode: str, key: str) -> NDArr
             if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
                 raise InvalidValueError(key, "the image is transparent; put it on the background that it needs")
             return np.asarray(image.convert(mode))
+    except UnidentifiedImageError:
+        raise InvalidValueError(key, "the content is neither a PNG nor a JPEG file") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InvalidValueError(key, f"not a readable PNG or JPEG file ({error})") from None
 
@@ -138,7 +140,7 @@ def _refuse_outside(decoded: NDArray[np.float32], spec: InputSpec) -> None:
     if not inside.all():
         where = np.unravel_index(int(inside.argmin()), decoded.shape)
         place = "".join(f"[{i}]" for i in where)
-        raise InvalidValueError(f"inputs{place}", f"{decoded[where]} is outside the value range {low} … {high}")
+        raise InvalidValueError(f"inputs{place}", f"{decoded[where]!s} is outside the value range {low} … {high}")
 
 
 def _place(position: int, shape: tuple[int, ...]) -> str:

@@ -27,4 +27,4 @@ def as_invalid_value(error: ValidationError, inside: str = "") -> InvalidValueEr
 
 
 def _step(part: str | int) -> str:
-    return f"[{part}]" if isinstance(part, int) else f".{part}"
+    return f"[{part}]" if isinstance(part, int) else f".{part[:SHOWN_CHARACTERS]}"

@@ -55,12 +55,12 @@ def manifest(
     known: dict[str, Any] = {
         "title": "A tiny model",
         "classes": ("a", "b", "c"),
+        "operator": Operator(domain="noisevote", version=1),
         "variants": tuple(variant(each, content) for each, content in files.items()),
     }
     return Manifest(
         name=name,
         version=version,
         input=InputSpec(shape=shape),
-        operator=Operator(domain="noisevote", version=1),
         **(known | fields),
     )

@@ -19,9 +19,9 @@ from tests.model_store.samples import manifest, point, variant
 from .graphs import CLASSES, SHAPE, tiny_network
 
 
-def publish_tiny(store: ModelStore, version: str = "1", **fields: Any) -> Manifest:
+def publish_tiny(store: ModelStore, version: str = "1", shape: tuple[int, ...] = SHAPE, name: str = "tiny") -> Manifest:
     """A model `tiny` with two variants: `mul-0.0` measured best without noise, `mul-0.8` best with."""
-    files = {"mul-0.0": tiny_network(0), "mul-0.8": tiny_network(1)}
+    files = {"mul-0.0": tiny_network(0, shape=shape), "mul-0.8": tiny_network(1, shape=shape)}
     tables = {
         "mul-0.0": [point(0.0, 0.9), point(1.0, 0.1), point(1.0, 0.1, noise="additive")],
         "mul-0.8": [point(0.0, 0.8), point(1.0, 0.7), point(1.0, 0.7, noise="additive")],
@@ -30,7 +30,7 @@ def publish_tiny(store: ModelStore, version: str = "1", **fields: Any) -> Manife
         variant(name, content, sigma_train=float(name[-3:]), accuracy=tables[name]) for name, content in files.items()
     )
     classes = tuple(f"class {index}" for index in range(CLASSES))
-    published = manifest(files, version=version, shape=SHAPE, classes=classes, variants=variants, **fields)
+    published = manifest(files, name, version, shape, classes=classes, variants=variants)
     store.publish(published, files)
     return published
 

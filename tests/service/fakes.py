@@ -1,6 +1,8 @@
 """An engine without a network, for tests of what lies around it."""
 
+import asyncio
 import threading
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +30,13 @@ class FakeEngine:
         self.batches: list[tuple[SessionKey, Feeds]] = []
         self.may_run = threading.Event()
         self.may_run.set()
+        self.may_load = threading.Event()
+        self.may_load.set()
         self.failing_votes: set[int] = set()
 
-    def load(self, key: SessionKey, manifest: Manifest, content: bytes) -> None:
-        """Accept everything."""
+    def load(self, key: SessionKey, manifest: Manifest, content: bytes) -> None:  # noqa: ARG002  # the protocol's
+        """Wait until allowed, then accept everything."""
+        assert self.may_load.wait(timeout=30)
 
     def run(self, key: SessionKey, feeds: Feeds) -> NDArray[np.float32]:
         """Wait until allowed, then compute; rows with a failing vote number break the whole batch."""
@@ -40,3 +45,10 @@ class FakeEngine:
         if self.failing_votes & set(feeds.vote.tolist()):
             raise RuntimeError("injected")
         return fake_logits(feeds, self.classes)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let others run until it holds."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110  # what is waited for happens on the engine's threads
+            await asyncio.sleep(0.001)

@@ -1,5 +1,6 @@
 """A small real network as an ONNX file that keeps the published graph's contract."""
 
+import math
 from functools import cache
 
 import numpy as np
@@ -14,13 +15,13 @@ CLASSES = 10
 
 
 @cache
-def tiny_network(seed: int = 0, classes: int = CLASSES) -> bytes:
-    """Conv 3×3 – noise – ReLU – fully connected – noise, with random weights: [N, 1, 6, 6] to [R, classes]."""
+def tiny_network(seed: int = 0, classes: int = CLASSES, shape: tuple[int, ...] = SHAPE) -> bytes:
+    """Convolution, noise, ReLU, fully connected, noise; with random weights: [N, 1, *, *] to [R, classes]."""
     rng = np.random.default_rng(seed)
     weights = {
         "kernel": rng.normal(0, 0.5, (8, 1, 3, 3)),
         "kernel_bias": rng.normal(0, 0.1, 8),
-        "matrix": rng.normal(0, 0.1, (8 * 36, classes)),
+        "matrix": rng.normal(0, 0.1, (8 * math.prod(shape), classes)),
         "matrix_bias": rng.normal(0, 0.1, classes),
     }
     constants = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
@@ -36,7 +37,7 @@ def tiny_network(seed: int = 0, classes: int = CLASSES) -> bytes:
     ]
     rows = ["R"]
     inputs = [
-        helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", *SHAPE]),
+        helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", *shape]),
         helper.make_tensor_value_info("sigma", TensorProto.FLOAT, ["R", 2]),
         *(helper.make_tensor_value_info(name, TensorProto.INT64, rows) for name in ("seed", "vote", "row")),
     ]

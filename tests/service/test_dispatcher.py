@@ -1,0 +1,192 @@
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service import votes
+from service.batch import Batch, Feeds, SessionKey, Share, VoteRequest
+from service.dispatcher import Dispatcher
+from service.errors import EngineError, QueueFullError
+from service.scheduler import QueueLimits, Scheduler
+from service.stopping import Fixed
+
+from .fakes import FakeEngine, fake_logits, until
+
+KEY = SessionKey("tiny", "1", "v0")
+CLASSES = 3
+
+
+def request(votes: int = 4, seed: int = 0) -> VoteRequest:
+    """A request of one input."""
+    return VoteRequest(KEY, np.full((1, 1), 0.5, np.float32), CLASSES, (0.5, 0.0), seed, votes, Fixed())
+
+
+def alone(wanted: VoteRequest) -> NDArray[np.int64]:
+    """Its histogram, computed in one piece."""
+    numbers = np.arange(wanted.votes)
+    feeds = Batch(KEY, (Share(wanted, np.zeros_like(numbers), numbers),)).feeds()
+    tally = votes.empty_tally(1, CLASSES)
+    votes.count(tally, np.zeros_like(numbers), votes.ballots(fake_logits(feeds, CLASSES)))
+    return tally.histogram
+
+
+class Clock:
+    """A clock that ticks once whenever it is read."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        """Seconds."""
+        self.now += 1.0
+        return self.now
+
+
+@asynccontextmanager
+async def dispatching(
+    engine: FakeEngine, lanes: int = 1, batch_rows: int = 4, rows: int = 1000
+) -> AsyncIterator[tuple[Dispatcher, Scheduler]]:
+    """A dispatcher at work."""
+    scheduler = Scheduler(QueueLimits(rows=rows, bytes=10**6))
+    dispatcher = Dispatcher(scheduler, engine, lanes, batch_rows, Clock())
+    dispatcher.start()
+    try:
+        yield dispatcher, scheduler
+    finally:
+        engine.may_run.set()
+        await asyncio.wait_for(dispatcher.close(), 30)
+
+
+def batch_sizes(engine: FakeEngine) -> list[int]:
+    """Rows of each batch that the engine has seen."""
+    return [len(feeds.vote) for _, feeds in engine.batches]
+
+
+async def test_an_idle_engine_starts_at_once_and_rows_gather_while_it_runs() -> None:
+    """The first request does not wait for company; those that come meanwhile share the next batch."""
+    engine = FakeEngine()
+    engine.may_run.clear()
+    async with dispatching(engine) as (dispatcher, _):
+        first = asyncio.create_task(dispatcher.vote(request(votes=1)))
+        await until(lambda: len(engine.batches) == 1)
+        others = [asyncio.create_task(dispatcher.vote(request(votes=1, seed=seed))) for seed in (1, 2, 3)]
+        await asyncio.sleep(0.01)
+        assert batch_sizes(engine) == [1]
+        engine.may_run.set()
+        await asyncio.gather(first, *others)
+    assert batch_sizes(engine) == [1, 3]
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+async def test_many_requests_at_once_get_their_own_votes(lanes: int) -> None:
+    """Whichever lane computes which rows."""
+    requests = [request(votes=1 + seed % 9, seed=seed) for seed in range(40)]
+    async with dispatching(FakeEngine(), lanes) as (dispatcher, scheduler):
+        answers = await asyncio.gather(*(dispatcher.vote(each) for each in requests))
+        assert (len(scheduler), scheduler.rows, scheduler.bytes) == (0, 0, 0)
+    for wanted, answer in zip(requests, answers, strict=True):
+        np.testing.assert_array_equal(answer.tally.histogram, alone(wanted))
+
+
+async def test_lanes_compute_at_the_same_time() -> None:
+    """Two lanes hold two batches; the engine never sees a third before one is done."""
+    engine = FakeEngine()
+    engine.may_run.clear()
+    async with dispatching(engine, lanes=2) as (dispatcher, _):
+        waiting = asyncio.create_task(dispatcher.vote(request(votes=100)))
+        await until(lambda: len(engine.batches) == 2)
+        await asyncio.sleep(0.01)
+        assert batch_sizes(engine) == [4, 4]
+        engine.may_run.set()
+        assert (await waiting).tally.votes_used.tolist() == [100]
+
+
+async def test_an_engine_error_reaches_the_requests_of_its_batch_and_no_others() -> None:
+    """The broken request is told; the one before and the one after are answered."""
+    engine = FakeEngine()
+    engine.failing_votes = {5}
+    async with dispatching(engine) as (dispatcher, scheduler):
+        assert (await dispatcher.vote(request(votes=5))).tally.votes_used.tolist() == [5]
+        with pytest.raises(EngineError, match="RuntimeError"):
+            await dispatcher.vote(request(votes=9))
+        whole = request(votes=5, seed=3)
+        np.testing.assert_array_equal((await dispatcher.vote(whole)).tally.histogram, alone(whole))
+        assert len(scheduler) == 0
+
+
+async def test_a_cancelled_request_leaves_nothing_behind() -> None:
+    """Its remaining rows are not computed, and the next request is answered."""
+    engine = FakeEngine()
+    engine.may_run.clear()
+    async with dispatching(engine) as (dispatcher, scheduler):
+        gone = asyncio.create_task(dispatcher.vote(request(votes=1000)))
+        await until(lambda: len(engine.batches) == 1)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert (len(scheduler), scheduler.rows) == (0, 0)
+        engine.may_run.set()
+        await dispatcher.vote(request(votes=2))
+    assert batch_sizes(engine) == [4, 2]
+
+
+async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
+    """Before any batch has been timed the advice is a second; afterwards it follows the measured rate."""
+    engine = FakeEngine()
+    engine.may_run.clear()
+    async with dispatching(engine, rows=20) as (dispatcher, _):
+        first = asyncio.create_task(dispatcher.vote(request(votes=16)))
+        await until(lambda: len(engine.batches) == 1)
+        with pytest.raises(QueueFullError, match="rows") as early:
+            await dispatcher.vote(request(votes=8))
+        assert early.value.headers == {"Retry-After": "1"}
+        engine.may_run.set()
+        await first
+        engine.may_run.clear()
+        second = asyncio.create_task(dispatcher.vote(request(votes=16)))
+        await until(lambda: len(engine.batches) == 5)
+        with pytest.raises(QueueFullError) as late:
+            await dispatcher.vote(request(votes=8))
+        assert late.value.retry_after_s > 1  # each batch of 4 rows took at least a tick of the clock
+        engine.may_run.set()
+        await second
+
+
+async def test_times_are_those_of_the_clock() -> None:
+    """Queueing ends with the first batch, computing with the last."""
+    async with dispatching(FakeEngine()) as (dispatcher, _):
+        answer = await dispatcher.vote(request(votes=12))
+    assert answer.queue_s >= 1
+    assert answer.compute_s >= 3  # three batches, each between two readings
+
+
+async def test_the_event_loop_turns_while_the_engine_runs() -> None:
+    """The model runs on threads of its own."""
+    seen: list[str] = []
+
+    class Observed(FakeEngine):
+        def run(self, key: SessionKey, feeds: Feeds) -> NDArray[np.float32]:
+            seen.append(threading.current_thread().name)
+            return super().run(key, feeds)
+
+    engine = Observed()
+    engine.may_run.clear()
+    async with dispatching(engine) as (dispatcher, _):
+        waiting = asyncio.create_task(dispatcher.vote(request()))
+        await until(lambda: bool(seen))
+        engine.may_run.set()
+        await waiting
+    assert all(name.startswith("lane") for name in seen)
+
+
+async def test_closing_waits_for_the_batch_under_way() -> None:
+    """What was handed to the engine is counted before the threads end."""
+    engine = FakeEngine()
+    async with dispatching(engine) as (dispatcher, _):
+        waiting = asyncio.create_task(dispatcher.vote(request(votes=4)))
+        await until(lambda: len(engine.batches) == 1)
+    assert (await waiting).tally.votes_used.tolist() == [4]
