@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
+from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -45,7 +46,9 @@ def create_app(
         yield
         await serving.close()
 
-    app = FastAPI(title="noisevote", version=version("noisevote"), description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPIOffline(  # FastAPI whose /docs needs no internet access
+        title="noisevote", version=version("noisevote"), description=DESCRIPTION, lifespan=lifespan, redoc_url=None
+    )
     app.state.serving = serving
     for router in (predict.router, models.router, health.router):
         app.include_router(router)

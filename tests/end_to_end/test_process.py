@@ -1,0 +1,145 @@
+"""The server as a process: how it starts, answers and ends."""
+
+import base64
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+import httpx
+import pytest
+
+from model_store.store import ModelStore
+from tests.service.conftest import publish_tiny
+
+ROOT = Path(__file__).parents[2]
+DIGIT = ROOT / "examples" / "digit-7.png"
+TIMEOUT_S = 60
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    """A store with a model of the digits' shape."""
+    store = ModelStore(tmp_path / "models")
+    publish_tiny(store, shape=(1, 28, 28))
+    return store
+
+
+def clean_environment(**variables: str) -> dict[str, str]:
+    """The environment without settings of ours, and with these."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("NOISEVOTE_")} | variables
+
+
+@contextmanager
+def server(*flags: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """A server process; killed at the end if it still runs."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", *flags],
+        cwd=ROOT,
+        env=clean_environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def start_line(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """The line that the server prints when it is ready, and the address in it."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    found = re.search(r"http://\S+", line)
+    assert found is not None, f"{line!r}; stderr: {process.communicate(timeout=TIMEOUT_S)[1]}"
+    return line, found.group()
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit status, further output, and errors."""
+    output, errors = process.communicate(timeout=TIMEOUT_S)
+    return process.returncode, output, errors
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_starts_answers_and_ends_cleanly(store: ModelStore, end: signal.Signals) -> None:
+    """One line at start, ready, an answer to a PNG digit, and exit status 0 without a word of complaint."""
+    with server("serve", "--port", "0", "--model-store", str(store.root)) as process:
+        line, address = start_line(process)
+        assert "tiny 1: mul-0.0, mul-0.8" in line
+        assert "kernel" in line
+        assert httpx.get(f"{address}/readyz").json() == {"status": "ready"}
+        image = base64.b64encode(DIGIT.read_bytes()).decode()
+        answer = httpx.post(
+            f"{address}/v1/models/tiny/predict", json={"inputs": [{"image": image}], "sigma": 0.5, "seed": 7}
+        )
+        assert answer.status_code == 200
+        assert sum(answer.json()["predictions"][0]["histogram"]) == 20
+        process.send_signal(end)
+        assert ended(process) == (0, "", "")
+
+
+def test_the_environment_moves_the_port(store: ModelStore) -> None:
+    """NOISEVOTE_PORT, with everything else at its default."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with server(NOISEVOTE_PORT=str(port), NOISEVOTE_MODEL_STORE=str(store.root)) as process:
+        assert start_line(process)[1] == f"http://127.0.0.1:{port}"
+
+
+def test_a_corrupted_file_is_named_at_start(store: ModelStore) -> None:
+    """In the start line and with the reason on standard error; the other variant serves."""
+    (store.root / "tiny/1/mul-0.8.onnx").write_bytes(b"")
+    with server("--port", "0", "--model-store", str(store.root)) as process:
+        line, _ = start_line(process)
+        assert "tiny 1: mul-0.0 |" in line
+        assert "refused: tiny 1 mul-0.8" in line
+        process.send_signal(signal.SIGINT)
+        status, _, errors = ended(process)
+    assert status == 0
+    assert "sha256" in errors
+
+
+def test_what_cannot_start_says_why(store: ModelStore, tmp_path: Path) -> None:
+    """Exit status 2 for settings, 1 for a taken port and for a store without a model; one line each."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for flags, variables, status, message in (
+            (["--port", "none"], {}, 2, "--port: 'none'"),
+            ([], {"NOISEVOTE_PROT": "1"}, 2, "unknown setting NOISEVOTE_PROT"),
+            (["--port", port, "--model-store", str(store.root)], {}, 1, f"port {port}: Address already in use"),
+            (["--port", "0", "--model-store", str(empty)], {}, 1, f"no model in {empty}"),
+        ):
+            with server(*flags, **variables) as process:
+                found, output, errors = ended(process)
+            assert (found, output) == (status, "")
+            assert message in errors
+            assert errors.count("\n") == 1
+
+
+def test_a_long_body_is_refused_before_it_is_sent(store: ModelStore) -> None:
+    """A client that only announces a gigabyte has its 413 at once."""
+    with server("--port", "0", "--model-store", str(store.root)) as process:
+        connection = HTTPConnection(start_line(process)[1].removeprefix("http://"), timeout=TIMEOUT_S)
+        connection.putrequest("POST", "/v1/models/tiny/predict")
+        connection.putheader("content-type", "application/json")
+        connection.putheader("content-length", "1000000000")
+        connection.endheaders()
+        answer = connection.getresponse()
+        assert answer.status == 413
+        assert json.loads(answer.read())["error"]["code"] == "body_too_large"
+        connection.close()
