@@ -46,33 +46,35 @@ inline void philox_words(const Stream& s, const RoundKeys& keys, uint32_t first,
   for (int i = 0; i < 4; ++i) w[i] = L::join(c[i]);
 }
 
-// r = sqrt(-2 ln u), u = (float(w) + 0.5) * 2^-32.
+// r = sqrt(-2 ln u), u = (float(w) + 0.5) * 2^-32. The factors 2^-32 and -2 are folded into the constants:
+// scaling by a power of two rounds nothing.
 template <class L>
 inline typename L::F radius(typename L::U w) {
   using F = typename L::F;
-  const F u = L::mul(L::add(L::from_unsigned(w), L::splat(0.5f)), L::splat(0x1p-32f));
+  const F scaled = L::add(L::from_unsigned(w), L::splat(0.5f));  // 2^32 u
   // u = 2^e * m with m in [sqrt(1/2), sqrt(2)): ln u = e ln 2 + ln m.
-  const auto bits = L::bits(u);
-  const auto shifted = L::subu(bits, L::splatu(0x3F3504F3u));  // 0x3F3504F3 = sqrt(1/2)
+  constexpr uint32_t kRootHalf = 0x3F3504F3u;
+  constexpr uint32_t kTwoTo32 = 32u << 23;  // as an exponent
+  const auto shifted = L::subu(L::bits(scaled), L::splatu(kRootHalf + kTwoTo32));
   const F e = L::from_signed(L::template arithmetic_right<23>(shifted));
-  const F m = L::floats(L::addu(L::andu(shifted, L::splatu(0x007FFFFFu)), L::splatu(0x3F3504F3u)));
+  const F m = L::floats(L::addu(L::andu(shifted, L::splatu(0x007FFFFFu)), L::splatu(kRootHalf)));
   const F x = L::sub(m, L::splat(1.0f));
-  // ln(1 + x) = x - x^2/2 + x^3 P(x), P a minimax fit of relative error 6e-9.
-  F p = L::splat(-0.0763446014f);
-  p = L::fma(p, x, L::splat(0.127615625f));
-  p = L::fma(p, x, L::splat(-0.131601893f));
-  p = L::fma(p, x, L::splat(0.142017604f));
-  p = L::fma(p, x, L::splat(-0.166233569f));
-  p = L::fma(p, x, L::splat(0.200012268f));
-  p = L::fma(p, x, L::splat(-0.25000821f));
-  p = L::fma(p, x, L::splat(0.333333317f));
+  // ln(1 + x) = x - x^2/2 + x^3 P(x), P a minimax fit of relative error 6e-9; here times -2.
+  F p = L::splat(-2 * -0.0763446014f);
+  p = L::fma(p, x, L::splat(-2 * 0.127615625f));
+  p = L::fma(p, x, L::splat(-2 * -0.131601893f));
+  p = L::fma(p, x, L::splat(-2 * 0.142017604f));
+  p = L::fma(p, x, L::splat(-2 * -0.166233569f));
+  p = L::fma(p, x, L::splat(-2 * 0.200012268f));
+  p = L::fma(p, x, L::splat(-2 * -0.25000821f));
+  p = L::fma(p, x, L::splat(-2 * 0.333333317f));
   const F xx = L::mul(x, x);
-  F ln = L::mul(e, L::splat(-2.12194440e-4f));  // ln 2 in two parts, the other one exact in few bits
+  F ln = L::mul(e, L::splat(-2 * -2.12194440e-4f));  // ln 2 in two parts, the other one exact in few bits
   ln = L::fma(L::mul(xx, x), p, ln);
-  ln = L::fma(xx, L::splat(-0.5f), ln);
-  ln = L::add(ln, x);
-  ln = L::fma(e, L::splat(0.693359375f), ln);
-  return L::sqrt(L::mul(ln, L::splat(-2.0f)));
+  ln = L::add(ln, xx);
+  ln = L::fma(x, L::splat(-2.0f), ln);
+  ln = L::fma(e, L::splat(-2 * 0.693359375f), ln);
+  return L::sqrt(ln);
 }
 
 // sin(pi/2 * f) for f in [0, 1], relative error 5e-9 before rounding.
