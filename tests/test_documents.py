@@ -1,0 +1,27 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from service.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    """docs/settings.md has one row a setting, no other, and the defaults that the code has."""
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \|", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE)
+    assert [name for name, _ in rows] == list(Settings.model_fields)
+    for name, documented in rows:
+        default = Settings.model_fields[name].default
+        if documented.startswith("`"):
+            assert documented == f"`{default}`", name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_between_documents_lead_somewhere(document: Path) -> None:
+    """Every relative link and every picture of a document is a file of the repository."""
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+        if not target.startswith("http"):
+            assert (document.parent / target).exists(), target
