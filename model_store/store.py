@@ -3,6 +3,8 @@
 A variant's bytes are read once and hashed in memory, and the same bytes are what the caller gets: a
 file that changes after the check is never served. Publishing is atomic: a version is either wholly
 there or not there.
+
+Messages about unusable files name them relative to the store, because clients get to read them.
 """
 
 import hashlib
@@ -90,15 +92,15 @@ class ModelStore:
         if not versions or (version is not None and version not in versions):
             raise UnknownVersionError(f"model {name!r} version {version!r}: not published in {self.root}")
         chosen = version or versions[-1]
-        path = self.root / name / chosen / MANIFEST_FILE
+        place = f"{name}/{chosen}/{MANIFEST_FILE}"
         try:
-            manifest = Manifest.model_validate_json(path.read_bytes())
+            manifest = Manifest.model_validate_json((self.root / place).read_bytes())
         except OSError as error:
-            raise BadManifestError(f"{path}: {error.strerror}") from error
+            raise BadManifestError(f"{place}: {error.strerror}") from error
         except ValidationError as error:
-            raise BadManifestError(f"{path}: {_first_problem(error)}") from error
+            raise BadManifestError(f"{place}: {_first_problem(error)}") from error
         if (manifest.name, manifest.version) != (name, chosen):
-            raise BadManifestError(f"{path}: describes {manifest.name} version {manifest.version}")
+            raise BadManifestError(f"{place}: describes {manifest.name} version {manifest.version}")
         return manifest
 
     def read(self, manifest: Manifest, variant: Variant) -> bytes:
@@ -107,14 +109,14 @@ class ModelStore:
         Raises:
             RefusedFileError: the file is missing or differs.
         """
-        path = self._folder(manifest) / variant.file
+        place = f"{manifest.name}/{manifest.version}/{variant.file}"
         try:
-            content = path.read_bytes()
+            content = (self.root / place).read_bytes()
         except OSError as error:
-            raise RefusedFileError(f"{path}: {error.strerror}") from error
+            raise RefusedFileError(f"{place}: {error.strerror}") from error
         found = digest(content)
         if found != variant.sha256:
-            raise RefusedFileError(f"{path}: sha256 is {found}, the manifest says {variant.sha256}")
+            raise RefusedFileError(f"{place}: sha256 is {found}, the manifest says {variant.sha256}")
         return content
 
     def publication(self, name: str, version: str | None = None) -> Publication:

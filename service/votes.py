@@ -31,9 +31,11 @@ class Ballots:
 
 @dataclass(frozen=True)
 class Tally:
-    """Votes counted per input: histogram int64 [inputs, classes] and the sum of the votes' probabilities
-    int64 [inputs, classes] in fixed point.
-    """  # noqa: D205
+    """Votes counted per input.
+
+    `histogram` int64 [inputs, classes] counts votes, `probabilities` int64 [inputs, classes] is the sum of
+    their softmax in fixed point.
+    """
 
     histogram: NDArray[np.int64]
     probabilities: NDArray[np.int64]

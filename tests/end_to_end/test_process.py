@@ -2,14 +2,8 @@
 
 import base64
 import json
-import os
-import re
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -19,9 +13,7 @@ import pytest
 from model_store.store import ModelStore
 from tests.service.conftest import publish_tiny
 
-ROOT = Path(__file__).parents[2]
-DIGIT = ROOT / "examples" / "digit-7.png"
-TIMEOUT_S = 60
+from .process import DIGIT, TIMEOUT_S, ended, server, start_line
 
 
 @pytest.fixture
@@ -30,44 +22,6 @@ def store(tmp_path: Path) -> ModelStore:
     store = ModelStore(tmp_path / "models")
     publish_tiny(store, shape=(1, 28, 28))
     return store
-
-
-def clean_environment(**variables: str) -> dict[str, str]:
-    """The environment without settings of ours, and with these."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("NOISEVOTE_")} | variables
-
-
-@contextmanager
-def server(*flags: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
-    """A server process; killed at the end if it still runs."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service", *flags],
-        cwd=ROOT,
-        env=clean_environment(**variables),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def start_line(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """The line that the server prints when it is ready, and the address in it."""
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    found = re.search(r"http://\S+", line)
-    assert found is not None, f"{line!r}; stderr: {process.communicate(timeout=TIMEOUT_S)[1]}"
-    return line, found.group()
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Exit status, further output, and errors."""
-    output, errors = process.communicate(timeout=TIMEOUT_S)
-    return process.returncode, output, errors
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
