@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import draws, graphs, training_step
+from benchmarks import draws, graphs, lanes, training_step
 from benchmarks.report import write
 from model_store.store import ModelStore
 from noise_op.library import load_kernel
@@ -21,7 +21,7 @@ AIMS = {
 }
 HEADER = "| part | figure | measured | aim |"
 RULE = "|---|---|---|---|"
-PARTS = ("draws", "graphs", "training")
+PARTS = ("draws", "graph", "graph, all threads", "lanes", "training")
 
 
 def main() -> None:
@@ -49,10 +49,15 @@ def _measure(part: str, options: argparse.Namespace) -> dict[str, float]:
     kernel = load_kernel()
     if kernel is None:
         raise SystemExit("benchmarks: need the native kernel; install a C++ compiler and run make again")
-    if part == "draws":
-        return draws.measure(kernel)
-    if part == "graphs":
-        return graphs.measure(_noisiest(options), kernel, options.threads)
+    match part:
+        case "draws":
+            return draws.measure(kernel)
+        case "graph":
+            return graphs.measure(_noisiest(options), kernel, inputs=1, votes=8, threads=1)
+        case "graph, all threads":
+            return graphs.measure(_noisiest(options), kernel, inputs=2, votes=20, threads=options.threads)
+        case "lanes":
+            return lanes.measure(_noisiest(options), kernel, options.threads)
     return training_step.measure()
 
 

@@ -17,59 +17,60 @@ from benchmarks.timing import in_turns
 from noise_op.contract import DOMAIN, OP_TYPE
 from noise_op.library import Kernel
 
-INPUTS = 2
-VOTES = 20
 SIGMA = 1.0
 ROUNDS = 30
 
+Arrays = dict[str, NDArray[Any]]
 Replace = Callable[[NodeProto, str], list[NodeProto]]
 
 
-def measure(file: bytes, kernel: Kernel, threads: int) -> dict[str, float]:
+def measure(file: bytes, kernel: Kernel, inputs: int, votes: int, threads: int) -> dict[str, float]:
     """Milliseconds a batch of each graph, their ratios, and votes per second of ours."""
     model = onnx.load_from_string(file)
     sessions = {
-        "our noise, kernel": _session(file, threads, kernel),
-        "our noise, function body": _session(file, threads),
-        "no noise": _session(_without(model, _noiseless), threads),
-        "RandomNormalLike": _session(_without(model, _random_normal_like), threads),
+        "our noise, kernel": session_of(file, threads, kernel),
+        "our noise, function body": session_of(file, threads),
+        "no noise": session_of(_without(model, _noiseless), threads),
+        "RandomNormalLike": session_of(_without(model, _random_normal_like), threads),
     }
-    feeds = _feeds(sessions["our noise, kernel"])
-    contenders = {name: _running(session, feeds) for name, session in sessions.items()}
-    timings = in_turns(contenders, ROUNDS)
-    figures = {f"{name} (ms)": timings.median(name) * 1e3 for name in contenders}
+    batch = feeds(sessions["our noise, kernel"], inputs, votes)
+    timings = in_turns({name: running(session, batch) for name, session in sessions.items()}, ROUNDS)
+    figures = {f"{name} (ms)": timings.median(name) * 1e3 for name in sessions}
     ours = "our noise, kernel"
     figures["our noise, kernel ÷ no noise"] = timings.ratio(ours, "no noise")
     figures["RandomNormalLike ÷ our noise, kernel"] = timings.ratio("RandomNormalLike", ours)
     figures["our noise, function body ÷ our noise, kernel"] = timings.ratio("our noise, function body", ours)
-    figures["votes per second"] = INPUTS * VOTES / timings.median(ours)
+    figures["votes per second"] = inputs * votes / timings.median(ours)
     return figures
 
 
-def _session(model: bytes, threads: int, kernel: Kernel | None = None) -> onnxruntime.InferenceSession:
+def session_of(model: bytes, threads: int, kernel: Kernel | None = None) -> onnxruntime.InferenceSession:
+    """A session as the service makes it, but for the number of threads."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as the service runs it
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if kernel is not None:
         kernel.register(options)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _running(session: onnxruntime.InferenceSession, feeds: dict[str, NDArray[Any]]) -> Callable[[], object]:
+def running(session: onnxruntime.InferenceSession, batch: Arrays) -> Callable[[], object]:
+    """One run of the session on what it uses of the batch."""
     wanted = {value.name for value in session.get_inputs()}
-    used = {name: value for name, value in feeds.items() if name in wanted}
+    used = {name: value for name, value in batch.items() if name in wanted}
     return lambda: session.run(["logits"], used)
 
 
-def _feeds(session: onnxruntime.InferenceSession) -> dict[str, NDArray[Any]]:
+def feeds(session: onnxruntime.InferenceSession, inputs: int, votes: int) -> Arrays:
+    """A batch of random inputs, each with so many votes, multiplicative noise at sigma 1."""
     shape = session.get_inputs()[0].shape[1:]
-    rows = INPUTS * VOTES
+    rows = inputs * votes
     return {
-        "input": np.random.default_rng(0).random((INPUTS, *shape), dtype=np.float32),
+        "input": np.random.default_rng(0).random((inputs, *shape), dtype=np.float32),
         "sigma": np.tile(np.array([SIGMA, 0], np.float32), (rows, 1)),
-        "seed": np.repeat(np.arange(INPUTS), VOTES),
-        "vote": np.tile(np.arange(VOTES), INPUTS),
-        "row": np.repeat(np.arange(INPUTS), VOTES),
+        "seed": np.repeat(np.arange(inputs), votes),
+        "vote": np.tile(np.arange(votes), inputs),
+        "row": np.repeat(np.arange(inputs), votes),
     }
 
 
