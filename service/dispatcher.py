@@ -125,7 +125,10 @@ class Dispatcher:
 
     def _compute(self, batch: Batch) -> Ballots:
         """On a lane's thread: nothing here touches the scheduler."""
-        return votes.ballots(self._engine.run(batch.session, batch.feeds()))
+        logits = self._engine.run(batch.session, batch.feeds())
+        if len(logits) != len(batch):  # counted as they are, some votes would be another request's
+            raise ValueError(f"{len(logits)} rows of logits for {len(batch)} rows")
+        return votes.ballots(logits)
 
     def _note_start(self, batch: Batch, now: float) -> None:
         for share in batch.shares:

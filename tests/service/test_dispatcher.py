@@ -118,6 +118,20 @@ async def test_an_engine_error_reaches_the_requests_of_its_batch_and_no_others()
         assert len(scheduler) == 0
 
 
+async def test_missing_rows_are_an_engine_error() -> None:
+    """Logits that cannot be told apart by row are given to nobody."""
+
+    class Short(FakeEngine):
+        def run(self, key: SessionKey, feeds: Feeds) -> NDArray[np.float32]:
+            return super().run(key, feeds)[:-1]
+
+    async with dispatching(Short(), batch_rows=8) as (dispatcher, scheduler):
+        answers = [dispatcher.vote(request(votes=2, seed=seed)) for seed in (1, 2)]
+        errors = await asyncio.gather(*answers, return_exceptions=True)
+        assert len(scheduler) == 0
+    assert [type(error) for error in errors] == [EngineError, EngineError]
+
+
 async def test_a_cancelled_request_leaves_nothing_behind() -> None:
     """Its remaining rows are not computed, and the next request is answered."""
     engine = FakeEngine()
