@@ -57,6 +57,12 @@ class Batch(ctypes.Structure):
     )
 
 
+class Team(ctypes.Structure):
+    """The native `Team`: so many threads, of the OpenMP runtime with that GOMP_parallel or (None) new ones."""
+
+    _fields_ = (("threads", ctypes.c_int), ("gomp_parallel", ctypes.c_void_p))
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A loaded kernel. `isa` is the instruction set that it picked on this processor."""
@@ -89,15 +95,15 @@ class Kernel:
         self._call(self._native.noisevote_normals, isa, _int64(seed), site, vote, step, first, blocks, out.ctypes.data)
         return out
 
-    def forward(self, batch: Batch, bf16: bool, x: int, y: int, threads: int, isa: str | None = None) -> None:
+    def forward(self, batch: Batch, bf16: bool, x: int, y: int, team: Team, isa: str | None = None) -> None:
         """Run the operator on the arrays at addresses `x` and `y`, laid out as `batch` says."""
-        self._call(self._native.noisevote_forward, isa, ctypes.byref(batch), bf16, x, y, threads)
+        self._call(self._native.noisevote_forward, isa, ctypes.byref(batch), bf16, x, y, ctypes.byref(team))
 
     def backward(
-        self, batch: Batch, bf16: bool, x: int, y: int, g: int, gx: int, threads: int, isa: str | None = None
+        self, batch: Batch, bf16: bool, x: int, y: int, g: int, gx: int, team: Team, isa: str | None = None
     ) -> None:
         """Write to `gx` the gradient at `g` times the operator's slope, from its input `x` and output `y`."""
-        self._call(self._native.noisevote_backward, isa, ctypes.byref(batch), bf16, x, y, g, gx, threads)
+        self._call(self._native.noisevote_backward, isa, ctypes.byref(batch), bf16, x, y, g, gx, ctypes.byref(team))
 
     @staticmethod
     def _call(function: Callable[..., int], isa: str | None, *arguments: Any) -> None:
@@ -116,13 +122,13 @@ def open_kernel(path: Path) -> Kernel:
     address: Any = ctypes.c_void_p
     int64, text = ctypes.c_int64, ctypes.c_char_p
     draw: list[Any] = [text, int64, int64, int64, int64, ctypes.c_uint32, ctypes.c_size_t, address]
-    batch = ctypes.POINTER(Batch)
+    batch, team = ctypes.POINTER(Batch), ctypes.POINTER(Team)
     native.noisevote_isa.restype = text
     native.noisevote_has_isa.argtypes = [text]
     native.noisevote_words.argtypes = draw
     native.noisevote_normals.argtypes = draw
-    native.noisevote_forward.argtypes = [text, batch, ctypes.c_int, address, address, ctypes.c_int]
-    native.noisevote_backward.argtypes = [text, batch, ctypes.c_int, address, address, address, address, ctypes.c_int]
+    native.noisevote_forward.argtypes = [text, batch, ctypes.c_int, address, address, team]
+    native.noisevote_backward.argtypes = [text, batch, ctypes.c_int, address, address, address, address, team]
     return Kernel(path, native.noisevote_isa().decode(), native)
 
 

@@ -5,17 +5,20 @@ site of one forward pass draws with. On the CPU the native kernel computes (floa
 contiguous and channels-last); elsewhere, or without a kernel, `torch_philox` does.
 """
 
+import ctypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from noise_op import torch_philox
 from noise_op.contract import ACTIVATIONS, MAX_SITE, Activation
-from noise_op.library import Batch, Kernel, load_kernel
+from noise_op.library import Batch, Kernel, Team, load_kernel
 
 _IMAGE_RANK = 4  # [rows, channels, height, width], the rank that has a channels-last layout
 
@@ -119,7 +122,7 @@ def _gaussian_noise(
     x = _dense(x)
     y = torch.empty((rows, *x.shape[1:]), dtype=x.dtype, memory_format=_format(x))
     held = _Held(x, sigma, seed, vote, row, step, site, activation == "relu")
-    kernel.forward(held.batch, x.dtype == torch.bfloat16, x.data_ptr(), y.data_ptr(), torch.get_num_threads())
+    kernel.forward(held.batch, x.dtype == torch.bfloat16, x.data_ptr(), y.data_ptr(), _team())
     return y
 
 
@@ -152,7 +155,7 @@ def _kernel_gradient(
     held = _Held(x, sigma, seed, vote, row, 0, 0, relu)
     kernel.backward(
         held.batch, x.dtype == torch.bfloat16, x.data_ptr(), y.data_ptr(), g.data_ptr(), gx.data_ptr(),
-        torch.get_num_threads(),
+        _team(),
     )  # fmt: skip
     if row is None:
         return gx
@@ -178,6 +181,21 @@ def _backward(ctx, g):  # type: ignore[no-untyped-def]  # torch gives its contex
 
 
 _gaussian_noise.register_autograd(_backward, setup_context=_remember)
+
+
+@cache
+def _gomp_parallel() -> int | None:
+    """Address of GOMP_parallel in the OpenMP runtime that torch brings along; None where it uses another one."""
+    runtime = Path(torch.__file__).parent / "lib" / "libgomp.so.1"
+    try:
+        return ctypes.cast(ctypes.CDLL(str(runtime)).GOMP_parallel, ctypes.c_void_p).value
+    except (OSError, AttributeError):
+        return None
+
+
+def _team() -> Team:
+    """Torch's own threads: it has just used them, and they would otherwise spin beside ours."""
+    return Team(torch.get_num_threads(), _gomp_parallel())
 
 
 class _Held:

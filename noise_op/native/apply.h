@@ -61,38 +61,46 @@ void apply(const Amplitude& a, const T* x, const float* z, T* y, size_t n) {
 }
 
 // With v = (m x)^2 + s^2 the derivative is 1 + m^2 x z / sqrt(v) = 1 + m^2 x (y - x) / v: what was drawn
-// need not be drawn again. At v = 0 the noise vanishes and the derivative is taken as 1.
+// need not be drawn again. Multiplicative noise alone makes that y / x, additive noise alone 1. Where
+// v = 0 the noise vanishes and the derivative is taken as 1.
+struct MultiplicativeSlope {
+  static float slope(const Amplitude&, float x, float y) { return x != 0.0f ? y / x : 1.0f; }
+};
+struct AdditiveSlope {
+  static float slope(const Amplitude&, float, float) { return 1.0f; }
+};
+struct BothSlope {
+  static float slope(const Amplitude& a, float x, float y) {
+    const float mm = a.multiplicative * a.multiplicative;
+    const float variance = mm * x * x + a.additive * a.additive;
+    return variance > 0.0f ? 1.0f + mm * x * (y - x) / variance : 1.0f;
+  }
+};
+
 // Where a ReLU cut, y is 0 and the derivative too.
-template <bool Relu, class T>
+template <class Kind, bool Relu, class T>
 void gradient_loop(const Amplitude& a, const T* x, const T* y, const T* g, T* gx, size_t n) {
-  const float mm = a.multiplicative * a.multiplicative;
-  const float ss = a.additive * a.additive;
   for (size_t i = 0; i < n; ++i) {
-    const float v = load(x + i);
     const float noisy = load(y + i);
-    const float variance = mm * v * v + ss;
-    const float slope = variance > 0.0f ? 1.0f + mm * v * (noisy - v) / variance : 1.0f;
+    const float slope = Kind::slope(a, load(x + i), noisy);
     store(gx + i, Relu && !(noisy > 0.0f) ? 0.0f : load(g + i) * slope);
   }
 }
 
-template <class T>
-void gradient(const Amplitude& a, const T* x, const T* y, const T* g, T* gx, size_t n) {
+template <class Kind, class T>
+void gradient_kind(const Amplitude& a, const T* x, const T* y, const T* g, T* gx, size_t n) {
   if (a.relu)
-    gradient_loop<true>(a, x, y, g, gx, n);
+    gradient_loop<Kind, true>(a, x, y, g, gx, n);
   else
-    gradient_loop<false>(a, x, y, g, gx, n);
+    gradient_loop<Kind, false>(a, x, y, g, gx, n);
 }
 
-// Tiles small enough that a tile's reads and writes stay in the first-level cache.
-void transpose(const float* in, size_t rows, size_t columns, float* out) {
-  constexpr size_t kTile = 16;
-  for (size_t r0 = 0; r0 < rows; r0 += kTile) {
-    const size_t r1 = r0 + kTile < rows ? r0 + kTile : rows;
-    for (size_t c0 = 0; c0 < columns; c0 += kTile) {
-      const size_t c1 = c0 + kTile < columns ? c0 + kTile : columns;
-      for (size_t c = c0; c < c1; ++c)
-        for (size_t r = r0; r < r1; ++r) out[c * rows + r] = in[r * columns + c];
-    }
-  }
+template <class T>
+void gradient(const Amplitude& a, const T* x, const T* y, const T* g, T* gx, size_t n) {
+  if (a.multiplicative == 0.0f)
+    gradient_kind<AdditiveSlope>(a, x, y, g, gx, n);
+  else if (a.additive == 0.0f)
+    gradient_kind<MultiplicativeSlope>(a, x, y, g, gx, n);
+  else
+    gradient_kind<BothSlope>(a, x, y, g, gx, n);
 }

@@ -37,27 +37,28 @@ NOISEVOTE_EXPORT int noisevote_normals(const char* isa, int64_t seed, int64_t si
 
 // The operator on a whole batch; bf16 != 0: x and y are bfloat16.
 NOISEVOTE_EXPORT int noisevote_forward(const char* isa, const noisevote::Batch* batch, int bf16, const void* x, void* y,
-                                       int threads) {
+                                       const noisevote::Team* team) {
   const noisevote::Isa* chosen = isa_or_best(isa);
   if (chosen == nullptr) return 1;
   if (bf16 != 0)
-    forward(*chosen, *batch, static_cast<const noisevote::Bf16*>(x), static_cast<noisevote::Bf16*>(y), threads);
+    forward(*chosen, *batch, static_cast<const noisevote::Bf16*>(x), static_cast<noisevote::Bf16*>(y), *team);
   else
-    forward(*chosen, *batch, static_cast<const float*>(x), static_cast<float*>(y), threads);
+    forward(*chosen, *batch, static_cast<const float*>(x), static_cast<float*>(y), *team);
   return 0;
 }
 
 // Its gradient with respect to the fanned-out signal.
 NOISEVOTE_EXPORT int noisevote_backward(const char* isa, const noisevote::Batch* batch, int bf16, const void* x,
-                                        const void* y, const void* g, void* gx, int threads) {
+                                        const void* y, const void* g, void* gx,
+                                        const noisevote::Team* team) {
   using noisevote::Bf16;
   const noisevote::Isa* chosen = isa_or_best(isa);
   if (chosen == nullptr) return 1;
   if (bf16 != 0)
     backward(*chosen, *batch, static_cast<const Bf16*>(x), static_cast<const Bf16*>(y), static_cast<const Bf16*>(g),
-             static_cast<Bf16*>(gx), threads);
+             static_cast<Bf16*>(gx), *team);
   else
     backward(*chosen, *batch, static_cast<const float*>(x), static_cast<const float*>(y), static_cast<const float*>(g),
-             static_cast<float*>(gx), threads);
+             static_cast<float*>(gx), *team);
   return 0;
 }

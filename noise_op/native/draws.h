@@ -7,7 +7,8 @@
 //   kWidth   32-bit lanes of U and F
 //   D, V     D holds kWidth lanes of 64 bits, whose low halves count; V the same constant in all of them
 //   blocks   numbers first, first + 1, ... in an order in which store_blocks needs no movement across
-//            128-bit parts; store_blocks undoes it.
+//            128-bit parts; store_blocks undoes it
+//   steps    0, step, 2 step, ... in the order in which `store` writes lanes.
 
 constexpr uint32_t kMultiplier0 = 0xD2511F53u;  // Salmon et al. 2011, table 2
 constexpr uint32_t kMultiplier1 = 0xCD9E8D57u;
@@ -33,8 +34,8 @@ inline RoundKeys round_keys(const Stream& s) {
 // Ten rounds. A product's low half is the next state as it stands: the garbage above it is never
 // read by the next multiplication.
 template <class L>
-inline void philox_words(const Stream& s, const RoundKeys& keys, uint32_t first, typename L::U w[4]) {
-  typename L::D c[4] = {L::blocks(first), L::fill(s.site), L::fill(s.vote), L::fill(s.step)};
+inline void philox_words(const Stream& s, const RoundKeys& keys, typename L::D blocks, typename L::U w[4]) {
+  typename L::D c[4] = {blocks, L::fill(s.site), L::fill(s.vote), L::fill(s.step)};
   for (int round = 0; round < kRounds; ++round) {
     const auto p0 = L::multiply(c[0], L::wide(kMultiplier0));
     const auto p1 = L::multiply(c[2], L::wide(kMultiplier1));
@@ -104,20 +105,26 @@ inline void box_muller(typename L::U w_radius, typename L::U w_angle, typename L
   odd = L::mul(r, L::floats(L::xoru(L::bits(s), L::andu(L::template logical_left<1>(w_angle), sign))));
 }
 
+// z[i] holds normal i of each of the blocks.
 template <class L>
-inline void store_normals(const Stream& stream, const RoundKeys& keys, uint32_t first, float* out) {
+inline void normal_vectors(const Stream& stream, const RoundKeys& keys, typename L::D blocks, typename L::F z[4]) {
   typename L::U w[4];
-  typename L::F z[4];
-  philox_words<L>(stream, keys, first, w);
+  philox_words<L>(stream, keys, blocks, w);
   box_muller<L>(w[0], w[1], z[0], z[1]);
   box_muller<L>(w[2], w[3], z[2], z[3]);
+}
+
+template <class L>
+inline void store_normals(const Stream& stream, const RoundKeys& keys, uint32_t first, float* out) {
+  typename L::F z[4];
+  normal_vectors<L>(stream, keys, L::blocks(first), z);
   L::store_blocks(out, z);
 }
 
 template <class L>
 inline void store_words(const Stream& stream, const RoundKeys& keys, uint32_t first, float* out) {
   typename L::U w[4];
-  philox_words<L>(stream, keys, first, w);
+  philox_words<L>(stream, keys, L::blocks(first), w);
   typename L::F z[4];
   for (int i = 0; i < 4; ++i) z[i] = L::floats(w[i]);
   L::store_blocks(out, z);
@@ -144,4 +151,24 @@ void fill_normals(const Stream& stream, uint32_t first, size_t blocks, float* ou
 template <class L>
 void fill_words(const Stream& stream, uint32_t first, size_t blocks, uint32_t* out) {
   fill_blocks<L, store_words<L>>(stream, first, blocks, reinterpret_cast<float*>(out));
+}
+
+// The normals of a channels-last signal as they lie in memory: out[4 * groups, channels] for the positions
+// from 4 * first_group on. Lanes run across channels, so nothing is ever transposed: lane l draws block
+// (channel + l) * positions / 4 + group, whose four normals belong to four neighbouring positions.
+template <class L>
+void fill_normals_across(const Stream& stream, size_t channels, size_t positions, size_t first_group, size_t groups,
+                         float* out) {
+  const RoundKeys keys = round_keys(stream);
+  const auto stride = static_cast<uint32_t>(positions / 4);
+  const auto steps = L::steps(stride);
+  for (size_t group = 0; group < groups; ++group) {
+    for (size_t channel = 0; channel < channels; channel += L::kWidth) {
+      const auto first = static_cast<uint32_t>(channel) * stride + static_cast<uint32_t>(first_group + group);
+      typename L::F z[4];
+      normal_vectors<L>(stream, keys, L::add_to(steps, L::wide(first)), z);
+      const size_t lanes = channels - channel < size_t{L::kWidth} ? channels - channel : size_t{L::kWidth};
+      for (size_t i = 0; i < 4; ++i) L::store(out + (4 * group + i) * channels + channel, z[i], lanes);
+    }
+  }
 }

@@ -12,14 +12,16 @@ struct Isa {
   void (*words)(const Stream&, uint32_t first, size_t blocks, uint32_t* out);
   // Normals of the same blocks: out[4 * blocks].
   void (*normals)(const Stream&, uint32_t first, size_t blocks, float* out);
+  // Normals of a channels-last row whose positions are a multiple of 4, in memory order: out[4 * groups, channels]
+  // for the positions from 4 * first_group on.
+  void (*normals_across)(const Stream&, size_t channels, size_t positions, size_t first_group, size_t groups,
+                         float* out);
   // y[i] = act(x[i] + amplitude(x[i]) * z[i]), i < n. x and y may be the same array.
   void (*apply_f32)(const Amplitude&, const float* x, const float* z, float* y, size_t n);
   void (*apply_bf16)(const Amplitude&, const Bf16* x, const float* z, Bf16* y, size_t n);
   // gx[i] = g[i] * dy/dx, from x and the y that apply returned.
   void (*gradient_f32)(const Amplitude&, const float* x, const float* y, const float* g, float* gx, size_t n);
   void (*gradient_bf16)(const Amplitude&, const Bf16* x, const Bf16* y, const Bf16* g, Bf16* gx, size_t n);
-  // out[column * rows + row] = in[row * columns + column].
-  void (*transpose)(const float* in, size_t rows, size_t columns, float* out);
 };
 
 const Isa* portable_isa();

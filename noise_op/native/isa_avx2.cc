@@ -27,6 +27,10 @@ struct Avx2Lanes {
     return {_mm256_add_epi32(wide(b), _mm256_setr_epi64x(0, 4, 1, 5)),
             _mm256_add_epi32(wide(b), _mm256_setr_epi64x(2, 6, 3, 7))};
   }
+  static D steps(uint32_t step) {
+    return multiply({_mm256_setr_epi64x(0, 2, 4, 6), _mm256_setr_epi64x(1, 3, 5, 7)}, wide(step));
+  }
+  static D add_to(D a, V b) { return {_mm256_add_epi32(a.even, b), _mm256_add_epi32(a.odd, b)}; }
   static D multiply(D a, V b) { return {_mm256_mul_epu32(a.even, b), _mm256_mul_epu32(a.odd, b)}; }
   static D high(D a) { return {_mm256_srli_epi64(a.even, 32), _mm256_srli_epi64(a.odd, 32)}; }
   static D xor3(D a, D b, V c) { return {xor3(a.even, b.even, c), xor3(a.odd, b.odd, c)}; }
@@ -59,6 +63,10 @@ struct Avx2Lanes {
   }
   static U bits(F a) { return _mm256_castps_si256(a); }
   static F floats(U a) { return _mm256_castsi256_ps(a); }
+  static void store(float* out, F a, size_t lanes) {
+    const U wanted = _mm256_cmpgt_epi32(splatu(static_cast<uint32_t>(lanes)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    _mm256_maskstore_ps(out, wanted, a);
+  }
   static void store_blocks(float* out, const F z[4]) {
     const F t0 = _mm256_unpacklo_ps(z[0], z[1]);
     const F t1 = _mm256_unpackhi_ps(z[0], z[1]);

@@ -27,6 +27,11 @@ struct Avx512Lanes {
     return {_mm512_add_epi32(wide(b), _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11)),
             _mm512_add_epi32(wide(b), _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15))};
   }
+  static D steps(uint32_t step) {
+    return multiply({_mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15)},
+                    wide(step));
+  }
+  static D add_to(D a, V b) { return {_mm512_add_epi32(a.even, b), _mm512_add_epi32(a.odd, b)}; }
   static D multiply(D a, V b) { return {_mm512_mul_epu32(a.even, b), _mm512_mul_epu32(a.odd, b)}; }
   static D high(D a) { return {_mm512_srli_epi64(a.even, 32), _mm512_srli_epi64(a.odd, 32)}; }
   static D xor3(D a, D b, V c) {
@@ -56,6 +61,9 @@ struct Avx512Lanes {
   static F from_signed(U a) { return _mm512_cvtepi32_ps(a); }
   static U bits(F a) { return _mm512_castps_si512(a); }
   static F floats(U a) { return _mm512_castsi512_ps(a); }
+  static void store(float* out, F a, size_t lanes) {
+    _mm512_mask_storeu_ps(out, static_cast<__mmask16>(0xFFFFu >> (16 - lanes)), a);
+  }
   static void store_blocks(float* out, const F z[4]) {
     const F t0 = _mm512_unpacklo_ps(z[0], z[1]);
     const F t1 = _mm512_unpackhi_ps(z[0], z[1]);

@@ -34,6 +34,8 @@ struct PortableLanes {
   static V wide(uint64_t v) { return v; }
   static D fill(uint32_t v) { return each<D>([&](int) { return uint64_t{v}; }); }
   static D blocks(uint32_t b) { return each<D>([&](int i) { return uint64_t{b + static_cast<uint32_t>(i)}; }); }
+  static D steps(uint32_t step) { return each<D>([&](int i) { return uint64_t{step} * static_cast<uint32_t>(i); }); }
+  static D add_to(D a, V b) { return each<D>([&](int i) { return (a.at[i] + b) & 0xFFFFFFFFu; }); }
   static D multiply(D a, V b) { return each<D>([&](int i) { return (a.at[i] & 0xFFFFFFFFu) * b; }); }
   static D high(D a) { return each<D>([&](int i) { return a.at[i] >> 32; }); }
   static D xor3(D a, D b, V c) { return each<D>([&](int i) { return a.at[i] ^ b.at[i] ^ c; }); }
@@ -70,6 +72,9 @@ struct PortableLanes {
     F out;
     __builtin_memcpy(&out, &a, sizeof out);
     return out;
+  }
+  static void store(float* out, F a, size_t lanes) {
+    for (size_t i = 0; i < lanes; ++i) out[i] = a.at[i];
   }
   static void store_blocks(float* out, const F z[4]) {
     for (int lane = 0; lane < kWidth; ++lane)

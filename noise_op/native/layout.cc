@@ -1,7 +1,7 @@
 #include "layout.h"
 
 #include <algorithm>
-#include <memory>
+#include <atomic>
 #include <thread>
 #include <vector>
 
@@ -10,15 +10,32 @@ namespace {
 
 constexpr int64_t kTile = 1024;  // elements: 4 KB of normals
 
-// Splits rows evenly; the calling thread takes a share. Threads are made for each call: tens of
-// microseconds beside the milliseconds of a training batch, and nothing left running after it.
+// Rows in even shares; whoever is free takes the next share.
 template <class Work>
-void over_rows(int64_t rows, int threads, const Work& work) {
-  const int64_t shares = std::max<int64_t>(1, std::min<int64_t>(threads, rows));
+struct Shares {
+  const Work& work;
+  int64_t rows;
+  int64_t count;
+  std::atomic<int64_t> next{0};
+
+  static void take(void* self) {
+    auto& shares = *static_cast<Shares*>(self);
+    for (int64_t i = shares.next++; i < shares.count; i = shares.next++)
+      shares.work(shares.rows * i / shares.count, shares.rows * (i + 1) / shares.count);
+  }
+};
+
+template <class Work>
+void over_rows(int64_t rows, const Team& team, const Work& work) {
+  const auto threads = static_cast<unsigned>(std::max<int64_t>(1, std::min<int64_t>(team.threads, rows)));
+  Shares<Work> shares{work, rows, threads};
+  if (threads > 1 && team.gomp_parallel != nullptr) {
+    team.gomp_parallel(Shares<Work>::take, &shares, threads, 0);
+    return;
+  }
   std::vector<std::thread> others;
-  for (int64_t share = 1; share < shares; ++share)
-    others.emplace_back([&, share] { work(rows * share / shares, rows * (share + 1) / shares); });
-  work(0, rows / shares);
+  for (unsigned i = 1; i < threads; ++i) others.emplace_back(Shares<Work>::take, &shares);
+  Shares<Work>::take(&shares);
   for (auto& other : others) other.join();
 }
 
@@ -37,6 +54,11 @@ void gradient(const Isa& isa, const Amplitude& a, const Bf16* x, const Bf16* y, 
 
 bool silent(const Amplitude& a) { return a.multiplicative == 0.0f && a.additive == 0.0f; }
 
+// Groups of four positions whose normals fill about one tile.
+size_t tile_groups(const Batch& batch) {
+  return static_cast<size_t>(std::max<int64_t>(1, kTile / (4 * std::max<int64_t>(1, batch.channels))));
+}
+
 template <class T>
 void contiguous_range(const Isa& isa, const Stream& stream, const Amplitude& a, const T* x, T* y, int64_t begin,
                       int64_t end) {
@@ -49,39 +71,62 @@ void contiguous_range(const Isa& isa, const Stream& stream, const Amplitude& a, 
   }
 }
 
+// Positions 4 * group .. of a channels-last row, tile by tile.
 template <class T>
-void forward_rows(const Isa& isa, const Batch& batch, const T* x, T* y, int threads) {
+void across_channels(const Isa& isa, const Batch& batch, const Stream& stream, const Amplitude& a, const T* x, T* y,
+                     float* z) {
+  const auto channels = static_cast<size_t>(batch.channels);
+  const auto positions = static_cast<size_t>(batch.positions);
+  const size_t tile = tile_groups(batch);
+  for (size_t group = 0; group < positions / 4; group += tile) {
+    const size_t groups = std::min(tile, positions / 4 - group);
+    const size_t at = 4 * group * channels;
+    if (!silent(a)) isa.normals_across(stream, channels, positions, group, groups, z);
+    apply(isa, a, x + at, z, y + at, 4 * groups * channels);
+  }
+}
+
+// The same where a block of four draws crosses from one channel into the next: a plain gather.
+template <class T>
+void gathered(const Isa& isa, const Batch& batch, const Stream& stream, const Amplitude& a, const T* x, T* y,
+              std::vector<float>& drawn, float* z) {
+  const auto channels = static_cast<size_t>(batch.channels);
+  const auto positions = static_cast<size_t>(batch.positions);
+  isa.normals(stream, 0, drawn.size() / 4, drawn.data());
+  for (size_t position = 0; position < positions; ++position) {
+    for (size_t channel = 0; channel < channels; ++channel) z[channel] = drawn[channel * positions + position];
+    apply(isa, a, x + position * channels, z, y + position * channels, channels);
+  }
+}
+
+template <class T>
+void forward_rows(const Isa& isa, const Batch& batch, const T* x, T* y, const Team& team) {
   const int64_t count = batch.channels * batch.positions;
-  over_rows(batch.rows, threads, [&](int64_t first, int64_t last) {
-    std::unique_ptr<float[]> drawn, turned;
-    if (batch.channels_last) {
-      drawn = std::make_unique<float[]>(static_cast<size_t>(count + 3));
-      turned = std::make_unique<float[]>(static_cast<size_t>(count));
-    }
+  const bool whole_blocks = batch.positions % 4 == 0;
+  over_rows(batch.rows, team, [&](int64_t first, int64_t last) {
+    std::vector<float> z, drawn;
+    if (batch.channels_last) z.resize(4 * tile_groups(batch) * static_cast<size_t>(batch.channels));
+    if (batch.channels_last && !whole_blocks) drawn.resize(static_cast<size_t>((count + 3) / 4 * 4));
     for (int64_t row = first; row < last; ++row) {
       const Stream stream = make_stream(batch.seed[row], batch.site, batch.vote[row], batch.step);
       const Amplitude a = amplitude_of(batch, row);
       const T* from = x + (batch.source != nullptr ? batch.source[row] : row) * count;
       T* to = y + row * count;
-      if (!batch.channels_last) {
+      if (!batch.channels_last)
         contiguous_range(isa, stream, a, from, to, 0, count);
-        continue;
-      }
-      if (!silent(a)) {
-        isa.normals(stream, 0, static_cast<size_t>((count + 3) / 4), drawn.get());
-        isa.transpose(drawn.get(), static_cast<size_t>(batch.channels), static_cast<size_t>(batch.positions),
-                      turned.get());
-      }
-      apply(isa, a, from, turned.get(), to, static_cast<size_t>(count));
+      else if (whole_blocks)
+        across_channels(isa, batch, stream, a, from, to, z.data());
+      else
+        gathered(isa, batch, stream, a, from, to, drawn, z.data());
     }
   });
 }
 
 // Elementwise, so the order of the elements does not matter.
 template <class T>
-void backward_rows(const Isa& isa, const Batch& batch, const T* x, const T* y, const T* g, T* gx, int threads) {
+void backward_rows(const Isa& isa, const Batch& batch, const T* x, const T* y, const T* g, T* gx, const Team& team) {
   const int64_t count = batch.channels * batch.positions;
-  over_rows(batch.rows, threads, [&](int64_t first, int64_t last) {
+  over_rows(batch.rows, team, [&](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; ++row) {
       const T* from = x + (batch.source != nullptr ? batch.source[row] : row) * count;
       const int64_t at = row * count;
@@ -97,18 +142,19 @@ void noise_row(const Isa& isa, const Stream& stream, const Amplitude& a, const f
   contiguous_range(isa, stream, a, x, y, begin, end);
 }
 
-void forward(const Isa& isa, const Batch& batch, const float* x, float* y, int threads) {
-  forward_rows(isa, batch, x, y, threads);
+void forward(const Isa& isa, const Batch& batch, const float* x, float* y, const Team& team) {
+  forward_rows(isa, batch, x, y, team);
 }
-void forward(const Isa& isa, const Batch& batch, const Bf16* x, Bf16* y, int threads) {
-  forward_rows(isa, batch, x, y, threads);
+void forward(const Isa& isa, const Batch& batch, const Bf16* x, Bf16* y, const Team& team) {
+  forward_rows(isa, batch, x, y, team);
 }
 void backward(const Isa& isa, const Batch& batch, const float* x, const float* y, const float* g, float* gx,
-              int threads) {
-  backward_rows(isa, batch, x, y, g, gx, threads);
+              const Team& team) {
+  backward_rows(isa, batch, x, y, g, gx, team);
 }
-void backward(const Isa& isa, const Batch& batch, const Bf16* x, const Bf16* y, const Bf16* g, Bf16* gx, int threads) {
-  backward_rows(isa, batch, x, y, g, gx, threads);
+void backward(const Isa& isa, const Batch& batch, const Bf16* x, const Bf16* y, const Bf16* g, Bf16* gx,
+              const Team& team) {
+  backward_rows(isa, batch, x, y, g, gx, team);
 }
 
 }  // namespace noisevote

@@ -30,13 +30,21 @@ inline Amplitude amplitude_of(const Batch& batch, int64_t row) {
 // drawn tile by tile into a buffer that stays in the first-level cache.
 void noise_row(const Isa&, const Stream&, const Amplitude&, const float* x, float* y, int64_t begin, int64_t end);
 
-// The batch over `threads` threads.
-void forward(const Isa&, const Batch&, const float* x, float* y, int threads);
-void forward(const Isa&, const Batch&, const Bf16* x, Bf16* y, int threads);
+// Who computes: `threads` threads of the OpenMP runtime whose GOMP_parallel is given, or new ones for this call.
+// A caller that has an OpenMP runtime should lend it: its idle threads spin for a while after each of
+// the caller's own loops, and threads of ours would share their processors with them.
+struct Team {
+  int threads;
+  void (*gomp_parallel)(void (*function)(void*), void* data, unsigned threads, unsigned flags);
+};
+
+// The batch by a team.
+void forward(const Isa&, const Batch&, const float* x, float* y, const Team&);
+void forward(const Isa&, const Batch&, const Bf16* x, Bf16* y, const Team&);
 
 // Gradient of every row with respect to the (fanned-out) signal: gx has as many rows as y.
-void backward(const Isa&, const Batch&, const float* x, const float* y, const float* g, float* gx, int threads);
-void backward(const Isa&, const Batch&, const Bf16* x, const Bf16* y, const Bf16* g, Bf16* gx, int threads);
+void backward(const Isa&, const Batch&, const float* x, const float* y, const float* g, float* gx, const Team&);
+void backward(const Isa&, const Batch&, const Bf16* x, const Bf16* y, const Bf16* g, Bf16* gx, const Team&);
 
 }  // namespace noisevote
 

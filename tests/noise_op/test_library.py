@@ -81,7 +81,7 @@ def test_threads_do_not_change_a_bit(kernel: Kernel) -> None:
             rows=7, channels=1, positions=300, channels_last=False, sigma=sigma.ctypes.data, seed=seed.ctypes.data,
             vote=vote.ctypes.data, source=None, site=1, step=0, relu=False,
         )  # fmt: skip
-        kernel.forward(batch, False, x.ctypes.data, y.ctypes.data, threads)
+        kernel.forward(batch, False, x.ctypes.data, y.ctypes.data, library.Team(threads, None))
         outputs.append(y)
     assert all((y == outputs[0]).all() for y in outputs)
 
