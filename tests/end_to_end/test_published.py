@@ -1,0 +1,76 @@
+"""The models that the repository publishes, served as `make serve` serves them."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from model_store.store import ModelStore
+from noise_op.library import load_kernel
+from service.engine import OnnxEngine
+from service.settings import Settings
+from tests.service.conftest import serve
+
+STORE = ModelStore(Settings.model_fields["model_store"].default)
+DIGITS = np.load(Path(__file__).parents[1] / "data" / "mnist_digits.npz")
+PATH = "/v1/models/mnist-cnn/predict"
+INPUTS = [(image[np.newaxis] / 255).tolist() for image in DIGITS["images"]]
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    """A server of the repository's own models."""
+    async with serve(STORE) as client:
+        yield client
+
+
+def test_every_published_file_is_the_one_that_its_manifest_describes() -> None:
+    """And is small enough to live in a repository."""
+    assert "mnist-cnn" in STORE.names()
+    for name in STORE.names():
+        for version in STORE.versions(name):
+            publication = STORE.publication(name, version)
+            assert not publication.refusals
+            assert all(variant.bytes < 4 * 10**6 for variant in publication.manifest.variants)
+
+
+async def test_nothing_of_the_store_is_refused(client: httpx.AsyncClient) -> None:
+    """Every published variant loads and serves."""
+    for model in (await client.get("/v1/models")).json()["models"]:
+        assert model["refused"] == {}
+        assert model["versions"] == STORE.versions(model["name"])
+
+
+@pytest.mark.parametrize(("noise", "sigma"), [("multiplicative", 0.0), ("multiplicative", 1.0), ("additive", 0.5)])
+async def test_digits_are_recognised_under_noise(client: httpx.AsyncClient, noise: str, sigma: float) -> None:
+    """At most one of 64 test digits is missed by 20 votes of the variant that the server chooses."""
+    body = {"inputs": INPUTS, "noise": noise, "sigma": sigma, "votes": 20, "seed": 1}
+    answer = (await client.post(PATH, json=body)).json()
+    decided = np.array([prediction["index"] for prediction in answer["predictions"]])
+    assert (decided == DIGITS["labels"]).sum() >= 63
+
+
+async def test_every_variant_takes_part_in_the_votes(client: httpx.AsyncClient) -> None:
+    """By name, each with its own histogram."""
+    variants = (await client.get("/v1/models/mnist-cnn")).json()["variants"]
+    body = {"inputs": INPUTS[:8], "sigma": 1.0, "votes": 100, "seed": 1}
+    histograms = set()
+    for variant in variants:
+        answer = (await client.post(PATH, json=body | {"variant": variant})).json()
+        assert answer["variant"] == variant
+        histograms.add(str([prediction["histogram"] for prediction in answer["predictions"]]))
+    assert len(histograms) == len(variants)
+
+
+async def test_the_kernel_and_the_function_body_decide_alike(client: httpx.AsyncClient) -> None:
+    """The published file gives the same histograms with the native kernel and in stock ONNX Runtime."""
+    assert load_kernel() is not None
+    body = {"inputs": INPUTS[:4], "sigma": 0.8, "votes": 10, "seed": 1}
+    on_kernel = (await client.post(PATH, json=body)).json()["predictions"]
+    async with serve(STORE, OnnxEngine(None)) as stock:
+        on_body = (await stock.post(PATH, json=body)).json()["predictions"]
+    for one, other in zip(on_kernel, on_body, strict=True):
+        assert one["histogram"] == other["histogram"]
+        np.testing.assert_allclose(one["mean_probabilities"], other["mean_probabilities"], atol=1e-4)
