@@ -72,6 +72,7 @@ def main() -> None:
         for sigma in options.sigmas:
             points.append(asyncio.run(_measure(options, test.images, test.labels, sigma, votes)))
             print(_row(points[-1]), flush=True)
+    points.sort(key=lambda point: (point.votes, point.sigma))
     if options.out:
         write(options.out, [asdict(point) for point in points], [HEADER, RULE, *map(_row, points)], TITLE)
 

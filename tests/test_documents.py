@@ -25,3 +25,11 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
         if not target.startswith("http"):
             assert (document.parent / target).exists(), target
+
+
+def test_figures_in_the_readme_are_those_on_record() -> None:
+    """Every row of the README's tables of figures stands, as it is, in a file that the benchmarks wrote."""
+    recorded = {line for record in (ROOT / "docs" / "results").glob("*.md") for line in record.read_text().splitlines()}
+    shown = [line for line in (ROOT / "README.md").read_text().splitlines() if re.match(r"\|.*\d.*\|$", line)]
+    assert shown
+    assert set(shown) <= recorded
