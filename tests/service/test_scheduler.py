@@ -12,7 +12,7 @@ from service import votes
 from service.batch import Batch, SessionKey, Share, VoteRequest
 from service.errors import EngineError, OverflowedError, QueueFullError
 from service.scheduler import Finished, QueueLimits, Scheduler
-from service.stopping import Fixed, StopRule
+from service.stopping import Confidence, Exact, Fixed, StopRule
 from service.votes import Ballots
 
 from .fakes import fake_logits
@@ -74,7 +74,12 @@ def drain(scheduler: Scheduler, max_rows: int = 4) -> list[Finished]:
     return finished
 
 
-RULES = st.one_of(st.just(Fixed()), st.builds(UntilAhead, st.integers(1, 4)))
+RULES = st.one_of(
+    st.just(Fixed()),
+    st.just(Exact()),
+    st.builds(Confidence, st.floats(0.01, 1, exclude_max=True)),
+    st.builds(UntilAhead, st.integers(1, 4)),
+)
 REQUESTS = st.builds(
     request,
     inputs=st.integers(1, 4),
