@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from model_store.manifest import Manifest
 from noise_op.contract import NoiseKind, sigma_of_snr_db
 from service.errors import InvalidValueError
-from service.stopping import Fixed, StopRule
+from service.stopping import Confidence, Exact, Fixed, StopRule
 
 MAX_SIGMA: Final = 10.0
 AUTO: Final = "auto"
@@ -52,8 +52,29 @@ class FixedStop(_Body):
         return Fixed()
 
 
-# Further rules join here as a union told apart by `rule`.
-Stop = FixedStop
+class ExactStop(_Body):
+    """Stop once the decision can no longer differ from the whole budget's."""
+
+    rule: Literal["exact"]
+
+    def as_rule(self) -> StopRule:
+        """The scheduler's rule."""
+        return Exact()
+
+
+class ConfidenceStop(_Body):
+    """Stop once the mode is known with error at most `delta`, or at the budget (PPR-1v1, Jain et al. 2022)."""
+
+    rule: Literal["confidence"]
+    delta: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.05
+    """error probability of a decision that the rule stopped at before the budget"""
+
+    def as_rule(self) -> StopRule:
+        """The scheduler's rule."""
+        return Confidence(self.delta)
+
+
+Stop = Annotated[FixedStop | ExactStop | ConfidenceStop, Field(discriminator="rule")]
 
 
 class PredictRequest(_Body):
@@ -96,7 +117,7 @@ class PredictRequest(_Body):
     seed: Annotated[int, Field(ge=0, lt=2**64)] | None = None
     """input i draws with seed + i modulo 2⁶⁴; a missing seed is drawn and returned"""
     stop: Stop = FixedStop(rule="fixed")
-    """when an input has votes enough"""
+    """when an input has votes enough; `votes` is the budget in any case"""
     alpha: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.05
     """error probability of `lower_bound` and `abstain`"""
     variant: str = AUTO
@@ -124,14 +145,17 @@ class Prediction(_Body):
     histogram: list[int]
     """votes per class"""
     votes_used: int
+    """votes counted: the budget, or fewer where the stopping rule was satisfied earlier"""
     mean_probabilities: list[float]
     """softmax of each vote's logits, averaged"""
     vote_share: float
     """share of the votes that the label got"""
     lower_bound: float
-    """Clopper-Pearson lower bound of a vote's probability for the label, at confidence 1 − alpha"""
+    """Clopper-Pearson lower bound of a vote's probability for the label, at confidence 1 − alpha; exact for a number
+    of votes fixed beforehand, so under `exact` and `confidence` it describes the counted votes and is no guarantee"""
     abstain: bool
-    """the votes do not tell the label from the second class at level alpha (two-sided binomial test)"""
+    """the votes do not tell the label from the second class at level alpha (two-sided binomial test, which also takes
+    the number of votes as fixed beforehand)"""
     complete: bool
     """all votes that the stopping rule wanted were cast"""
 

@@ -1,12 +1,18 @@
 """Problems that pydantic finds, in one line that names key and value."""
 
+from itertools import pairwise
 from typing import Any, Final
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from service.errors import InvalidValueError
 
 SHOWN_CHARACTERS: Final = 80
+# Keys whose value is one of several kinds: pydantic puts the kind's tag after them, which is no key of the body.
+TAGGED: Final = frozenset({"stop"})
+# Pydantic places a bad tag at the tagged value; its problem is in the key that holds the tag.
+BAD_TAG: Final = frozenset({"union_tag_invalid", "union_tag_not_found"})
 
 
 def shown(value: Any) -> str:
@@ -17,13 +23,24 @@ def shown(value: Any) -> str:
 
 def as_invalid_value(error: ValidationError, inside: str = "") -> InvalidValueError:
     """The first problem of a body as an error; `inside` is the key that the body stands under."""
-    problem = error.errors(include_url=False, include_context=False)[0]
-    key = f"{inside}{''.join(_step(part) for part in problem['loc'])}".removeprefix(".")
+    problem = error.errors(include_url=False)[0]
+    place = [part for before, part in pairwise(("", *problem["loc"])) if before not in TAGGED]
+    key = f"{inside}{''.join(map(_step, place))}".removeprefix(".")
+    if problem["type"] in BAD_TAG:
+        return _bad_tag(key, problem)
     if problem["type"] == "extra_forbidden":
         return InvalidValueError(key, f"unknown key (its value is {shown(problem['input'])})")
     if problem["type"] == "missing":
         return InvalidValueError(key, "is missing")
     return InvalidValueError(key or "body", f"{shown(problem['input'])}: {problem['msg']}")
+
+
+def _bad_tag(key: str, problem: ErrorDetails) -> InvalidValueError:
+    tag = problem["ctx"]["discriminator"].strip("'")
+    if problem["type"] == "union_tag_not_found":
+        return InvalidValueError(f"{key}.{tag}", "is missing")
+    value = problem["input"][tag]
+    return InvalidValueError(f"{key}.{tag}", f"{shown(value)}: must be one of {problem['ctx']['expected_tags']}")
 
 
 def _step(part: str | int) -> str:

@@ -205,3 +205,30 @@ async def test_the_documentation_resolves(client: httpx.AsyncClient) -> None:
     for address in re.findall(r'(?:src|href)="([^"]+)"', page):
         assert (await client.get(address)).status_code == 200
     assert (await client.get("/")).headers["location"] == "/docs"
+
+
+async def test_exact_gives_the_decisions_of_the_whole_budget_with_fewer_votes(client: httpx.AsyncClient) -> None:
+    """Its votes are the first ones of the whole budget's, and the analog cost is that of the votes used."""
+    body: dict[str, Any] = {"sigma": 0.8, "votes": 41, "seed": 3, "variant": "mul-0.8"}
+    whole = await predict(client, **body)
+    stopped = await predict(client, **body, stop={"rule": "exact"})
+    used = [prediction["votes_used"] for prediction in stopped["predictions"]]
+    assert min(used) < 41
+    assert max(used) <= 41
+    for early, late in zip(stopped["predictions"], whole["predictions"], strict=True):
+        assert early["index"] == late["index"]
+        assert sum(early["histogram"]) == early["votes_used"]
+        assert all(np.array(early["histogram"]) <= late["histogram"])
+        assert early["complete"]
+    assert stopped["analog_cost"]["products"] == max(used) * whole["analog_cost"]["products"] // 41
+    assert stopped["votes"] == 41
+
+
+async def test_confidence_stops_by_its_delta(client: httpx.AsyncClient) -> None:
+    """Without noise all votes agree: with ten classes and n votes to none, 2^n/(n + 1) ≥ 9/delta needs 12 and 18."""
+    loose = await predict(client, votes=50, stop={"rule": "confidence"})
+    strict = await predict(client, votes=50, stop={"rule": "confidence", "delta": 0.0007})
+    assert {prediction["votes_used"] for prediction in loose["predictions"]} == {12}
+    assert {prediction["votes_used"] for prediction in strict["predictions"]} == {18}
+    short = await predict(client, votes=5, stop={"rule": "confidence"})
+    assert {prediction["votes_used"] for prediction in short["predictions"]} == {5}
