@@ -13,10 +13,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from service import votes
 from service.batch import Batch, VoteRequest
 from service.engine import Engine
-from service.errors import EngineError, QueueFullError
+from service.errors import DeadlineExceededError, EngineError, QueueFullError
 from service.scheduler import Finished, Scheduler
 from service.votes import Ballots, Tally
 
@@ -25,9 +28,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Answer:
-    """The counted votes of a request; seconds from its acceptance to its first batch, and from there to its end."""
+    """The counted votes of a request; seconds from its acceptance to its first batch, and from there to its end.
+
+    `complete` bool [inputs]: all votes that the rule wanted were cast, false only after a deadline.
+    """
 
     tally: Tally
+    complete: NDArray[np.bool_]
     queue_s: float
     compute_s: float
 
@@ -70,11 +77,14 @@ class Dispatcher:
         await asyncio.gather(*self._tasks)
         self._threads.shutdown()
 
-    async def vote(self, request: VoteRequest) -> Answer:
-        """All votes of a request. Cancelling drops what is not yet computed.
+    async def vote(self, request: VoteRequest, deadline_ms: float | None = None) -> Answer:
+        """All votes of a request, or those counted `deadline_ms` after its acceptance.
+
+        Cancelling drops what is not yet computed, and so does the deadline.
 
         Raises:
             QueueFullError: there is no room for it; nothing was queued.
+            DeadlineExceededError: at the deadline some input had no vote.
             ServiceError: it could not be computed.
         """
         try:
@@ -85,14 +95,25 @@ class Dispatcher:
         self._tickets[request] = ticket
         self._work.set()
         try:
-            finished = await ticket.finished
+            finished = await self._finished(request, ticket, deadline_ms)
         finally:
             self._scheduler.cancel(request)
             del self._tickets[request]
         if finished.error is not None:
             raise finished.error
         started = ticket.accepted if ticket.started is None else ticket.started
-        return Answer(finished.tally, started - ticket.accepted, self._clock() - started)
+        return Answer(finished.tally, finished.complete, started - ticket.accepted, self._clock() - started)
+
+    async def _finished(self, request: VoteRequest, ticket: _Ticket, deadline_ms: float | None) -> Finished:
+        timeout = None if deadline_ms is None else deadline_ms / 1e3
+        done, _ = await asyncio.wait({ticket.finished}, timeout=timeout)
+        if done or ticket.finished.done():
+            return ticket.finished.result()
+        finished = self._scheduler.expire(request)
+        without = np.flatnonzero(finished.tally.votes_used == 0)
+        if len(without):
+            raise DeadlineExceededError(f"deadline_ms: {deadline_ms} passed before inputs[{without[0]}] had a vote")
+        return finished
 
     def _seconds_until_room(self, request: VoteRequest) -> int:
         """When so many rows will have been computed, at the present rate; between 1 second and a minute."""

@@ -102,6 +102,13 @@ class NotReadyError(ServiceError):
         return {"Retry-After": "1"}
 
 
+class DeadlineExceededError(ServiceError):
+    """The deadline passed before every input had a vote, so there is nothing to decide by."""
+
+    status = 504
+    code = "deadline_exceeded"
+
+
 class EngineError(ServiceError):
     """The engine failed on a batch that held rows of this request."""
 

@@ -44,6 +44,7 @@ DOCUMENTED: Final[dict[str, Any]] = {
                 422: "A key or value that cannot be used; the message names both.",
                 429: "The queue is full; Retry-After says when to come back.",
                 503: "No model is loaded yet.",
+                504: "The deadline passed before every input had a vote.",
             }.items()
         },
     },
@@ -88,7 +89,7 @@ async def _predict(request: Request, name: str, version: str | None) -> Response
         prepared = await asyncio.to_thread(prepare, body, served, serving.settings)
     else:
         prepared = prepare(body, served, serving.settings)
-    answer = await serving.dispatcher.vote(prepared.vote_request)
+    answer = await serving.dispatcher.vote(prepared.vote_request, prepared.asked.deadline_ms)
     content = respond(prepared, answer) | {
         "timing_ms": {
             "queue": round(1e3 * answer.queue_s, 3),
@@ -149,12 +150,13 @@ def respond(prepared: Prepared, answer: Answer) -> dict[str, Any]:
         "noise": asked.noise,
         "votes": asked.votes,
         "reads": asked.reads,
-        "predictions": _predictions(answer.tally, manifest.classes, asked.alpha),
+        "predictions": _predictions(answer, manifest.classes, asked.alpha),
         "analog_cost": AnalogCost.of(int(used.max()), asked.reads, prepared.variant.layers).model_dump(),
     }
 
 
-def _predictions(tally: votes.Tally, classes: tuple[str, ...], alpha: float) -> list[dict[str, Any]]:
+def _predictions(answer: Answer, classes: tuple[str, ...], alpha: float) -> list[dict[str, Any]]:
+    tally = answer.tally
     decisions = votes.decide(tally, alpha)
     columns = zip(
         decisions.index.tolist(),
@@ -164,6 +166,7 @@ def _predictions(tally: votes.Tally, classes: tuple[str, ...], alpha: float) -> 
         decisions.vote_share.tolist(),
         decisions.lower_bound.tolist(),
         decisions.abstain.tolist(),
+        answer.complete.tolist(),
         strict=True,
     )
     return [
@@ -176,7 +179,7 @@ def _predictions(tally: votes.Tally, classes: tuple[str, ...], alpha: float) -> 
             "vote_share": share,
             "lower_bound": bound,
             "abstain": abstain,
-            "complete": True,
+            "complete": complete,
         }
-        for index, histogram, votes_used, probabilities, share, bound, abstain in columns
+        for index, histogram, votes_used, probabilities, share, bound, abstain, complete in columns
     ]

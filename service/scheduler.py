@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service import votes
 from service.batch import Batch, SessionKey, Share, VoteRequest
@@ -32,10 +33,15 @@ class QueueLimits:
 
 @dataclass(frozen=True)
 class Finished:
-    """A request that is over: all votes that its rule wanted are counted, or `error` says why not."""
+    """A request that is over.
+
+    `complete` bool [inputs] tells of which inputs all votes that the rule wanted are counted: all of them,
+    unless the request expired or `error` says why not.
+    """
 
     request: VoteRequest
     tally: Tally
+    complete: NDArray[np.bool_]
     error: ServiceError | None = None
 
 
@@ -133,6 +139,10 @@ class Scheduler:
             ring.remove(progress)
             self._drop_if_empty(request.session)
 
+    def expire(self, request: VoteRequest) -> Finished:
+        """End a waiting request with the votes counted so far; the rest is dropped as by `cancel`."""
+        return self._finish(self._requests[request])
+
     def next_batch(self, max_rows: int) -> Batch | None:
         """At most `max_rows` rows of the session whose turn it is; None if nothing can be handed out."""
         if not self._rings:
@@ -178,7 +188,8 @@ class Scheduler:
 
     def _finish(self, progress: _Progress, error: ServiceError | None = None) -> Finished:
         self.cancel(progress.request)
-        return Finished(progress.request, progress.tally, error)
+        complete = (progress.counted == progress.asked) & (progress.counted > 0)
+        return Finished(progress.request, progress.tally, complete, error)
 
     def _join(self, progress: _Progress) -> None:
         self._rings.setdefault(progress.request.session, deque()).append(progress)

@@ -10,6 +10,7 @@ from service.errors import InvalidValueError
 from service.stopping import Confidence, Exact, Fixed, StopRule
 
 MAX_SIGMA: Final = 10.0
+MAX_DEADLINE_MS: Final = 24 * 60 * 60 * 1000
 AUTO: Final = "auto"
 
 # The first digit of MNIST's test set, a seven (examples/digit-7.png).
@@ -120,6 +121,8 @@ class PredictRequest(_Body):
     """when an input has votes enough; `votes` is the budget in any case"""
     alpha: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.05
     """error probability of `lower_bound` and `abstain`"""
+    deadline_ms: Annotated[float, Field(gt=0, le=MAX_DEADLINE_MS, allow_inf_nan=False)] | None = None
+    """answer so long after acceptance with the votes counted so far, `complete: false` where some are missing"""
     variant: str = AUTO
     """name of a variant, or `auto`: the one whose measured accuracy is best for this noise and these votes"""
 
@@ -157,7 +160,7 @@ class Prediction(_Body):
     """the votes do not tell the label from the second class at level alpha (two-sided binomial test, which also takes
     the number of votes as fixed beforehand)"""
     complete: bool
-    """all votes that the stopping rule wanted were cast"""
+    """all votes that the stopping rule wanted were cast; false when the deadline came first"""
 
 
 class AnalogCost(_Body):

@@ -99,6 +99,8 @@ NAN, INFINITY = float("nan"), float("inf")
         ({"stop": {"rule": "confidence", "delta": NAN}}, "stop.delta: nan"),
         ({"stop": {"rule": "confidence", "delta": "0.1"}}, "stop.delta: '0.1'"),
         ({"stop": {"delta": 0.1}}, "stop.rule: is missing"),
+        ({"deadline_ms": 0}, "deadline_ms: 0"),
+        ({"deadline_ms": INFINITY}, "deadline_ms: inf"),
         ({"stop": {"rule": 3}}, "stop.rule: 3"),
         ({"stop": "fixed"}, "stop: 'fixed'"),
         ({"variant": 8}, "variant: 8"),

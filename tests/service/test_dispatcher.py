@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from service import votes
 from service.batch import Batch, Feeds, SessionKey, Share, VoteRequest
 from service.dispatcher import Dispatcher
-from service.errors import EngineError, QueueFullError
+from service.errors import DeadlineExceededError, EngineError, QueueFullError
 from service.scheduler import QueueLimits, Scheduler
 from service.stopping import Fixed
 
@@ -204,3 +204,70 @@ async def test_closing_waits_for_the_batch_under_way() -> None:
         waiting = asyncio.create_task(dispatcher.vote(request(votes=4)))
         await until(lambda: len(engine.batches) == 1)
     assert (await waiting).tally.votes_used.tolist() == [4]
+
+
+class Slow(FakeEngine):
+    """Computes so many batches, then holds the next one until it may run."""
+
+    def __init__(self, batches: int) -> None:
+        super().__init__()
+        self.quick = batches
+
+    def run(self, key: SessionKey, feeds: Feeds) -> NDArray[np.float32]:
+        """See `Engine.run`."""
+        if len(self.batches) == self.quick:
+            self.may_run.clear()
+        return super().run(key, feeds)
+
+
+def skip_ahead(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let the event loop's timers believe that so much time went by."""
+    loop = asyncio.get_running_loop()
+    present = loop.time
+    monkeypatch.setattr(loop, "time", lambda: present() + seconds)
+
+
+async def test_at_the_deadline_the_votes_so_far_are_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Marked incomplete; what waits is dropped, what is under way ignored, and the next request is served."""
+    engine = Slow(batches=2)
+    async with dispatching(engine) as (dispatcher, scheduler):
+        voting = asyncio.create_task(dispatcher.vote(request(votes=1000), deadline_ms=60_000))
+        await until(lambda: len(engine.batches) == 3)
+        skip_ahead(monkeypatch, 61)
+        answer = await voting
+        assert answer.tally.votes_used.tolist() == [8]
+        np.testing.assert_array_equal(answer.tally.histogram, alone(request(votes=8)))
+        assert answer.complete.tolist() == [False]
+        assert (len(scheduler), scheduler.rows, scheduler.bytes) == (0, 0, 0)
+        engine.may_run.set()
+        assert (await dispatcher.vote(request(votes=2))).complete.tolist() == [True]
+    assert batch_sizes(engine) == [4, 4, 4, 2]
+
+
+async def test_inputs_that_ended_before_the_deadline_are_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Completeness is each input's own."""
+    two = VoteRequest(KEY, np.full((2, 1), 0.5, np.float32), CLASSES, (0.5, 0.0), 0, 3, Fixed())
+    engine = Slow(batches=1)
+    async with dispatching(engine) as (dispatcher, _):
+        voting = asyncio.create_task(dispatcher.vote(two, deadline_ms=60_000))
+        await until(lambda: len(engine.batches) == 2)
+        skip_ahead(monkeypatch, 61)
+        answer = await voting
+    assert answer.tally.votes_used.tolist() == [3, 1]
+    assert answer.complete.tolist() == [True, False]
+
+
+async def test_a_deadline_before_the_first_vote_is_an_error() -> None:
+    """It names the deadline and an input without a vote; nothing stays behind."""
+    async with dispatching(Slow(batches=0)) as (dispatcher, scheduler):
+        with pytest.raises(DeadlineExceededError, match=r"deadline_ms: 20 passed before inputs\[0\] had a vote"):
+            await dispatcher.vote(request(votes=5), deadline_ms=20)
+        assert (len(scheduler), scheduler.rows) == (0, 0)
+
+
+async def test_a_deadline_that_is_not_reached_changes_nothing() -> None:
+    """The whole answer comes as soon as it is there."""
+    async with dispatching(FakeEngine()) as (dispatcher, _):
+        answer = await dispatcher.vote(request(votes=9), deadline_ms=60_000)
+    np.testing.assert_array_equal(answer.tally.histogram, alone(request(votes=9)))
+    assert answer.complete.tolist() == [True]

@@ -14,6 +14,7 @@ from noise_op.library import Kernel, load_kernel
 from service.schemas import DIGIT_7, PredictResponse
 
 from .conftest import publish_tiny, serve
+from .fakes import FakeEngine
 from .graphs import CLASSES, SHAPE, tiny_network
 
 PATH = "/v1/models/tiny/predict"
@@ -232,3 +233,15 @@ async def test_confidence_stops_by_its_delta(client: httpx.AsyncClient) -> None:
     assert {prediction["votes_used"] for prediction in strict["predictions"]} == {18}
     short = await predict(client, votes=5, stop={"rule": "confidence"})
     assert {prediction["votes_used"] for prediction in short["predictions"]} == {5}
+
+
+async def test_a_deadline_without_a_vote_is_answered_504(store: ModelStore) -> None:
+    """The engine does not get to it in time; the error says so, and the deadline does not hold up the server."""
+    engine = FakeEngine(CLASSES)
+    async with serve(store, engine) as client:
+        engine.may_run.clear()
+        response = await client.post(PATH, json={"inputs": INPUTS.tolist(), "deadline_ms": 20})
+        engine.may_run.set()
+        assert response.status_code == 504
+        assert response.json()["error"]["code"] == "deadline_exceeded"
+        await predict(client, deadline_ms=60_000)

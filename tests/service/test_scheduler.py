@@ -97,21 +97,25 @@ class History:
         self.scheduler = scheduler
         self.arrivals = arrivals
         self.random = random
+        self.accepted: list[VoteRequest] = []
         self.dropped: set[VoteRequest] = set()
+        self.expired: set[VoteRequest] = set()
         self.under_way: list[Batch] = []
         self.finished: list[Finished] = []
         self.rows: Counter[tuple[VoteRequest, int, int]] = Counter()
 
     def play(self) -> None:
         """Until every request has come and gone."""
-        steps = [self.arrive, self.issue, self.issue, self.come_back, self.come_back, self.cancel, self.fail]
+        steps = [self.arrive, self.issue, self.issue, self.come_back, self.come_back]
+        steps += [self.cancel, self.expire, self.fail]
         while self.arrivals or self.under_way or len(self.scheduler):
             self.random.choice(steps)()
 
     def arrive(self) -> None:
         """The next request comes."""
         if self.arrivals:
-            self.scheduler.add(self.arrivals.pop())
+            self.accepted.append(self.arrivals.pop())
+            self.scheduler.add(self.accepted[-1])
 
     def issue(self) -> None:
         """A batch of some size is taken."""
@@ -139,6 +143,14 @@ class History:
             self.scheduler.cancel(victim)
             self.dropped.add(victim)
 
+    def expire(self) -> None:
+        """A deadline passes."""
+        ended = self.dropped | {finished.request for finished in self.finished}
+        waiting = [request for request in self.accepted if request not in ended]
+        if waiting and self.random.random() < 0.1:
+            self.expired.add(victim := self.random.choice(waiting))
+            self.finished.append(self.scheduler.expire(victim))
+
     def fail(self) -> None:
         """The engine breaks on a batch."""
         if self.under_way and self.random.random() < 0.05:
@@ -148,7 +160,10 @@ class History:
 @settings(deadline=None, max_examples=150)
 @given(arrivals=st.lists(REQUESTS, min_size=1, max_size=6), seed=st.integers(0, 2**32))
 def test_any_history_gives_each_request_the_histogram_it_gets_alone(arrivals: list[VoteRequest], seed: int) -> None:
-    """Any arrival, batch size, return order, rule, cancellation, failure: nobody's votes change, none is cast twice."""
+    """Any arrival, batch size, return order, rule, cancellation, failure: nobody's votes change, none is cast twice.
+
+    An expired request has some of the votes that it would have got alone, and all of them where it is complete.
+    """
     scheduler = Scheduler(AMPLE)
     history = History(scheduler, list(arrivals), Random(seed))
     history.play()
@@ -158,7 +173,11 @@ def test_any_history_gives_each_request_the_histogram_it_gets_alone(arrivals: li
     assert set(ended) | history.dropped == set(arrivals)
     for finished in history.finished:
         if finished.error is None:
-            np.testing.assert_array_equal(finished.tally.histogram, alone(finished.request))
+            histogram, whole = finished.tally.histogram, alone(finished.request)
+            np.testing.assert_array_equal(histogram[finished.complete], whole[finished.complete])
+            assert (histogram <= whole).all()
+            assert finished.complete.tolist() == (histogram.sum(axis=1) == whole.sum(axis=1)).tolist()
+            assert finished.complete.all() or finished.request in history.expired
     assert (scheduler.rows, scheduler.bytes) == (0, 0)
 
 
