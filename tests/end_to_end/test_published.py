@@ -74,3 +74,15 @@ async def test_the_kernel_and_the_function_body_decide_alike(client: httpx.Async
     for one, other in zip(on_kernel, on_body, strict=True):
         assert one["histogram"] == other["histogram"]
         np.testing.assert_allclose(one["mean_probabilities"], other["mean_probabilities"], atol=1e-4)
+
+
+@pytest.mark.parametrize("sigma", [0.2, 0.6])
+async def test_exact_decides_on_digits_as_all_votes_do_with_at_most_60_percent_of_them(
+    client: httpx.AsyncClient, sigma: float
+) -> None:
+    """On each of 64 test digits, 20 votes allowed."""
+    body = {"inputs": INPUTS, "sigma": sigma, "votes": 20, "seed": 1}
+    whole = (await client.post(PATH, json=body)).json()["predictions"]
+    stopped = (await client.post(PATH, json=body | {"stop": {"rule": "exact"}})).json()["predictions"]
+    assert [prediction["index"] for prediction in stopped] == [prediction["index"] for prediction in whole]
+    assert sum(prediction["votes_used"] for prediction in stopped) <= 0.6 * 20 * len(INPUTS)
