@@ -167,7 +167,7 @@ def test_any_history_gives_each_request_the_histogram_it_gets_alone(arrivals: li
     scheduler = Scheduler(AMPLE)
     history = History(scheduler, list(arrivals), Random(seed))
     history.play()
-    assert set(history.rows.values()) == {1}
+    assert set(history.rows.values()) <= {1}  # none at all where everything ended before its first batch
     ended = {finished.request: finished for finished in history.finished}
     assert len(ended) == len(history.finished)
     assert set(ended) | history.dropped == set(arrivals)
