@@ -61,6 +61,7 @@ class Dispatcher:
         self._clock = clock
         self._tickets: dict[VoteRequest, _Ticket] = {}
         self._work = asyncio.Event()
+        self._running = 0  # lanes that have a batch under way
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
         self._threads = ThreadPoolExecutor(lanes, thread_name_prefix="lane")
@@ -121,12 +122,20 @@ class Dispatcher:
 
     async def _lane(self) -> None:
         while not self._closing:
-            batch = self._scheduler.next_batch(self._batch_rows)
+            batch = self._scheduler.next_batch(self._rows_of_next_batch())
             if batch is None:
                 self._work.clear()
                 await self._work.wait()
             else:
+                self._running += 1
                 await self._process(batch)
+                self._running -= 1
+
+    def _rows_of_next_batch(self) -> int:
+        """An even share of what waits, so that a small request is spread over all idle lanes; at most a whole batch."""
+        idle = self._lanes - self._running
+        waiting = self._scheduler.waiting(enough=idle * self._batch_rows)
+        return min(self._batch_rows, max(1, math.ceil(waiting / idle)))
 
     async def _process(self, batch: Batch) -> None:
         began = self._clock()

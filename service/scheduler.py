@@ -143,6 +143,15 @@ class Scheduler:
         """End a waiting request with the votes counted so far; the rest is dropped as by `cancel`."""
         return self._finish(self._requests[request])
 
+    def waiting(self, enough: int) -> int:
+        """Rows that could be handed out now of the session whose turn it is, counted up to about `enough`."""
+        rows = 0
+        for progress in next(iter(self._rings.values()), ()):
+            rows += progress.wanted
+            if rows >= enough:
+                break
+        return rows
+
     def next_batch(self, max_rows: int) -> Batch | None:
         """At most `max_rows` rows of the session whose turn it is; None if nothing can be handed out."""
         if not self._rings:

@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     """folder of published models"""
     threads: Annotated[int, Field(ge=1, le=1024)] = Field(default_factory=usable_cpus)
     """batches computed at once, one thread each; default: the CPUs that the cgroup allows"""
-    batch_rows: Annotated[int, Field(ge=1, le=65536)] = 8
+    batch_rows: Annotated[int, Field(ge=1, le=65536)] = 16
     """most rows (votes of any inputs) in one batch"""
     max_votes: Annotated[int, Field(ge=1, le=2**31)] = 10_000
     """most votes a request may ask for, per input"""

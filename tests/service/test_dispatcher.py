@@ -92,6 +92,32 @@ async def test_many_requests_at_once_get_their_own_votes(lanes: int) -> None:
         np.testing.assert_array_equal(answer.tally.histogram, alone(wanted))
 
 
+async def test_what_waits_is_shared_evenly_by_idle_lanes() -> None:
+    """A request smaller than the lanes' batches together is computed by all of them, in equal parts."""
+    engine = FakeEngine()
+    engine.may_run.clear()
+    async with dispatching(engine, lanes=2, batch_rows=16) as (dispatcher, _):
+        first = asyncio.create_task(dispatcher.vote(request(votes=20)))
+        await until(lambda: len(engine.batches) == 2)
+        assert batch_sizes(engine) == [10, 10]
+        engine.may_run.set()
+        await first
+
+
+async def test_a_single_idle_lane_takes_a_whole_batch() -> None:
+    """While the other lane is busy there is nobody to share with."""
+    engine = FakeEngine()
+    engine.may_run.clear()
+    async with dispatching(engine, lanes=2, batch_rows=16) as (dispatcher, _):
+        votings = [asyncio.create_task(dispatcher.vote(request(votes=1)))]
+        await until(lambda: len(engine.batches) == 1)
+        votings.append(asyncio.create_task(dispatcher.vote(request(votes=20))))
+        await until(lambda: len(engine.batches) == 2)
+        assert batch_sizes(engine) == [1, 16]
+        engine.may_run.set()
+        await asyncio.gather(*votings)
+
+
 async def test_lanes_compute_at_the_same_time() -> None:
     """Two lanes hold two batches; the engine never sees a third before one is done."""
     engine = FakeEngine()
