@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from noise_op import torch_philox
-from noise_op.contract import ACTIVATIONS, MAX_SITE, Activation
+from noise_op.contract import ACTIVATIONS, MAX_SITE, MAX_STEP, MAX_VOTE, Activation
 from noise_op.library import Batch, Kernel, Team, load_kernel
 
 _IMAGE_RANK = 4  # [rows, channels, height, width], the rank that has a channels-last layout
@@ -116,6 +116,10 @@ def _gaussian_noise(
     rows = sigma.shape[0]
     if row is None and x.shape[0] != rows:
         raise ValueError(f"x: {x.shape[0]} rows and sigma: {rows} differ and no row index was given")
+    _check_range("vote", vote, MAX_VOTE)
+    _check_range("step", torch.tensor(step), MAX_STEP)
+    if row is not None:
+        _check_range("row", row, x.shape[0] - 1)
     kernel = load_kernel() if x.device.type == "cpu" else None
     if kernel is None:
         return torch_philox.gaussian_noise(x, sigma, seed, vote, row, step, site, activation == "relu")
@@ -124,6 +128,15 @@ def _gaussian_noise(
     held = _Held(x, sigma, seed, vote, row, step, site, activation == "relu")
     kernel.forward(held.batch, x.dtype == torch.bfloat16, x.data_ptr(), y.data_ptr(), _team())
     return y
+
+
+def _check_range(name: str, values: Tensor, last: int) -> None:
+    """Refuse what does not fit a counter word, or what would be read outside of x."""
+    if values.numel() == 0:
+        return
+    least, most = int(values.min()), int(values.max())
+    if least < 0 or most > last:
+        raise ValueError(f"{name}: {least} .. {most} is not within 0 .. {last}")
 
 
 @_gaussian_noise.register_fake

@@ -1,3 +1,6 @@
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -143,6 +146,22 @@ def test_a_site_outside_32_bits_is_refused(site: int) -> None:
     """A site number is a counter word."""
     with pytest.raises(ValueError, match=str(site)):
         GaussianNoise(site)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"vote": torch.tensor([0, 2**32])}, "vote: 0 .. 4294967296"),
+        ({"vote": torch.tensor([0, -1])}, "vote: -1 .. 0"),
+        ({"step": -1}, "step: -1"),
+        ({"row": torch.tensor([0, 2])}, "row: 0 .. 2 is not within 0 .. 1"),
+        ({"row": torch.tensor([-1, 0])}, "row: -1 .. 0"),
+    ],
+)
+def test_what_no_counter_or_signal_holds_is_refused(engine: str, change: dict[str, Any], message: str) -> None:
+    """A vote or step beyond its counter word, or a row outside of x, is an error by name, never a wrong read."""
+    with pytest.raises(ValueError, match=message):
+        gaussian_noise(torch.zeros(2, 3), replace(draws(2, row=torch.tensor([0, 1])), **change), site=0, fan_out=True)
 
 
 def test_mismatched_rows_are_refused(engine: str) -> None:
