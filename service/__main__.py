@@ -1,15 +1,17 @@
 """`python -m service` and `noisevote serve`: one process, uvicorn with uvloop and httptools."""
 
+import asyncio
 import logging
 import signal
 import socket
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 import uvicorn
 
 from service.app import create_app
-from service.serving import Serving
+from service.serving import FLUSH_SECONDS, Serving
 from service.settings import Settings, SettingsError, read_settings
 
 COMMAND = "serve"
@@ -48,6 +50,35 @@ def _listen(settings: Settings) -> socket.socket:
     return listening
 
 
+class _Server(uvicorn.Server):
+    """Drains before it ends, so that until then it can tell clients to go elsewhere."""
+
+    def __init__(self, config: uvicorn.Config, serving: Serving) -> None:
+        super().__init__(config)
+        self._serving = serving
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._draining: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Note the event loop, for signals to reach it."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal drains, a second one ends at once."""
+        if self._loop is None or self._draining is not None:
+            super().handle_exit(sig, frame)
+        else:
+            self._loop.call_soon_threadsafe(self._drain, sig, frame)
+
+    def _drain(self, sig: int, frame: FrameType | None) -> None:
+        self._draining = self._draining or asyncio.create_task(self._drained(sig, frame), name="drain")
+
+    async def _drained(self, sig: int, frame: FrameType | None) -> None:
+        await self._serving.drain()
+        super().handle_exit(sig, frame)
+
+
 def _serve(settings: Settings, listening: socket.socket) -> int:
     host, port = listening.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -60,7 +91,8 @@ def _serve(settings: Settings, listening: socket.socket) -> int:
             server.should_exit = True
 
     app = create_app(settings, on_start=on_start)
-    server = uvicorn.Server(
+    serving: Serving = app.state.serving
+    server = _Server(
         uvicorn.Config(
             app,
             loop="uvloop",
@@ -70,8 +102,9 @@ def _serve(settings: Settings, listening: socket.socket) -> int:
             log_level="warning",
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=settings.grace_seconds,
-        )
+            timeout_graceful_shutdown=FLUSH_SECONDS,
+        ),
+        serving,
     )
     # uvicorn ends gracefully and then raises the signal once more, for whoever handled it before.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -79,7 +112,6 @@ def _serve(settings: Settings, listening: socket.socket) -> int:
         server.run(sockets=[listening])
     except (KeyboardInterrupt, SystemExit) as end:
         return int(end.code or 0) if isinstance(end, SystemExit) else 0
-    serving: Serving = app.state.serving
     return 0 if serving.problem is None else 1
 
 

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from noise_op.library import load_kernel
-from service import health, models, predict
+from service import health, models, predict, stream
 from service.engine import Engine, OnnxEngine
 from service.errors import ServiceError
 from service.schemas import ImageInput, PredictRequest, RawInput
@@ -50,7 +50,7 @@ def create_app(
         title="noisevote", version=version("noisevote"), description=DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
     app.state.serving = serving
-    for router in (predict.router, models.router, health.router):
+    for router in (predict.router, stream.router, models.router, health.router):
         app.include_router(router)
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(HTTPException, _http_error)

@@ -25,7 +25,9 @@ class VoteRequest:
     """A request as the scheduler knows it; told apart by identity.
 
     `inputs` is float32 [n, *shape]; `sigma` the operator's (multiplicative, additive) pair, reads
-    folded in; `seed` 64 unsigned bits; `votes` the budget of each input.
+    folded in; `seed` 64 unsigned bits; `votes` the budget of each input; `priority` its weight against
+    other requests, at least 1; `anytime` asks for votes on all inputs alike, because they may be looked
+    at before the end.
     """
 
     session: SessionKey
@@ -35,6 +37,13 @@ class VoteRequest:
     seed: int
     votes: int
     rule: StopRule
+    priority: int = 1
+    anytime: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """What it keeps in memory while it waits: inputs, and two numbers per input and class for its tally."""
+        return self.inputs.nbytes + len(self.inputs) * self.classes * 2 * np.dtype(np.int64).itemsize
 
     @property
     def rows(self) -> int:

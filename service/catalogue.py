@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from model_store.manifest import Manifest, Variant
 from model_store.selection import select
-from model_store.store import BadManifestError, ModelStore
+from model_store.store import BadManifestError, ModelStore, Publication
 from noise_op.contract import NoiseKind
 from service.batch import SessionKey
 from service.engine import BadModelError, Engine
 from service.errors import UnknownModelError, UnknownVariantError, UnknownVersionError
+from service.pace import Clock, Pace, measure
 from service.schemas import AUTO
 
 logger = logging.getLogger(__name__)
@@ -27,11 +28,12 @@ class Refusal(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ServedVersion:
-    """A version with at least one served variant; `refused` holds the others and why."""
+    """A version with at least one served variant, each at its measured pace; `refused` holds the others and why."""
 
     manifest: Manifest
     variants: tuple[Variant, ...]
     refused: Mapping[str, str]
+    paces: Mapping[SessionKey, Pace]
 
     def key(self, variant: Variant) -> SessionKey:
         """Name of a variant's session."""
@@ -89,6 +91,15 @@ class Catalogue:
             raise UnknownVersionError(f"version: {version!r} is not one of {', '.join(versions)} of {name}")
         return self.models[name][version or versions[-1]]
 
+    def paces(self) -> dict[SessionKey, Pace]:
+        """The measured pace of every session."""
+        return {
+            key: pace
+            for versions in self.models.values()
+            for served in versions.values()
+            for key, pace in served.paces.items()
+        }
+
     def summary(self) -> str:
         """Models, versions and variants, in one line."""
         return "; ".join(
@@ -98,14 +109,17 @@ class Catalogue:
         )
 
 
-def load_catalogue(store: ModelStore, engine: Engine) -> Catalogue:
-    """Load every variant of every published version; what cannot be loaded is refused by name."""
+def load_catalogue(store: ModelStore, engine: Engine, most_rows: int, clock: Clock) -> Catalogue:
+    """Load every variant of every published version, and time batches of up to `most_rows` rows of each.
+
+    What cannot be loaded is refused by name.
+    """
     models: dict[str, dict[str, ServedVersion]] = {}
     refusals: list[Refusal] = []
     for name in store.names():
         for version in store.versions(name):
             try:
-                served = _load_version(store, engine, name, version)
+                served = _load_version(store.publication(name, version), engine, most_rows, clock)
             except BadManifestError as error:
                 refusals.append(Refusal(f"{name} {version}", str(error)))
                 continue
@@ -117,13 +131,16 @@ def load_catalogue(store: ModelStore, engine: Engine) -> Catalogue:
     return Catalogue(models, tuple(refusals))
 
 
-def _load_version(store: ModelStore, engine: Engine, name: str, version: str) -> ServedVersion:
-    publication = store.publication(name, version)
+def _load_version(publication: Publication, engine: Engine, most_rows: int, clock: Clock) -> ServedVersion:
     manifest, refused = publication.manifest, dict(publication.refusals)
+    paces = {}
     for variant, content in publication.files.items():
+        key = SessionKey(manifest.name, manifest.version, variant)
         try:
-            engine.load(SessionKey(name, version, variant), manifest, content)
+            engine.load(key, manifest, content)
         except BadModelError as error:
             refused[variant] = str(error)
+        else:
+            paces[key] = measure(engine, key, manifest, most_rows, clock)
     loaded = tuple(variant for variant in manifest.variants if variant.name not in refused)
-    return ServedVersion(manifest, loaded, refused)
+    return ServedVersion(manifest, loaded, refused, paces)

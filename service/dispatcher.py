@@ -9,43 +9,22 @@ turning logits into votes happen on the lane's thread.
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
 
-import numpy as np
-from numpy.typing import NDArray
-
-from service import votes
-from service.batch import Batch, VoteRequest
+from service.batch import Batch, SessionKey, VoteRequest
 from service.engine import Engine
-from service.errors import DeadlineExceededError, EngineError, QueueFullError
-from service.scheduler import Finished, Scheduler
-from service.votes import Ballots, Tally
+from service.errors import DeadlineExceededError, DrainingError, EngineError, QueueFullError
+from service.pace import Pace, compute
+from service.scheduler import Scheduler
+from service.voting import Answer, Voting
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Answer:
-    """The counted votes of a request; seconds from its acceptance to its first batch, and from there to its end.
-
-    `complete` bool [inputs]: all votes that the rule wanted were cast, false only after a deadline.
-    """
-
-    tally: Tally
-    complete: NDArray[np.bool_]
-    queue_s: float
-    compute_s: float
-
-
-class _Ticket:
-    """A request that is waited for."""
-
-    def __init__(self, accepted: float, finished: asyncio.Future[Finished]) -> None:
-        self.accepted = accepted
-        self.started: float | None = None
-        self.finished = finished
+# Requests that are equal and come steadily finish, sharing the lanes evenly, in twice the time that the rows
+# waiting take: each has half of its rows left on average, so twice as many requests wait as rows would say.
+SHARING: float = 2.0
 
 
 class Dispatcher:
@@ -59,17 +38,43 @@ class Dispatcher:
         self._lanes = lanes
         self._batch_rows = batch_rows
         self._clock = clock
-        self._tickets: dict[VoteRequest, _Ticket] = {}
+        self._votings: dict[VoteRequest, Voting] = {}
         self._work = asyncio.Event()
+        self._emptied = asyncio.Event()
         self._running = 0  # lanes that have a batch under way
+        self._draining = False
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
         self._threads = ThreadPoolExecutor(lanes, thread_name_prefix="lane")
-        self._row_s = 0.0  # seconds that a lane takes for a row, smoothed
+        self._rows: dict[SessionKey, int] = {}  # of a good batch
+        self._row_s: dict[SessionKey, float] = {}  # seconds that a lane takes for a row, smoothed
+
+    @property
+    def draining(self) -> bool:
+        """No more requests are accepted."""
+        return self._draining
 
     def start(self) -> None:
         """Start the lanes."""
         self._tasks = [asyncio.create_task(self._lane(), name=f"lane {lane}") for lane in range(self._lanes)]
+
+    def expect(self, paces: Mapping[SessionKey, Pace]) -> None:
+        """Cut batches as was measured; sessions without a measurement get the largest ones."""
+        self._rows |= {session: min(pace.rows, self._batch_rows) for session, pace in paces.items()}
+        self._row_s |= {session: pace.row_s for session, pace in paces.items()}
+
+    async def drain(self, grace_s: float) -> None:
+        """Accept nothing more; returns once all that was accepted is over, after `grace_s` with the votes so far."""
+        self._draining = True
+        try:
+            async with asyncio.timeout(grace_s):
+                while self._votings:
+                    self._emptied.clear()
+                    await self._emptied.wait()
+        except TimeoutError:
+            logger.warning("draining: %d requests ended after %s s with the votes so far", len(self._votings), grace_s)
+            for voting in list(self._votings.values()):
+                voting.end(lambda index: DrainingError(f"draining: the server ends before inputs[{index}] had a vote"))
 
     async def close(self) -> None:
         """Stop the lanes, each after the batch that it has under way."""
@@ -79,46 +84,54 @@ class Dispatcher:
         self._threads.shutdown()
 
     async def vote(self, request: VoteRequest, deadline_ms: float | None = None) -> Answer:
-        """All votes of a request, or those counted `deadline_ms` after its acceptance.
+        """Accept a request and wait for its answer; see `accepted` and `Voting.answer` for errors."""
+        with self.accepted(request, deadline_ms) as voting:
+            return await voting.answer()
 
-        Cancelling drops what is not yet computed, and so does the deadline.
+    @contextmanager
+    def accepted(self, request: VoteRequest, deadline_ms: float | None = None) -> Iterator[Voting]:
+        """A request in the queue. Leaving drops what is not yet computed; `deadline_ms` after now it ends as it stands.
 
         Raises:
-            QueueFullError: there is no room for it; nothing was queued.
-            DeadlineExceededError: at the deadline some input had no vote.
-            ServiceError: it could not be computed.
+            DrainingError: the server is about to end.
+            QueueFullError: there is no room for it, or what waits takes until its deadline; nothing was queued.
+            DeadlineExceededError: (from the voting) at the deadline some input had no vote.
         """
+        if self._draining:
+            raise DrainingError("draining: the server finishes what it has accepted, and ends")
+        self._refuse_hopeless(deadline_ms)
         try:
             self._scheduler.add(request)
         except QueueFullError as error:
-            raise QueueFullError(str(error), self._seconds_until_room(request)) from None
-        ticket = _Ticket(self._clock(), asyncio.get_running_loop().create_future())
-        self._tickets[request] = ticket
+            raise QueueFullError(
+                str(error), _whole_seconds(self._row_seconds(request.session) * request.rows)
+            ) from None
+        voting = self._votings[request] = Voting(request, self._scheduler, self._clock)
+        expiry = None if deadline_ms is None else _expire_later(voting, deadline_ms)
         self._work.set()
         try:
-            finished = await self._finished(request, ticket, deadline_ms)
+            yield voting
         finally:
+            if expiry is not None:
+                expiry.cancel()
             self._scheduler.cancel(request)
-            del self._tickets[request]
-        if finished.error is not None:
-            raise finished.error
-        started = ticket.accepted if ticket.started is None else ticket.started
-        return Answer(finished.tally, finished.complete, started - ticket.accepted, self._clock() - started)
+            del self._votings[request]
+            if not self._votings:
+                self._emptied.set()
 
-    async def _finished(self, request: VoteRequest, ticket: _Ticket, deadline_ms: float | None) -> Finished:
-        timeout = None if deadline_ms is None else deadline_ms / 1e3
-        done, _ = await asyncio.wait({ticket.finished}, timeout=timeout)
-        if done or ticket.finished.done():
-            return ticket.finished.result()
-        finished = self._scheduler.expire(request)
-        without = np.flatnonzero(finished.tally.votes_used == 0)
-        if len(without):
-            raise DeadlineExceededError(f"deadline_ms: {deadline_ms} passed before inputs[{without[0]}] had a vote")
-        return finished
+    def _refuse_hopeless(self, deadline_ms: float | None) -> None:
+        """Refuse at once what would wait until its deadline, instead of letting it wait and then refusing it."""
+        if deadline_ms is None:
+            return
+        waiting = self._scheduler.rows_of
+        waiting_ms = 1e3 * SHARING * sum(rows * self._row_seconds(session) for session, rows in waiting.items())
+        if waiting_ms > deadline_ms:
+            problem = f"deadline_ms: {deadline_ms:g}; what waits before it takes {waiting_ms:.0f} ms"
+            raise QueueFullError(problem, _whole_seconds((waiting_ms - deadline_ms) / 1e3))
 
-    def _seconds_until_room(self, request: VoteRequest) -> int:
-        """When so many rows will have been computed, at the present rate; between 1 second and a minute."""
-        return min(60, max(1, math.ceil(request.rows * self._row_s / self._lanes)))
+    def _row_seconds(self, session: SessionKey) -> float:
+        """Seconds of all lanes together for a row; 0 as long as nothing was timed."""
+        return self._row_s.get(session, 0.0) / self._lanes
 
     async def _lane(self) -> None:
         while not self._closing:
@@ -132,38 +145,43 @@ class Dispatcher:
                 self._running -= 1
 
     def _rows_of_next_batch(self) -> int:
-        """An even share of what waits, so that a small request is spread over all idle lanes; at most a whole batch."""
+        """An even share of what waits, so that a small request is spread over all idle lanes; at most a good batch."""
+        session = self._scheduler.next_session()
+        most = self._batch_rows if session is None else self._rows.get(session, self._batch_rows)
         idle = self._lanes - self._running
-        waiting = self._scheduler.waiting(enough=idle * self._batch_rows)
-        return min(self._batch_rows, max(1, math.ceil(waiting / idle)))
+        waiting = self._scheduler.waiting(enough=idle * most)
+        return min(most, max(1, math.ceil(waiting / idle)))
 
     async def _process(self, batch: Batch) -> None:
         began = self._clock()
-        self._note_start(batch, began)
+        for share in batch.shares:
+            self._votings[share.request].note_start(began)
         try:
-            ballots = await asyncio.get_running_loop().run_in_executor(self._threads, self._compute, batch)
+            ballots = await asyncio.get_running_loop().run_in_executor(self._threads, compute, self._engine, batch)
             finished = self._scheduler.absorb(batch, ballots)
         except Exception as error:
             logger.exception("a batch of %d rows of %s failed", len(batch), batch.session)
             finished = self._scheduler.fail(batch, EngineError(f"{batch.session}: {type(error).__name__}"))
         self._work.set()  # a stopping rule may want more votes: enough for the idle lanes too
-        self._note_rate((self._clock() - began) / len(batch))
+        self._note_rate(batch.session, (self._clock() - began) / len(batch))
         for each in finished:
-            ticket = self._tickets[each.request]
-            if not ticket.finished.done():  # its waiter may have been cancelled in this very turn of the loop
-                ticket.finished.set_result(each)
-
-    def _compute(self, batch: Batch) -> Ballots:
-        """On a lane's thread: nothing here touches the scheduler."""
-        logits = self._engine.run(batch.session, batch.feeds())
-        if len(logits) != len(batch):  # counted as they are, some votes would be another request's
-            raise ValueError(f"{len(logits)} rows of logits for {len(batch)} rows")
-        return votes.ballots(logits)
-
-    def _note_start(self, batch: Batch, now: float) -> None:
+            self._votings[each.request].finish(each)
         for share in batch.shares:
-            ticket = self._tickets[share.request]
-            ticket.started = now if ticket.started is None else ticket.started
+            if (voting := self._votings.get(share.request)) is not None:
+                voting.note_count()
 
-    def _note_rate(self, row_s: float) -> None:
-        self._row_s = row_s if self._row_s == 0.0 else 0.9 * self._row_s + 0.1 * row_s
+    def _note_rate(self, session: SessionKey, row_s: float) -> None:
+        before = self._row_s.get(session)
+        self._row_s[session] = row_s if before is None else 0.9 * before + 0.1 * row_s
+
+
+def _expire_later(voting: Voting, deadline_ms: float) -> asyncio.TimerHandle:
+    def expired(index: int) -> DeadlineExceededError:
+        return DeadlineExceededError(f"deadline_ms: {deadline_ms:g} passed before inputs[{index}] had a vote")
+
+    return asyncio.get_running_loop().call_later(deadline_ms / 1e3, voting.end, expired)
+
+
+def _whole_seconds(seconds: float) -> int:
+    """For `Retry-After`: between a second and a minute."""
+    return min(60, max(1, math.ceil(seconds)))

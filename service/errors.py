@@ -102,6 +102,24 @@ class NotReadyError(ServiceError):
         return {"Retry-After": "1"}
 
 
+class DrainingError(ServiceError):
+    """The server is about to end: it finishes what it has accepted, and accepts no more."""
+
+    status = 503
+    code = "draining"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Another replica may answer at once; this connection has no future."""
+        return {"Retry-After": "1", "Connection": "close"}
+
+
+class ClientLeftError(ServiceError):
+    """The client closed its connection; nobody reads this answer."""
+
+    code = "client_left"
+
+
 class DeadlineExceededError(ServiceError):
     """The deadline passed before every input had a vote, so there is nothing to decide by."""
 

@@ -1,4 +1,4 @@
-"""`/healthz`: the process runs. `/readyz`: models are loaded and warm."""
+"""`/healthz`: the process runs. `/readyz`: models are loaded and warm, and the server is not about to end."""
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, RedirectResponse
@@ -14,12 +14,14 @@ async def healthz() -> JSONResponse:
     return JSONResponse({"status": "alive"})
 
 
-@router.get("/readyz", responses={503: {"description": "Models are being loaded, or none can be."}})
+@router.get(
+    "/readyz", responses={503: {"description": "Models are being loaded, none can be, or the server is about to end."}}
+)
 async def readyz(request: Request) -> JSONResponse:
     """200 once requests can be answered."""
-    problem = serving_of(request).problem
-    if problem is not None:
-        return JSONResponse({"status": "not ready", "reason": problem}, 503)
+    reason = serving_of(request).unready
+    if reason is not None:
+        return JSONResponse({"status": "not ready", "reason": reason}, 503)
     return JSONResponse({"status": "ready"})
 
 

@@ -16,13 +16,13 @@ from service import votes
 from service.batch import VoteRequest
 from service.body import parse_object, read_json_body
 from service.catalogue import ServedVersion
-from service.dispatcher import Answer
 from service.errors import InvalidValueError
 from service.inputs import decode_inputs
 from service.schemas import AnalogCost, ErrorResponse, PredictRequest, PredictResponse
 from service.serving import Serving, serving_of
 from service.settings import Settings
 from service.validation import as_invalid_value
+from service.voting import Answer, Voting
 
 # Longer bodies are decoded on another thread: unpacking images leaves the event loop free meanwhile.
 LONG_BODY_BYTES: Final = 64 * 1024
@@ -42,8 +42,8 @@ DOCUMENTED: Final[dict[str, Any]] = {
                 413: "Body over the limit.",
                 415: "Not announced as application/json.",
                 422: "A key or value that cannot be used; the message names both.",
-                429: "The queue is full; Retry-After says when to come back.",
-                503: "No model is loaded yet.",
+                429: "The queue is full, or what waits takes until the deadline; Retry-After says when to come back.",
+                503: "No model is loaded yet, or the server is about to end.",
                 504: "The deadline passed before every input had a vote.",
             }.items()
         },
@@ -66,6 +66,7 @@ class Prepared:
     variant: Variant
     sigma: float
     vote_request: VoteRequest
+    began: float
 
 
 @router.post("/v1/models/{name}/predict", **DOCUMENTED)
@@ -81,27 +82,39 @@ async def predict_version(request: Request, name: str, version: str) -> Response
 
 
 async def _predict(request: Request, name: str, version: str | None) -> Response:
+    prepared = await read(request, name, version)
+    with serving_of(request).dispatcher.accepted(prepared.vote_request, prepared.asked.deadline_ms) as voting:
+        watching = asyncio.create_task(_abandon_when_left(request, voting))
+        try:
+            answer = await voting.answer()
+        finally:
+            watching.cancel()
+    return Response(orjson.dumps(respond(prepared, answer)), media_type="application/json")
+
+
+async def _abandon_when_left(request: Request, voting: Voting) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    voting.abandon()
+
+
+async def read(request: Request, name: str, version: str | None, *, anytime: bool = False) -> Prepared:
+    """Read, check and decode a request; `anytime`: its answer will be looked at before it is complete.
+
+    Raises:
+        ServiceError: it cannot be used, or not yet.
+    """
     began = time.perf_counter()
     serving: Serving = serving_of(request)
     served = serving.catalogue.version(name, version)
     body = await read_json_body(request, serving.settings.max_body_bytes)
     if len(body) > LONG_BODY_BYTES:
-        prepared = await asyncio.to_thread(prepare, body, served, serving.settings)
-    else:
-        prepared = prepare(body, served, serving.settings)
-    answer = await serving.dispatcher.vote(prepared.vote_request, prepared.asked.deadline_ms)
-    content = respond(prepared, answer) | {
-        "timing_ms": {
-            "queue": round(1e3 * answer.queue_s, 3),
-            "compute": round(1e3 * answer.compute_s, 3),
-            "total": round(1e3 * (time.perf_counter() - began), 3),
-        }
-    }
-    return Response(orjson.dumps(content), media_type="application/json")
+        return await asyncio.to_thread(prepare, body, served, serving.settings, began, anytime=anytime)
+    return prepare(body, served, serving.settings, began, anytime=anytime)
 
 
-def prepare(body: bytes, served: ServedVersion, settings: Settings) -> Prepared:
-    """Check and decode a body.
+def prepare(body: bytes, served: ServedVersion, settings: Settings, began: float, *, anytime: bool) -> Prepared:
+    """Check and decode the body of a request that came at `began`.
 
     Raises:
         ServiceError: the body cannot be used; the message names key and value.
@@ -122,8 +135,10 @@ def prepare(body: bytes, served: ServedVersion, settings: Settings) -> Prepared:
         seed=secrets.randbits(DRAWN_SEED_BITS) if asked.seed is None else asked.seed,
         votes=asked.votes,
         rule=asked.stop.as_rule(),
+        priority=asked.priority,
+        anytime=anytime or asked.deadline_ms is not None,
     )
-    return Prepared(asked, served, variant, sigma, vote_request)
+    return Prepared(asked, served, variant, sigma, vote_request, began)
 
 
 def _refuse_too_much(asked: PredictRequest, settings: Settings) -> None:
@@ -138,7 +153,7 @@ def _refuse_too_much(asked: PredictRequest, settings: Settings) -> None:
 
 
 def respond(prepared: Prepared, answer: Answer) -> dict[str, Any]:
-    """The answer without its timing."""
+    """The answer, or how the votes stand."""
     asked, manifest = prepared.asked, prepared.served.manifest
     used = answer.tally.votes_used
     return {
@@ -150,14 +165,23 @@ def respond(prepared: Prepared, answer: Answer) -> dict[str, Any]:
         "noise": asked.noise,
         "votes": asked.votes,
         "reads": asked.reads,
-        "predictions": _predictions(answer, manifest.classes, asked.alpha),
+        "predictions": predictions(prepared, answer),
         "analog_cost": AnalogCost.of(int(used.max()), asked.reads, prepared.variant.layers).model_dump(),
+        "timing_ms": {
+            "queue": round(1e3 * answer.queue_s, 3),
+            "compute": round(1e3 * answer.compute_s, 3),
+            "total": round(1e3 * (time.perf_counter() - prepared.began), 3),
+        },
     }
 
 
-def _predictions(answer: Answer, classes: tuple[str, ...], alpha: float) -> list[dict[str, Any]]:
-    tally = answer.tally
-    decisions = votes.decide(tally, alpha)
+def predictions(prepared: Prepared, answer: Answer) -> list[dict[str, Any]]:
+    """What the counted votes decide on each input, each having at least one."""
+    tally, classes = answer.tally, prepared.served.manifest.classes
+    decisions = votes.decide(tally, prepared.asked.alpha)
+    request = prepared.vote_request
+    met = request.rule.met(tally.histogram, request.votes)
+    unfinished = "deadline" if answer.ended else None
     columns = zip(
         decisions.index.tolist(),
         tally.histogram.tolist(),
@@ -167,6 +191,7 @@ def _predictions(answer: Answer, classes: tuple[str, ...], alpha: float) -> list
         decisions.lower_bound.tolist(),
         decisions.abstain.tolist(),
         answer.complete.tolist(),
+        met.tolist(),
         strict=True,
     )
     return [
@@ -180,6 +205,7 @@ def _predictions(answer: Answer, classes: tuple[str, ...], alpha: float) -> list
             "lower_bound": bound,
             "abstain": abstain,
             "complete": complete,
+            "stopped_by": ("rule" if rule else "budget") if complete else unfinished,
         }
-        for index, histogram, votes_used, probabilities, share, bound, abstain, complete in columns
+        for index, histogram, votes_used, probabilities, share, bound, abstain, complete, rule in columns
     ]

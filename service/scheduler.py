@@ -6,12 +6,12 @@ Pure: no clock, no threads, no engine; several batches may be under way at the s
 back in any order.
 
 Fairness is deficit round robin (Shreedhar and Varghese 1995) over the requests of a session, with
-rows as the unit: each round gives every request an equal share of a batch. Sessions with waiting
-rows take turns, a batch each.
+rows as the unit: each round gives every request a share of a batch in proportion to its priority.
+Sessions with waiting rows take turns, a batch each.
 """
 
-from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +45,7 @@ class Finished:
     error: ServiceError | None = None
 
 
-class _Progress:
+class Progress:
     """How far one request has come. All arrays int64 [inputs].
 
     `asked`: votes wanted so far; `issued`: votes handed out in batches; `counted`: votes come back.
@@ -64,7 +64,13 @@ class _Progress:
 
     @property
     def finished(self) -> bool:
+        """All that its rule wants is counted."""
         return self.wanted == 0 and self.under_way == 0
+
+    @property
+    def complete(self) -> NDArray[np.bool_]:
+        """Of which inputs all votes that the rule wanted are counted, bool [inputs]."""
+        return np.asarray((self.counted == self.asked) & (self.counted > 0))
 
     @property
     def uncounted(self) -> int:
@@ -72,10 +78,9 @@ class _Progress:
         return self.request.rows - int(self.counted.sum())
 
     def issue(self, rows: int) -> Share:
-        """Hand out the next rows: input after input, each in the order of its vote numbers."""
+        """Hand out the next rows, each input's in the order of its vote numbers."""
         need = self.asked - self.issued
-        before = np.cumsum(need) - need
-        taken = np.clip(rows - before, 0, need)
+        taken = _level(self.issued, need, rows) if self.request.anytime else _input_after_input(need, rows)
         inputs = np.repeat(np.arange(len(taken)), taken)
         first = self.issued - (np.cumsum(taken) - taken)
         share = Share(self.request, inputs, np.repeat(first, taken) + np.arange(rows))
@@ -96,18 +101,72 @@ class _Progress:
         self.wanted += int(more.sum())
 
 
-class Scheduler:
-    """Holds the accepted requests and decides which rows come next."""
+def _input_after_input(need: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
+    """Rows of each input, int64 [inputs]: as many votes as can be share what is computed before the first noise."""
+    before = np.cumsum(need) - need
+    return np.asarray(np.clip(rows - before, 0, need))
 
-    def __init__(self, limits: QueueLimits) -> None:
+
+def _level(issued: NDArray[np.int64], need: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
+    """Rows of each input, int64 [inputs]: those with fewest votes first, so that whenever it ends each has its part."""
+    open_inputs = np.flatnonzero(need)
+    if len(open_inputs) > rows:  # one vote more is all that any of them can get
+        open_inputs = open_inputs[np.argsort(issued[open_inputs], kind="stable")[:rows]]
+    each = np.minimum(need[open_inputs], rows)
+    inputs = np.repeat(open_inputs, each)
+    votes_of = np.arange(len(inputs)) - np.repeat(np.cumsum(each) - each, each) + issued[inputs]
+    chosen = inputs[np.argsort(votes_of, kind="stable")[:rows]]
+    return np.bincount(chosen, minlength=len(need)).astype(np.int64)
+
+
+Ring = deque[Progress]
+# Takes a ring of requests and a number of rows; allots rows, and removes from the ring who wants no more.
+Allotment = Callable[[Ring, int], dict[Progress, int]]
+
+
+def deficit_round_robin(ring: Ring, max_rows: int) -> dict[Progress, int]:
+    """Allot up to `max_rows` rows; requests that want no more leave the ring, the others keep their place in turn."""
+    quantum = max(1, max_rows // len(ring))
+    allotted: dict[Progress, int] = {}
+    room = max_rows
+    while room and ring:
+        progress = ring[0]
+        open_rows = progress.wanted - allotted.get(progress, 0)
+        progress.deficit = progress.deficit or quantum * progress.request.priority
+        rows = min(progress.deficit, open_rows, room)
+        allotted[progress] = allotted.get(progress, 0) + rows
+        progress.deficit -= rows
+        room -= rows
+        if rows == open_rows:
+            progress.deficit = 0
+            ring.popleft()
+        elif progress.deficit == 0:
+            ring.rotate(-1)
+    return allotted
+
+
+class Scheduler:
+    """Holds the accepted requests and decides which rows come next.
+
+    `allot` shares a batch out among the requests of a session; another than the default is for comparison.
+    """
+
+    def __init__(self, limits: QueueLimits, allot: Allotment = deficit_round_robin) -> None:
         self.limits = limits
         self.rows = 0
         self.bytes = 0
-        self._requests: dict[VoteRequest, _Progress] = {}
-        self._rings: OrderedDict[SessionKey, deque[_Progress]] = OrderedDict()
+        self._rows_of: Counter[SessionKey] = Counter()
+        self._allot = allot
+        self._requests: dict[VoteRequest, Progress] = {}
+        self._rings: OrderedDict[SessionKey, Ring] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._requests)
+
+    @property
+    def rows_of(self) -> Mapping[SessionKey, int]:
+        """Rows not yet counted, by session."""
+        return self._rows_of
 
     def add(self, request: VoteRequest) -> None:
         """Accept a request.
@@ -117,14 +176,13 @@ class Scheduler:
         """
         for what, held, more, limit in (
             ("rows", self.rows, request.rows, self.limits.rows),
-            ("bytes", self.bytes, request.inputs.nbytes, self.limits.bytes),
+            ("bytes", self.bytes, request.bytes, self.limits.bytes),
         ):
             if held + more > limit:
                 raise QueueFullError(f"queue: {more} {what} more than the {held} waiting would pass {limit}")
-        progress = _Progress(request)
+        progress = Progress(request)
         self._requests[request] = progress
-        self.rows += progress.uncounted
-        self.bytes += request.inputs.nbytes
+        self._hold(progress, 1)
         self._join(progress)
 
     def cancel(self, request: VoteRequest) -> None:
@@ -132,8 +190,7 @@ class Scheduler:
         progress = self._requests.pop(request, None)
         if progress is None:
             return
-        self.rows -= progress.uncounted
-        self.bytes -= request.inputs.nbytes
+        self._hold(progress, -1)
         ring = self._rings.get(request.session)
         if ring is not None and progress in ring:
             ring.remove(progress)
@@ -142,6 +199,16 @@ class Scheduler:
     def expire(self, request: VoteRequest) -> Finished:
         """End a waiting request with the votes counted so far; the rest is dropped as by `cancel`."""
         return self._finish(self._requests[request])
+
+    def standing(self, request: VoteRequest) -> tuple[Tally, NDArray[np.bool_]]:
+        """The votes of a waiting request counted so far, and which of its inputs are complete: copies."""
+        progress = self._requests[request]
+        tally = Tally(progress.tally.histogram.copy(), progress.tally.probabilities.copy())
+        return tally, progress.complete
+
+    def next_session(self) -> SessionKey | None:
+        """The session whose turn it is; None if nothing can be handed out."""
+        return next(iter(self._rings), None)
 
     def waiting(self, enough: int) -> int:
         """Rows that could be handed out now of the session whose turn it is, counted up to about `enough`."""
@@ -157,7 +224,7 @@ class Scheduler:
         if not self._rings:
             return None
         session, ring = next(iter(self._rings.items()))
-        allotted = _deficit_round_robin(ring, max_rows)
+        allotted = self._allot(ring, max_rows)
         self._rings.move_to_end(session)
         self._drop_if_empty(session)
         return Batch(session, tuple(progress.issue(rows) for progress, rows in allotted.items()))
@@ -180,7 +247,7 @@ class Scheduler:
         known = [self._requests[share.request] for share in batch.shares if share.request in self._requests]
         return [self._finish(progress, error) for progress in known]
 
-    def _count(self, progress: _Progress, share: Share, ballots: Ballots) -> Iterable[Finished]:
+    def _count(self, progress: Progress, share: Share, ballots: Ballots) -> Iterable[Finished]:
         request = share.request
         if not ballots.finite.all():
             sigma = max(request.sigma)
@@ -188,6 +255,7 @@ class Scheduler:
             return [self._finish(progress, OverflowedError(problem))]
         waiting = progress.wanted > 0
         self.rows -= len(share.inputs)
+        self._rows_of[request.session] -= len(share.inputs)
         progress.count(share, ballots)
         if progress.finished:
             return [self._finish(progress)]
@@ -195,35 +263,20 @@ class Scheduler:
             self._join(progress)
         return []
 
-    def _finish(self, progress: _Progress, error: ServiceError | None = None) -> Finished:
+    def _finish(self, progress: Progress, error: ServiceError | None = None) -> Finished:
         self.cancel(progress.request)
-        complete = (progress.counted == progress.asked) & (progress.counted > 0)
-        return Finished(progress.request, progress.tally, complete, error)
+        return Finished(progress.request, progress.tally, progress.complete, error)
 
-    def _join(self, progress: _Progress) -> None:
+    def _hold(self, progress: Progress, sign: int) -> None:
+        """Count a request's rows and bytes among what waits, or no more."""
+        rows, session = sign * progress.uncounted, progress.request.session
+        self.rows += rows
+        self._rows_of[session] += rows
+        self.bytes += sign * progress.request.bytes
+
+    def _join(self, progress: Progress) -> None:
         self._rings.setdefault(progress.request.session, deque()).append(progress)
 
     def _drop_if_empty(self, session: SessionKey) -> None:
         if not self._rings[session]:
             del self._rings[session]
-
-
-def _deficit_round_robin(ring: deque[_Progress], max_rows: int) -> dict[_Progress, int]:
-    """Allot up to `max_rows` rows; requests that want no more leave the ring, the others keep their place in turn."""
-    quantum = max(1, max_rows // len(ring))
-    allotted: dict[_Progress, int] = {}
-    room = max_rows
-    while room and ring:
-        progress = ring[0]
-        open_rows = progress.wanted - allotted.get(progress, 0)
-        progress.deficit = progress.deficit or quantum
-        rows = min(progress.deficit, open_rows, room)
-        allotted[progress] = allotted.get(progress, 0) + rows
-        progress.deficit -= rows
-        room -= rows
-        if rows == open_rows:
-            progress.deficit = 0
-            ring.popleft()
-        elif progress.deficit == 0:
-            ring.rotate(-1)
-    return allotted

@@ -11,6 +11,7 @@ from service.stopping import Confidence, Exact, Fixed, StopRule
 
 MAX_SIGMA: Final = 10.0
 MAX_DEADLINE_MS: Final = 24 * 60 * 60 * 1000
+MAX_PRIORITY: Final = 8
 AUTO: Final = "auto"
 
 # The first digit of MNIST's test set, a seven (examples/digit-7.png).
@@ -123,6 +124,8 @@ class PredictRequest(_Body):
     """error probability of `lower_bound` and `abstain`"""
     deadline_ms: Annotated[float, Field(gt=0, le=MAX_DEADLINE_MS, allow_inf_nan=False)] | None = None
     """answer so long after acceptance with the votes counted so far, `complete: false` where some are missing"""
+    priority: Annotated[int, Field(ge=1, le=MAX_PRIORITY)] = 1
+    """share of the server beside other waiting requests: one of priority 4 gets four rows where one of 1 gets one"""
     variant: str = AUTO
     """name of a variant, or `auto`: the one whose measured accuracy is best for this noise and these votes"""
 
@@ -161,6 +164,9 @@ class Prediction(_Body):
     the number of votes as fixed beforehand)"""
     complete: bool
     """all votes that the stopping rule wanted were cast; false when the deadline came first"""
+    stopped_by: Literal["rule", "budget", "deadline"]
+    """what ended the voting: `rule`, its condition holds (under `confidence`: error at most delta); `budget`, all votes
+    are cast without that; `deadline`, it passed before either, or the server ended"""
 
 
 class AnalogCost(_Body):
@@ -221,6 +227,7 @@ class PredictResponse(_Body):
                             "lower_bound": 0.8609,
                             "abstain": False,
                             "complete": True,
+                            "stopped_by": "budget",
                         }
                     ],
                     "analog_cost": AnalogCost.of(votes=20, reads=1, layers=6).model_dump(),

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Final, cast
 
 from fastapi import Request
 
@@ -17,6 +17,9 @@ from service.scheduler import QueueLimits, Scheduler
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+# Of the grace time, what is left for answers to reach their clients.
+FLUSH_SECONDS: Final = 1
 
 
 class Serving:
@@ -38,6 +41,11 @@ class Serving:
         self._loading: asyncio.Task[None] | None = None
 
     @property
+    def unready(self) -> str | None:
+        """Why requests cannot be accepted now; None: they can."""
+        return "draining: the server is about to end" if self.dispatcher.draining else self.problem
+
+    @property
     def catalogue(self) -> Catalogue:
         """What is served.
 
@@ -52,6 +60,10 @@ class Serving:
         """Start the lanes and begin to load."""
         self.dispatcher.start()
         self._loading = asyncio.create_task(self._load(), name="load models")
+
+    async def drain(self) -> None:
+        """Refuse what comes from now on; returns when all that was accepted is over, at most the grace time later."""
+        await self.dispatcher.drain(max(0, self.settings.grace_seconds - FLUSH_SECONDS))
 
     async def close(self) -> None:
         """End loading and the lanes."""
@@ -69,7 +81,11 @@ class Serving:
     async def _load(self) -> None:
         try:
             store = ModelStore(self.settings.model_store)
-            self._catalogue = await asyncio.to_thread(load_catalogue, store, self.engine)
+            catalogue = await asyncio.to_thread(
+                load_catalogue, store, self.engine, self.settings.batch_rows, time.perf_counter
+            )
+            self._catalogue = catalogue
+            self.dispatcher.expect(catalogue.paces())
             self.problem = None if self._catalogue.models else self._nothing_served()
         except Exception as error:  # whatever it is, the server must say that it serves nothing
             logger.exception("loading failed")

@@ -40,8 +40,8 @@ class Settings(BaseSettings):
     """folder of published models"""
     threads: Annotated[int, Field(ge=1, le=1024)] = Field(default_factory=usable_cpus)
     """batches computed at once, one thread each; default: the CPUs that the cgroup allows"""
-    batch_rows: Annotated[int, Field(ge=1, le=65536)] = 16
-    """most rows (votes of any inputs) in one batch"""
+    batch_rows: Annotated[int, Field(ge=1, le=65536)] = 32
+    """most rows (votes of any inputs) in one batch; how many up to this are best is measured when a model is loaded"""
     max_votes: Annotated[int, Field(ge=1, le=2**31)] = 10_000
     """most votes a request may ask for, per input"""
     max_inputs: Annotated[int, Field(ge=1)] = 1024
@@ -53,7 +53,8 @@ class Settings(BaseSettings):
     queue_bytes: Annotated[int, Field(ge=1)] = 256 * 2**20
     """most bytes of decoded inputs that wait"""
     grace_seconds: Annotated[int, Field(ge=0)] = 30
-    """how long accepted requests may still run after Ctrl-C or SIGTERM"""
+    """within this time after Ctrl-C or SIGTERM the server ends: it finishes what it has accepted, refuses the rest with
+    503, and in the last second answers what is still open with the votes so far"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """least severe messages that are logged"""
 

@@ -8,13 +8,13 @@ decides depends on the histogram alone, never on how the votes were cut into bat
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
-# Logarithms of thresholds are trusted beyond this distance: gammaln is good to a few parts in 10¹⁶ of
+# Logarithms of thresholds are trusted beyond this distance: lgamma is good to a few parts in 10¹⁶ of
 # its value, which is below 10⁷ for a million votes. Within it, integers decide.
 LOG_TOLERANCE: Final = 1e-7
 LOG_2: Final = math.log(2)
@@ -35,6 +35,9 @@ class StopRule(Protocol):
             int64 [inputs].
         """
 
+    def met(self, histogram: NDArray[np.int64], votes: int) -> NDArray[np.bool_]:
+        """Where the rule's own condition holds, rather than the budget having run out; bool [inputs]."""
+
 
 @dataclass(frozen=True)
 class Fixed:
@@ -43,6 +46,10 @@ class Fixed:
     def more(self, histogram: NDArray[np.int64], votes: int) -> NDArray[np.int64]:
         """All that is left."""
         return np.asarray(votes - histogram.sum(axis=1))
+
+    def met(self, histogram: NDArray[np.int64], votes: int) -> NDArray[np.bool_]:  # noqa: ARG002  # the protocol's
+        """Nowhere: there is no condition but the budget."""
+        return np.zeros(len(histogram), np.bool_)
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,11 @@ class Exact:
         open_votes = left - (first - second)
         return np.where(open_votes < 0, 0, np.minimum(open_votes // 2 + 1, left))
 
+    def met(self, histogram: NDArray[np.int64], votes: int) -> NDArray[np.bool_]:
+        """Where the leader is out of reach though votes are left."""
+        first, second, left = _standing(histogram, votes)
+        return np.asarray((left > 0) & (first - second > left))
+
 
 @dataclass(frozen=True)
 class Confidence:
@@ -74,32 +86,47 @@ class Confidence:
     delta: float
 
     def more(self, histogram: NDArray[np.int64], votes: int) -> NDArray[np.int64]:
-        """The least n such that n votes more for the leader would do, by bisection over all inputs at once.
+        """The least n such that n votes more for the leader would do.
 
         The ratio falls with b ≤ a and never falls with a ≥ b, so the runner-up stands for every rival,
         and no other way to spend n votes gets further.
         """
         first, second, left = _standing(histogram, votes)
+        return np.asarray(np.clip(self._least_leader(histogram, second) - first, 0, left))
+
+    def met(self, histogram: NDArray[np.int64], votes: int) -> NDArray[np.bool_]:
+        """Where the mode is known with error at most `delta`."""
+        first, second, _ = _standing(histogram, votes)
+        return np.asarray(first >= self._least_leader(histogram, second))
+
+    def _least_leader(self, histogram: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
         rivals = histogram.shape[1] - 1
-        low, high = np.zeros_like(left), left
-        while (searching := low < high).any():
-            middle = (low + high) // 2
-            enough = self._enough(first + middle, second, rivals)
-            high = np.where(searching & enough, middle, high)
-            low = np.where(searching & ~enough, middle + 1, low)
-        return low
+        return np.array([least_leader(b, rivals, self.delta) for b in second.tolist()], np.int64)
 
-    def _enough(self, a: NDArray[np.int64], b: NDArray[np.int64], rivals: int) -> NDArray[np.bool_]:
-        ratio = (a + b) * LOG_2 + special.gammaln(a + 1) + special.gammaln(b + 1) - special.gammaln(a + b + 2)
-        beyond = ratio - (math.log(rivals) - math.log(self.delta))
-        enough = np.asarray(beyond >= 0)
-        for i in np.flatnonzero(np.abs(beyond) < LOG_TOLERANCE):
-            enough[i] = self._exactly_enough(int(a[i]), int(b[i]), rivals)
-        return enough
 
-    def _exactly_enough(self, a: int, b: int, rivals: int) -> bool:
-        """The same in integers: 2^(a+b)·delta ≥ (K − 1)·(a+b+1)!/(a!·b!)."""
-        return bool(Fraction(self.delta) * 2 ** (a + b) >= rivals * (a + b + 1) * math.comb(a + b, b))
+# Histograms of a few hundred votes have few different runners-up, and requests few different deltas.
+@lru_cache(maxsize=65536)
+def least_leader(b: int, rivals: int, delta: float) -> int:
+    """The fewest votes a ≥ b of the leader with 2^(a+b)·a!·b!/(a+b+1)! ≥ rivals/delta, by bisection."""
+    gap = 1
+    while not _enough(b + gap, b, rivals, delta):
+        gap *= 2
+    low, high = b, b + gap
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _enough(middle, b, rivals, delta) else (middle + 1, high)
+    return low
+
+
+def _enough(a: int, b: int, rivals: int, delta: float) -> bool:
+    ratio = (a + b) * LOG_2 + math.lgamma(a + 1) + math.lgamma(b + 1) - math.lgamma(a + b + 2)
+    beyond = ratio - (math.log(rivals) - math.log(delta))
+    return beyond >= 0 if abs(beyond) > LOG_TOLERANCE else _exactly_enough(a, b, rivals, delta)
+
+
+def _exactly_enough(a: int, b: int, rivals: int, delta: float) -> bool:
+    """The same in integers: 2^(a+b)·delta ≥ (K − 1)·(a+b+1)!/(a!·b!)."""
+    return bool(Fraction(delta) * 2 ** (a + b) >= rivals * (a + b + 1) * math.comb(a + b, b))
 
 
 def _standing(

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from service import votes
 from service.batch import Batch, Feeds, SessionKey, Share, VoteRequest
 from service.dispatcher import Dispatcher
-from service.errors import DeadlineExceededError, EngineError, QueueFullError
+from service.errors import ClientLeftError, DeadlineExceededError, DrainingError, EngineError, QueueFullError
+from service.pace import Pace
 from service.scheduler import QueueLimits, Scheduler
 from service.stopping import Fixed
 
@@ -297,3 +298,125 @@ async def test_a_deadline_that_is_not_reached_changes_nothing() -> None:
         answer = await dispatcher.vote(request(votes=9), deadline_ms=60_000)
     np.testing.assert_array_equal(answer.tally.histogram, alone(request(votes=9)))
     assert answer.complete.tolist() == [True]
+
+
+async def test_what_would_wait_until_its_deadline_is_refused_at_once() -> None:
+    """As soon as a batch was timed, by what waits before it; without a deadline, or with a long one, it may wait."""
+    engine = FakeEngine()
+    engine.may_run.clear()
+    async with dispatching(engine) as (dispatcher, scheduler):
+        dispatcher.expect({KEY: Pace(rows=4, row_s=0.5, curve=())})
+        first = asyncio.create_task(dispatcher.vote(request(votes=8)))
+        await until(lambda: len(engine.batches) == 1)
+        with pytest.raises(QueueFullError, match=r"deadline_ms: 7900; what waits before it takes 8000 ms") as refused:
+            await dispatcher.vote(request(votes=1000), deadline_ms=7900)
+        assert refused.value.retry_after_s == 1
+        assert len(scheduler) == 1
+        others = [asyncio.create_task(dispatcher.vote(request(votes=2), deadline)) for deadline in (8100, None)]
+        await until(lambda: len(scheduler) == 3)
+        engine.may_run.set()
+        await asyncio.gather(first, *others)
+
+
+async def test_batches_have_the_measured_size() -> None:
+    """Where it was measured, and within the limit."""
+    engine = FakeEngine()
+    async with dispatching(engine, batch_rows=4) as (dispatcher, _):
+        for rows in (3, 7):
+            dispatcher.expect({KEY: Pace(rows=rows, row_s=0.1, curve=())})
+            await dispatcher.vote(request(votes=12))
+    assert batch_sizes(engine) == [3, 3, 3, 3, 4, 4, 4]
+
+
+async def test_draining_finishes_what_was_accepted_and_refuses_the_rest() -> None:
+    """However many batches that takes; it returns when the last one is over."""
+    engine = FakeEngine()
+    engine.may_run.clear()
+    async with dispatching(engine) as (dispatcher, _):
+        accepted = [asyncio.create_task(dispatcher.vote(request(votes=30, seed=seed))) for seed in range(3)]
+        await until(lambda: bool(engine.batches))
+        draining = asyncio.create_task(dispatcher.drain(grace_s=60))
+        await until(lambda: dispatcher.draining)
+        with pytest.raises(DrainingError) as refused:
+            await dispatcher.vote(request())
+        assert refused.value.headers["Connection"] == "close"
+        assert not draining.done()
+        engine.may_run.set()
+        await draining
+        for seed, voting in enumerate(accepted):
+            np.testing.assert_array_equal((await voting).tally.histogram, alone(request(votes=30, seed=seed)))
+            assert (await voting).complete.tolist() == [True]
+
+
+async def test_at_the_end_of_the_grace_time_the_votes_so_far_are_the_answers() -> None:
+    """Incomplete where some were counted, an error where none was; nothing is computed after that."""
+    engine = Slow(batches=2)
+    async with dispatching(engine) as (dispatcher, scheduler):
+        begun = asyncio.create_task(dispatcher.vote(request(votes=1000)))
+        await until(lambda: len(engine.batches) == 3)
+        late = asyncio.create_task(dispatcher.vote(request(votes=5, seed=1)))
+        await until(lambda: len(scheduler) == 2)
+        await dispatcher.drain(grace_s=0)
+        answer = await begun
+        np.testing.assert_array_equal(answer.tally.histogram, alone(request(votes=8)))
+        assert answer.complete.tolist() == [False]
+        with pytest.raises(DrainingError, match=r"inputs\[0\]"):
+            await late
+        engine.may_run.set()
+    assert batch_sizes(engine) == [4, 4, 4]
+
+
+async def test_an_idle_server_has_nothing_to_drain() -> None:
+    """It may end at once."""
+    async with dispatching(FakeEngine()) as (dispatcher, _):
+        await dispatcher.vote(request())
+        await dispatcher.drain(grace_s=60)
+
+
+async def test_an_abandoned_request_is_dropped_within_a_batch() -> None:
+    """What was not handed out never will be; whoever waits is told, and batch-mates lose nothing."""
+    engine = FakeEngine()
+    engine.may_run.clear()
+    mate = request(votes=6, seed=1)
+    async with dispatching(engine, rows=2000) as (dispatcher, scheduler):
+        with dispatcher.accepted(request(votes=1000)) as voting:
+            other = asyncio.create_task(dispatcher.vote(mate))
+            await until(lambda: len(scheduler) == 2)
+            await until(lambda: len(engine.batches) == 1)
+            voting.abandon()
+            voting.abandon()
+            assert scheduler.rows == 6
+            with pytest.raises(ClientLeftError):
+                await voting.answer()
+        engine.may_run.set()
+        np.testing.assert_array_equal((await other).tally.histogram, alone(mate))
+    assert sum(batch_sizes(engine)) == 4 + 6
+
+
+async def test_standings_grow_to_the_answer() -> None:
+    """After every batch the votes so far, which later ones add to; the last is the whole answer."""
+    async with dispatching(FakeEngine()) as (dispatcher, _):
+        with dispatcher.accepted(request(votes=18)) as voting:
+            standings = [standing async for standing in voting.standings()]
+    assert [standing.ended for standing in standings] == [False] * (len(standings) - 1) + [True]
+    used = [int(standing.tally.votes_used[0]) for standing in standings]
+    assert used == sorted(set(used))
+    for standing in standings:
+        expected = alone(request(votes=int(standing.tally.votes_used[0])))
+        np.testing.assert_array_equal(standing.tally.histogram, expected)
+        assert standing.complete.tolist() == [standing.ended]
+    assert used[0] <= 4
+    assert used[-1] == 18
+
+
+async def test_standings_end_with_the_error() -> None:
+    """Of a batch that the engine failed on, after those that it did not."""
+    engine = FakeEngine()
+    engine.failing_votes = {9}
+    async with dispatching(engine) as (dispatcher, _):
+        with dispatcher.accepted(request(votes=12)) as voting:
+            standings = voting.standings()
+            used = [int((await anext(standings)).tally.votes_used[0]) for _ in range(2)]
+            with pytest.raises(EngineError):
+                await anext(standings)
+    assert used == [4, 8]

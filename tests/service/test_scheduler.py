@@ -27,6 +27,11 @@ class UntilAhead:
 
     lead: int
 
+    def met(self, histogram: NDArray[np.int64], votes: int) -> NDArray[np.bool_]:  # noqa: ARG002  # the protocol's
+        """See `StopRule.met`."""
+        ordered = np.sort(histogram, axis=1)
+        return np.asarray(ordered[:, -1] - ordered[:, -2] >= self.lead)
+
     def more(self, histogram: NDArray[np.int64], votes: int) -> NDArray[np.int64]:
         """See `StopRule.more`."""
         ordered = np.sort(histogram, axis=1)
@@ -41,11 +46,18 @@ def key(variant: int) -> SessionKey:
 
 
 def request(
-    inputs: int = 1, votes: int = 1, rule: StopRule | None = None, seed: int = 0, session: int = 0
+    inputs: int = 1,
+    votes: int = 1,
+    rule: StopRule | None = None,
+    seed: int = 0,
+    session: int = 0,
+    priority: int = 1,
+    anytime: bool = False,
 ) -> VoteRequest:
     """A request whose inputs differ."""
     values = np.arange(inputs, dtype=np.float32)[:, np.newaxis] + seed
-    return VoteRequest(key(session), values, CLASSES, (0.5, 0.0), seed, votes, rule or Fixed())
+    rule = rule or Fixed()
+    return VoteRequest(key(session), values, CLASSES, (0.5, 0.0), seed, votes, rule, priority, anytime)
 
 
 def ballots(batch: Batch) -> Ballots:
@@ -87,6 +99,8 @@ REQUESTS = st.builds(
     rule=RULES,
     seed=st.integers(0, 2**64 - 1),
     session=st.integers(0, 1),
+    priority=st.integers(1, 3),
+    anytime=st.booleans(),
 )
 
 
@@ -244,6 +258,58 @@ def test_rows_of_an_input_stay_together() -> None:
     assert share.votes.tolist() == [0, 1, 2, 3, 0, 1]
 
 
+@given(
+    inputs=st.integers(1, 9),
+    votes=st.integers(1, 9),
+    sizes=st.lists(st.integers(1, 12), min_size=1, max_size=20),
+    rule=st.sampled_from([Fixed(), Exact()]),
+)
+def test_an_anytime_request_advances_on_all_inputs_alike(
+    inputs: int, votes: int, sizes: list[int], rule: StopRule
+) -> None:
+    """Whenever it ends, no input that wants votes has got more than one fewer than another."""
+    scheduler = Scheduler(AMPLE)
+    wanted = request(inputs, votes, rule, anytime=True)
+    scheduler.add(wanted)
+    handed: Counter[tuple[int, int]] = Counter()
+    first_ask = int(rule.more(np.zeros((1, CLASSES), np.int64), votes)[0])
+    for size in sizes:
+        batch = scheduler.next_batch(size)
+        if batch is None:
+            break
+        (share,) = batch.shares
+        assert len(batch) == min(size, inputs * first_ask - handed.total())
+        handed.update(zip(share.inputs.tolist(), share.votes.tolist(), strict=True))
+        issued = [sum(input_ == i for input_, _ in handed) for i in range(inputs)]
+        assert max(issued) - min(issued) <= 1
+        assert set(handed) == {(i, vote) for i in range(inputs) for vote in range(issued[i])}
+    assert set(handed.values()) == {1}
+
+
+@given(st.lists(st.integers(1, 5), min_size=2, max_size=4), st.integers(1, 30))
+def test_requests_advance_in_proportion_to_their_priority(priorities: list[int], rounds: int) -> None:
+    """After whole rounds exactly; a priority is a share, so that nobody starves."""
+    scheduler = Scheduler(AMPLE)
+    for seed, priority in enumerate(priorities):
+        scheduler.add(request(votes=10_000, seed=seed, priority=priority))
+    served: Counter[int] = Counter()
+    for _ in range(rounds * sum(priorities)):
+        batch = scheduler.next_batch(len(priorities))
+        assert batch is not None
+        served.update({share.request.seed: len(share.inputs) for share in batch.shares})
+    assert served == Counter({seed: rounds * len(priorities) * p for seed, p in enumerate(priorities)})
+
+
+def test_waiting_rows_are_known_by_session() -> None:
+    """What an estimate of the waiting time needs; all of it is gone in the end."""
+    scheduler = Scheduler(AMPLE)
+    for seed, (session, budget) in enumerate([(0, 5), (0, 3), (1, 7)]):
+        scheduler.add(request(votes=budget, seed=seed, session=session))
+    assert scheduler.rows_of == {key(0): 8, key(1): 7}
+    drain(scheduler)
+    assert not any(scheduler.rows_of.values())
+
+
 def test_a_rule_is_not_asked_while_votes_are_under_way() -> None:
     """What a rule decides cannot depend on how its votes were cut into batches."""
     scheduler = Scheduler(AMPLE)
@@ -253,7 +319,7 @@ def test_a_rule_is_not_asked_while_votes_are_under_way() -> None:
     assert scheduler.next_batch(2) is None
 
 
-@pytest.mark.parametrize(("limits", "what"), [(QueueLimits(10, 10**9), "rows"), (QueueLimits(10**9, 8), "bytes")])
+@pytest.mark.parametrize(("limits", "what"), [(QueueLimits(10, 10**9), "rows"), (QueueLimits(10**9, 104), "bytes")])
 def test_a_full_queue_refuses_and_changes_nothing(limits: QueueLimits, what: str) -> None:
     """The refusal says what is full; room that is freed can be used again."""
     scheduler = Scheduler(limits)

@@ -1,0 +1,82 @@
+"""How many rows a batch should have, by a latency curve that is measured when a model is loaded.
+
+A batch of one row pays the whole overhead of a run; a long one keeps everybody else waiting and its
+signals fall out of the processor's cache. So: the shortest batch that is about as fast per row as any.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from model_store.manifest import Manifest
+from service import votes
+from service.batch import Batch, SessionKey, Share, VoteRequest
+from service.engine import Engine
+from service.stopping import Fixed
+from service.votes import Ballots
+
+# Of a server that computes votes, other requests should not have to wait longer than this for their turn.
+LONGEST_BATCH_S: Final = 0.05
+# Share of the best rows per second that a shorter batch must reach.
+ABOUT_AS_FAST: Final = 0.95
+# The least of so many runs is what a batch takes; what is above comes from elsewhere.
+REPETITIONS: Final = 3
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Rows of a good batch, seconds that a lane takes for each of them, and the curve behind it: (rows, seconds)."""
+
+    rows: int
+    row_s: float
+    curve: tuple[tuple[int, float], ...]
+
+    @classmethod
+    def of(cls, curve: tuple[tuple[int, float], ...]) -> "Pace":
+        """The fewest rows that are about as fast per row as the best of the curve's batches that are not too long."""
+        short = [point for point in curve if point[1] <= LONGEST_BATCH_S] or [min(curve)]
+        best = max(rows / seconds for rows, seconds in short)
+        rows, seconds = next(point for point in sorted(short) if point[0] / point[1] >= ABOUT_AS_FAST * best)
+        return cls(rows, seconds / rows, curve)
+
+
+def compute(engine: Engine, batch: Batch) -> Ballots:
+    """All that a lane does for a batch: arrays, the model, votes."""
+    logits = engine.run(batch.session, batch.feeds())
+    if len(logits) != len(batch):  # counted as they are, some votes would be another request's
+        raise ValueError(f"{len(logits)} rows of logits for {len(batch)} rows")
+    return votes.ballots(logits)
+
+
+def measure(engine: Engine, key: SessionKey, manifest: Manifest, most_rows: int, clock: Clock) -> Pace:
+    """Time batches of 1, 2, 4, … `most_rows` rows, up to the first that takes too long, in turns."""
+    least: dict[int, float] = {}
+    batches = {rows: _batch(key, manifest, rows) for rows in _sizes(most_rows)}
+    for _ in range(REPETITIONS):
+        for rows, batch in batches.items():
+            began = clock()
+            compute(engine, batch)
+            least[rows] = min(clock() - began, least.get(rows, math.inf))
+            if least[rows] > LONGEST_BATCH_S:
+                break
+    return Pace.of(tuple(least.items()))
+
+
+def _sizes(most_rows: int) -> Iterator[int]:
+    rows = 1
+    while rows < most_rows:
+        yield rows
+        rows *= 2
+    yield most_rows
+
+
+def _batch(key: SessionKey, manifest: Manifest, rows: int) -> Batch:
+    """So many votes on one input in the middle of the value range, with noise."""
+    middle = np.full((1, *manifest.input.shape), np.mean(manifest.input.value_range), np.float32)
+    request = VoteRequest(key, middle, len(manifest.classes), (0.5, 0.0), 0, rows, Fixed())
+    return Batch(key, (Share(request, np.zeros(rows, np.int64), np.arange(rows)),))
