@@ -17,6 +17,7 @@ from noise_op.library import load_kernel
 from service import health, models, predict, stream
 from service.engine import Engine, OnnxEngine
 from service.errors import ServiceError
+from service.metrics import Metrics
 from service.schemas import ImageInput, PredictRequest, RawInput
 from service.serving import Serving
 from service.settings import Settings, read_settings
@@ -38,7 +39,10 @@ def create_app(
         on_start: called once models are loaded, or could not be (`Serving.problem` then says why).
     """
     settings = settings or read_settings()
-    serving = Serving(settings, engine or OnnxEngine(load_kernel()), on_start)
+    engine = engine or OnnxEngine(load_kernel())
+    metrics = Metrics()
+    metrics.describe(version("noisevote"), engine.description)
+    serving = Serving(settings, engine, metrics, on_start)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -100,6 +100,15 @@ class Catalogue:
             for key, pace in served.paces.items()
         }
 
+    def sessions(self) -> list[SessionKey]:
+        """Names of all served variants' sessions."""
+        return [
+            served.key(variant)
+            for versions in self.models.values()
+            for served in versions.values()
+            for variant in served.variants
+        ]
+
     def summary(self) -> str:
         """Models, versions and variants, in one line."""
         return "; ".join(

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from service.batch import Batch, SessionKey, VoteRequest
 from service.engine import Engine
 from service.errors import DeadlineExceededError, DrainingError, EngineError, QueueFullError
+from service.metrics import Load, Metrics
 from service.pace import Pace, compute
 from service.scheduler import Scheduler
 from service.voting import Answer, Voting
@@ -31,10 +32,17 @@ class Dispatcher:
     """Runs accepted requests to their end. `start` and `close` belong to the event loop that uses it."""
 
     def __init__(
-        self, scheduler: Scheduler, engine: Engine, lanes: int, batch_rows: int, clock: Callable[[], float]
+        self,
+        scheduler: Scheduler,
+        engine: Engine,
+        metrics: Metrics,
+        lanes: int,
+        batch_rows: int,
+        clock: Callable[[], float],
     ) -> None:
         self._scheduler = scheduler
         self._engine = engine
+        self._metrics = metrics
         self._lanes = lanes
         self._batch_rows = batch_rows
         self._clock = clock
@@ -82,6 +90,19 @@ class Dispatcher:
         self._work.set()
         await asyncio.gather(*self._tasks)
         self._threads.shutdown()
+
+    def load(self) -> Load:
+        """What waits and runs now."""
+        queue = self._scheduler
+        return Load(
+            requests=len(queue),
+            rows=queue.rows,
+            rows_limit=queue.limits.rows,
+            bytes=queue.bytes,
+            bytes_limit=queue.limits.bytes,
+            lanes=self._lanes,
+            lanes_busy=self._running,
+        )
 
     async def vote(self, request: VoteRequest, deadline_ms: float | None = None) -> Answer:
         """Accept a request and wait for its answer; see `accepted` and `Voting.answer` for errors."""
@@ -153,7 +174,7 @@ class Dispatcher:
         return min(most, max(1, math.ceil(waiting / idle)))
 
     async def _process(self, batch: Batch) -> None:
-        began = self._clock()
+        began, failed = self._clock(), False
         for share in batch.shares:
             self._votings[share.request].note_start(began)
         try:
@@ -161,9 +182,12 @@ class Dispatcher:
             finished = self._scheduler.absorb(batch, ballots)
         except Exception as error:
             logger.exception("a batch of %d rows of %s failed", len(batch), batch.session)
+            failed = True
             finished = self._scheduler.fail(batch, EngineError(f"{batch.session}: {type(error).__name__}"))
         self._work.set()  # a stopping rule may want more votes: enough for the idle lanes too
-        self._note_rate(batch.session, (self._clock() - began) / len(batch))
+        seconds = self._clock() - began
+        self._metrics.batch(batch.session, len(batch), seconds, failed=failed)
+        self._note_rate(batch.session, seconds / len(batch))
         for each in finished:
             self._votings[each.request].finish(each)
         for share in batch.shares:

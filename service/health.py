@@ -1,7 +1,9 @@
-"""`/healthz`: the process runs. `/readyz`: models are loaded and warm, and the server is not about to end."""
+"""`/healthz`: the process runs. `/readyz`: requests are accepted. `/metrics`: what happened so far."""
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, RedirectResponse
+import asyncio
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
 from service.serving import serving_of
 
@@ -23,6 +25,16 @@ async def readyz(request: Request) -> JSONResponse:
     if reason is not None:
         return JSONResponse({"status": "not ready", "reason": reason}, 503)
     return JSONResponse({"status": "ready"})
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """Prometheus's text format, or OpenMetrics for those who accept it."""
+    serving = serving_of(request)
+    serving.metrics.show(serving.dispatcher.load(), ready=serving.unready is None)
+    accept = request.headers.get("accept", "")
+    content, content_type = await asyncio.to_thread(serving.metrics.exposition, accept)
+    return Response(content, headers={"content-type": content_type})
 
 
 @router.get("/", include_in_schema=False)

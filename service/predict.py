@@ -3,6 +3,8 @@
 import asyncio
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +20,7 @@ from service.body import parse_object, read_json_body
 from service.catalogue import ServedVersion
 from service.errors import InvalidValueError
 from service.inputs import decode_inputs
+from service.request_record import RequestRecord
 from service.schemas import AnalogCost, ErrorResponse, PredictRequest, PredictResponse
 from service.serving import Serving, serving_of
 from service.settings import Settings
@@ -82,14 +85,17 @@ async def predict_version(request: Request, name: str, version: str) -> Response
 
 
 async def _predict(request: Request, name: str, version: str | None) -> Response:
-    prepared = await read(request, name, version)
-    with serving_of(request).dispatcher.accepted(prepared.vote_request, prepared.asked.deadline_ms) as voting:
-        watching = asyncio.create_task(_abandon_when_left(request, voting))
-        try:
-            answer = await voting.answer()
-        finally:
-            watching.cancel()
-    return Response(orjson.dumps(respond(prepared, answer)), media_type="application/json")
+    with RequestRecord(serving_of(request).metrics) as record:
+        prepared = await read(request, record, name, version)
+        with queued(request, record, prepared) as voting:
+            watching = asyncio.create_task(_abandon_when_left(request, voting))
+            try:
+                answer = await voting.answer()
+            finally:
+                watching.cancel()
+            content = respond(prepared, answer)
+            record.answers(answer, content["predictions"])
+    return Response(orjson.dumps(content), media_type="application/json")
 
 
 async def _abandon_when_left(request: Request, voting: Voting) -> None:
@@ -98,7 +104,18 @@ async def _abandon_when_left(request: Request, voting: Voting) -> None:
     voting.abandon()
 
 
-async def read(request: Request, name: str, version: str | None, *, anytime: bool = False) -> Prepared:
+@contextmanager
+def queued(request: Request, record: RequestRecord, prepared: Prepared) -> Iterator[Voting]:
+    """The request in the queue; see `Dispatcher.accepted`."""
+    dispatcher = serving_of(request).dispatcher
+    with dispatcher.accepted(prepared.vote_request, prepared.asked.deadline_ms) as voting:
+        record.accepted()
+        yield voting
+
+
+async def read(
+    request: Request, record: RequestRecord, name: str, version: str | None, *, anytime: bool = False
+) -> Prepared:
     """Read, check and decode a request; `anytime`: its answer will be looked at before it is complete.
 
     Raises:
@@ -107,10 +124,14 @@ async def read(request: Request, name: str, version: str | None, *, anytime: boo
     began = time.perf_counter()
     serving: Serving = serving_of(request)
     served = serving.catalogue.version(name, version)
+    record.serves(served.manifest.name, served.manifest.version)
     body = await read_json_body(request, serving.settings.max_body_bytes)
     if len(body) > LONG_BODY_BYTES:
-        return await asyncio.to_thread(prepare, body, served, serving.settings, began, anytime=anytime)
-    return prepare(body, served, serving.settings, began, anytime=anytime)
+        prepared = await asyncio.to_thread(prepare, body, served, serving.settings, began, anytime=anytime)
+    else:
+        prepared = prepare(body, served, serving.settings, began, anytime=anytime)
+    record.asks(prepared.vote_request, prepared.asked.stop.rule)
+    return prepared
 
 
 def prepare(body: bytes, served: ServedVersion, settings: Settings, began: float, *, anytime: bool) -> Prepared:

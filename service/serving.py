@@ -13,6 +13,7 @@ from service.catalogue import Catalogue, load_catalogue
 from service.dispatcher import Dispatcher
 from service.engine import Engine
 from service.errors import NotReadyError
+from service.metrics import Metrics
 from service.scheduler import QueueLimits, Scheduler
 from service.settings import Settings
 
@@ -28,13 +29,16 @@ class Serving:
     `on_start` is called on the event loop once loading is over, well or not.
     """
 
-    def __init__(self, settings: Settings, engine: Engine, on_start: Callable[["Serving"], None] | None) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine, metrics: Metrics, on_start: Callable[["Serving"], None] | None
+    ) -> None:
         self.settings = settings
         self.engine = engine
+        self.metrics = metrics
         self.problem: str | None = "models are being loaded"
         limits = QueueLimits(rows=settings.queue_rows, bytes=settings.queue_bytes)
         self.dispatcher = Dispatcher(
-            Scheduler(limits), engine, settings.threads, settings.batch_rows, time.perf_counter
+            Scheduler(limits), engine, metrics, settings.threads, settings.batch_rows, time.perf_counter
         )
         self._catalogue = Catalogue({}, ())
         self._on_start = on_start
@@ -86,6 +90,7 @@ class Serving:
             )
             self._catalogue = catalogue
             self.dispatcher.expect(catalogue.paces())
+            self.metrics.declare(catalogue.sessions(), len(catalogue.refusals))
             self.problem = None if self._catalogue.models else self._nothing_served()
         except Exception as error:  # whatever it is, the server must say that it serves nothing
             logger.exception("loading failed")

@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     queue_rows: Annotated[int, Field(ge=1)] = 1_000_000
     """most votes that wait, over all requests; more are answered with 429"""
     queue_bytes: Annotated[int, Field(ge=1)] = 256 * 2**20
-    """most bytes of decoded inputs that wait"""
+    """most bytes of decoded inputs and tallies that wait"""
     grace_seconds: Annotated[int, Field(ge=0)] = 30
     """within this time after Ctrl-C or SIGTERM the server ends: it finishes what it has accepted, refuses the rest with
     503, and in the last second answers what is still open with the votes so far"""

@@ -11,12 +11,14 @@ from typing import Annotated, Any, Final
 
 import numpy as np
 import orjson
+from anyio import BrokenResourceError
 from fastapi import APIRouter, Depends, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from numpy.typing import NDArray
 
-from service.errors import ServiceError
-from service.predict import DOCUMENTED, Prepared, predictions, read, respond
+from service.errors import ClientLeftError, ServiceError
+from service.predict import DOCUMENTED, Prepared, predictions, queued, read, respond
+from service.request_record import RequestRecord
 from service.serving import serving_of
 from service.votes import Tally
 from service.voting import Answer, Voting
@@ -31,47 +33,58 @@ STREAMED: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Accepted:
-    """A request in the queue, and what its answer repeats."""
+    """A request in the queue, what its answer repeats, and what the metrics will say of it."""
 
     prepared: Prepared
     voting: Voting
+    record: RequestRecord
 
 
-async def accepted(request: Request, name: str, version: str | None = None) -> AsyncIterator[Accepted]:
+async def acceptance(request: Request, name: str, version: str | None = None) -> AsyncIterator[Accepted]:
     """Queue the request; however its stream ends, what is not yet computed then is dropped."""
-    prepared = await read(request, name, version, anytime=True)
-    with serving_of(request).dispatcher.accepted(prepared.vote_request, prepared.asked.deadline_ms) as voting:
-        yield Accepted(prepared, voting)
+    with RequestRecord(serving_of(request).metrics) as record:
+        prepared = await read(request, record, name, version, anytime=True)
+        with queued(request, record, prepared) as voting:
+            try:
+                yield Accepted(prepared, voting, record)
+            except* BrokenResourceError:  # FastAPI has an event for a client that has left
+                pass
+            finally:
+                if not voting.over:
+                    record.fails(ClientLeftError("its client left the stream"))
 
 
-Queued = Annotated[Accepted, Depends(accepted)]
+Queued = Annotated[Accepted, Depends(acceptance)]
 
 
 @router.post("/v1/models/{name}/predict/stream", **STREAMED)
-async def stream(queued: Queued) -> AsyncIterator[ServerSentEvent]:
+async def stream(accepted: Queued) -> AsyncIterator[ServerSentEvent]:
     """`…/predict` by the newest version, told while the votes are cast."""
-    async for event in _events(queued):
+    async for event in _events(accepted):
         yield event
 
 
 @router.post("/v1/models/{name}/versions/{version}/predict/stream", **STREAMED)
-async def stream_version(queued: Queued) -> AsyncIterator[ServerSentEvent]:
+async def stream_version(accepted: Queued) -> AsyncIterator[ServerSentEvent]:
     """The same on a chosen version."""
-    async for event in _events(queued):
+    async for event in _events(accepted):
         yield event
 
 
-async def _events(queued: Accepted) -> AsyncIterator[ServerSentEvent]:
-    told = np.zeros(len(queued.prepared.vote_request.inputs), np.int64)
+async def _events(accepted: Accepted) -> AsyncIterator[ServerSentEvent]:
+    told = np.zeros(len(accepted.prepared.vote_request.inputs), np.int64)
     try:
-        async for answer in queued.voting.standings():
+        async for answer in accepted.voting.standings():
             if answer.ended:
-                yield _event("answer", respond(queued.prepared, answer))
+                content = respond(accepted.prepared, answer)
+                accepted.record.answers(answer, content["predictions"])
+                yield _event("answer", content)
             else:
                 changed = np.flatnonzero(answer.tally.votes_used > told)
                 told = answer.tally.votes_used
-                yield _event("votes", {"predictions": _changed(queued.prepared, answer, changed)})
+                yield _event("votes", {"predictions": _changed(accepted.prepared, answer, changed)})
     except ServiceError as error:
+        accepted.record.fails(error)
         yield _event("error", {"error": {"code": error.code, "message": str(error)}})
 
 

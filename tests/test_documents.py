@@ -2,10 +2,14 @@ import re
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from service.batch import SessionKey
+from service.metrics import Metrics
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[1]
+PARTS = ("_bucket", "_sum", "_count")
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -17,6 +21,33 @@ def test_every_setting_is_documented_with_its_default() -> None:
         default = Settings.model_fields[name].default
         if documented.startswith("`"):
             assert documented == f"`{default}`", name
+
+
+def exported_metrics() -> dict[str, tuple[str, set[str]]]:
+    """Type and labels of each metric of ours, by the name that one asks Prometheus for."""
+    metrics = Metrics()
+    metrics.describe("1", "kernel")
+    metrics.declare([SessionKey("model", "1", "variant")], 0)
+    text, _ = metrics.exposition(accept="")
+    return {
+        family.name + ("_total" if family.type == "counter" else ""): (
+            family.type,
+            set(family.samples[0].labels) - {"le"},
+        )
+        for family in text_string_to_metric_families(text.decode())
+        if family.name.startswith("noisevote_")
+    }
+
+
+def test_every_metric_is_documented_with_its_type_and_labels() -> None:
+    """docs/metrics.md has one row a metric and no other, and asks no question about a metric that is not there."""
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    rows = re.findall(r"^\| `(noisevote_\w+)` \| (\w+) \| ([\w, ]*)\|", text, re.MULTILINE)
+    documented = {name: (kind, set(labels.replace(",", " ").split())) for name, kind, labels in rows}
+    exported = exported_metrics()
+    assert documented == exported
+    parts = {f"{name}{part}" for name, (kind, _) in exported.items() if kind == "histogram" for part in PARTS}
+    assert set(re.findall(r"noisevote_\w+", text)) <= set(exported) | parts
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from model_store.manifest import Manifest
@@ -47,8 +48,29 @@ class FakeEngine:
         return fake_logits(feeds, self.classes)
 
 
+class Slow(FakeEngine):
+    """Computes so many batches, then holds the next one until it may run."""
+
+    def __init__(self, batches: int, classes: int = 3) -> None:
+        super().__init__(classes)
+        self.quick = batches
+
+    def run(self, key: SessionKey, feeds: Feeds) -> NDArray[np.float32]:
+        """See `Engine.run`."""
+        if len(self.batches) == self.quick:
+            self.may_run.clear()
+        return super().run(key, feeds)
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Let others run until it holds."""
     async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110  # what is waited for happens on the engine's threads
             await asyncio.sleep(0.001)
+
+
+def skip_ahead(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let the event loop's timers believe that so much time went by."""
+    loop = asyncio.get_running_loop()
+    present = loop.time
+    monkeypatch.setattr(loop, "time", lambda: present() + seconds)

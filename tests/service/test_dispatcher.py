@@ -11,11 +11,12 @@ from service import votes
 from service.batch import Batch, Feeds, SessionKey, Share, VoteRequest
 from service.dispatcher import Dispatcher
 from service.errors import ClientLeftError, DeadlineExceededError, DrainingError, EngineError, QueueFullError
+from service.metrics import Metrics
 from service.pace import Pace
 from service.scheduler import QueueLimits, Scheduler
 from service.stopping import Fixed
 
-from .fakes import FakeEngine, fake_logits, until
+from .fakes import FakeEngine, Slow, fake_logits, skip_ahead, until
 
 KEY = SessionKey("tiny", "1", "v0")
 CLASSES = 3
@@ -53,7 +54,7 @@ async def dispatching(
 ) -> AsyncIterator[tuple[Dispatcher, Scheduler]]:
     """A dispatcher at work."""
     scheduler = Scheduler(QueueLimits(rows=rows, bytes=10**6))
-    dispatcher = Dispatcher(scheduler, engine, lanes, batch_rows, Clock())
+    dispatcher = Dispatcher(scheduler, engine, Metrics(), lanes, batch_rows, Clock())
     dispatcher.start()
     try:
         yield dispatcher, scheduler
@@ -231,27 +232,6 @@ async def test_closing_waits_for_the_batch_under_way() -> None:
         waiting = asyncio.create_task(dispatcher.vote(request(votes=4)))
         await until(lambda: len(engine.batches) == 1)
     assert (await waiting).tally.votes_used.tolist() == [4]
-
-
-class Slow(FakeEngine):
-    """Computes so many batches, then holds the next one until it may run."""
-
-    def __init__(self, batches: int) -> None:
-        super().__init__()
-        self.quick = batches
-
-    def run(self, key: SessionKey, feeds: Feeds) -> NDArray[np.float32]:
-        """See `Engine.run`."""
-        if len(self.batches) == self.quick:
-            self.may_run.clear()
-        return super().run(key, feeds)
-
-
-def skip_ahead(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Let the event loop's timers believe that so much time went by."""
-    loop = asyncio.get_running_loop()
-    present = loop.time
-    monkeypatch.setattr(loop, "time", lambda: present() + seconds)
 
 
 async def test_at_the_deadline_the_votes_so_far_are_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,197 @@
+"""What operators see: the instruments behind `GET /metrics`.
+
+Label values are names from the catalogue and from the code; nothing that a client sends becomes one,
+so their number is bounded. Label children are looked up once and kept, because a request would pay for
+every look-up. Each application has a registry of its own.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client import disable_created_metrics as omit_creation_times
+from prometheus_client.exposition import choose_encoder
+
+from service.batch import SessionKey
+
+OK: Final = "ok"
+# Declared with every session, so that their rates begin at zero and not at their first increment.
+RULES: Final = ("fixed", "exact", "confidence")
+REASONS: Final = ("deadline", "cancelled", "failed")
+
+SESSION: Final = ("model", "version", "variant")
+REQUEST_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+BATCH_SECONDS: Final = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024)
+BATCH_ROWS: Final = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
+
+# A creation time for every series would double their number. The library's only switch is one for the
+# whole process; nothing else in it uses the library.
+omit_creation_times()  # type: ignore[no-untyped-call]  # the library left this one untyped
+
+
+class Load(NamedTuple):
+    """What waits and runs at this moment; `LOAD_GAUGES` says what each number is."""
+
+    requests: int
+    rows: int
+    rows_limit: int
+    bytes: int
+    bytes_limit: int
+    lanes: int
+    lanes_busy: int
+
+
+LOAD_GAUGES: Final = {
+    "requests": ("queue_requests", "Requests accepted and not yet over."),
+    "rows": ("queue_rows", "Votes asked for by them and not yet counted."),
+    "rows_limit": ("queue_rows_limit", "Most votes that may wait."),
+    "bytes": ("queue_bytes", "Bytes of their decoded inputs and tallies."),
+    "bytes_limit": ("queue_bytes_limit", "Most bytes that may wait."),
+    "lanes": ("lanes", "Batches that can be computed at once."),
+    "lanes_busy": ("lanes_busy", "Batches that are being computed."),
+}
+
+
+@dataclass(frozen=True)
+class OfSession:
+    """Children of one session."""
+
+    duration: Histogram
+    queue: Histogram
+    predictions: Counter
+    abstentions: Counter
+    incomplete: Counter
+    batch_rows: Histogram
+    batch_duration: Histogram
+    batches_failed: Counter
+    votes_dropped: dict[str, Counter]
+
+
+@dataclass(frozen=True)
+class OfRule:
+    """Children of one session under one stopping rule."""
+
+    votes_asked: Counter
+    votes_cast: Counter
+    votes_saved: Counter
+
+
+class Metrics:
+    """All instruments of one application. `clock` gives seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock = clock
+        self._registry = CollectorRegistry()
+        self._sessions: dict[SessionKey, OfSession] = {}
+        self._rules: dict[tuple[SessionKey, str], OfRule] = {}
+        self._codes: dict[tuple[SessionKey, str], Counter] = {}
+        self._request_instruments()
+        self._vote_instruments()
+        self._batch_instruments()
+        self._process_instruments()
+
+    def describe(self, version: str, engine: str) -> None:
+        """Say what runs."""
+        self._build.info({"version": version, "engine": engine})
+
+    def declare(self, sessions: Iterable[SessionKey], refusals: int) -> None:
+        """Show what was loaded: sessions, at zero before their first request, and how much was refused."""
+        self._refusals.set(refusals)
+        for session in sessions:
+            self.of_session(session)
+            self.requests(session, OK)
+            for rule in RULES:
+                self.of_rule(session, rule)
+
+    def batch(self, session: SessionKey, rows: int, seconds: float, *, failed: bool) -> None:
+        """Note a batch that the engine is done with, well or not."""
+        children = self.of_session(session)
+        children.batch_rows.observe(rows)
+        children.batch_duration.observe(seconds)
+        if failed:
+            children.batches_failed.inc()
+
+    def show(self, load: Load, *, ready: bool) -> None:
+        """Set the gauges to this moment; to be called before `exposition`."""
+        self._ready.set(ready)
+        for field, value in load._asdict().items():
+            self._load[field].set(value)
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """Everything as text, and its content type: OpenMetrics if the Accept header asks for it."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+    def of_session(self, session: SessionKey) -> OfSession:
+        """The children of a session."""
+        if session not in self._sessions:
+            self._sessions[session] = OfSession(
+                duration=self._duration.labels(*session),
+                queue=self._queue.labels(*session),
+                predictions=self._predictions.labels(*session),
+                abstentions=self._abstentions.labels(*session),
+                incomplete=self._incomplete.labels(*session),
+                batch_rows=self._batch_rows.labels(*session),
+                batch_duration=self._batch_duration.labels(*session),
+                batches_failed=self._batches_failed.labels(*session),
+                votes_dropped={reason: self._votes_dropped.labels(*session, reason) for reason in REASONS},
+            )
+        return self._sessions[session]
+
+    def of_rule(self, session: SessionKey, rule: str) -> OfRule:
+        """The children of a session under a stopping rule."""
+        key = (session, rule)
+        if key not in self._rules:
+            counters = (self._votes_asked, self._votes_cast, self._votes_saved)
+            self._rules[key] = OfRule(*(counter.labels(*session, rule) for counter in counters))
+        return self._rules[key]
+
+    def requests(self, session: SessionKey, code: str) -> Counter:
+        """The counter of a session's requests that ended with this code."""
+        key = (session, code)
+        if key not in self._codes:
+            self._codes[key] = self._requests.labels(*session, code)
+        return self._codes[key]
+
+    def _request_instruments(self) -> None:
+        requests = "Prediction requests, by the error's code or ok; labels are empty where they were not valid."
+        duration = "From a request's arrival to its answer, of answered requests."
+        queue = "From a request's acceptance to its first batch, of answered requests."
+        self._requests = self._counter("requests", requests, (*SESSION, "code"))
+        self._duration = self._histogram("request_duration_seconds", duration, REQUEST_SECONDS)
+        self._queue = self._histogram("queue_duration_seconds", queue, REQUEST_SECONDS)
+        self._predictions = self._counter("predictions", "Inputs answered.")
+        self._abstentions = self._counter("abstentions", "Inputs answered with abstain.")
+        self._incomplete = self._counter("incomplete_predictions", "Inputs answered at the deadline, votes missing.")
+
+    def _vote_instruments(self) -> None:
+        dropped = "Votes asked for that are in no answer, by what kept them out."
+        rule, reason = (*SESSION, "rule"), (*SESSION, "reason")
+        self._votes_asked = self._counter("votes_asked", "Votes asked for, of accepted requests that are over.", rule)
+        self._votes_cast = self._counter("votes_cast", "Votes counted in answers.", rule)
+        self._votes_saved = self._counter("votes_saved", "Votes that the stopping rule made unnecessary.", rule)
+        self._votes_dropped = self._counter("votes_dropped", dropped, reason)
+
+    def _batch_instruments(self) -> None:
+        duration = "From handing a batch to the engine until its votes are counted."
+        self._batch_rows = self._histogram("batch_rows", "Rows of a batch.", BATCH_ROWS)
+        self._batch_duration = self._histogram("batch_duration_seconds", duration, BATCH_SECONDS)
+        self._batches_failed = self._counter("batches_failed", "Batches that the engine failed on.")
+
+    def _process_instruments(self) -> None:
+        self._load = {field: self._gauge(name, text) for field, (name, text) in LOAD_GAUGES.items()}
+        self._ready = self._gauge("ready", "1 while requests are accepted.")
+        self._refusals = self._gauge("refusals", "Published versions and variants that were refused at start.")
+        self._build = Info("noisevote_build", "What runs.", registry=self._registry)
+        ProcessCollector(registry=self._registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"noisevote_{name}", text, registry=self._registry)
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...] = SESSION) -> Counter:
+        return Counter(f"noisevote_{name}", text, labels, registry=self._registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"noisevote_{name}", text, SESSION, buckets=buckets, registry=self._registry)

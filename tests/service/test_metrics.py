@@ -1,0 +1,371 @@
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_client.samples import Sample
+from starlette.requests import ClientDisconnect
+
+from model_store.store import ModelStore
+from service.app import create_app
+from service.batch import SessionKey, VoteRequest
+from service.errors import (
+    ClientLeftError,
+    DeadlineExceededError,
+    DrainingError,
+    EngineError,
+    NotReadyError,
+    QueueFullError,
+)
+from service.metrics import RULES, Load, Metrics
+from service.request_record import RequestRecord
+from service.schemas import PredictRequest
+from service.settings import Settings
+from service.stopping import Fixed
+from service.votes import Tally
+from service.voting import Answer
+
+from .conftest import serve
+from .fakes import FakeEngine, Slow, skip_ahead, until
+from .graphs import CLASSES, SHAPE
+
+PATH = "/v1/models/tiny/predict"
+INPUTS = np.random.default_rng(3).random((2, *SHAPE)).tolist()
+BODY: dict[str, Any] = {"inputs": INPUTS, "seed": 1, "variant": "mul-0.8"}
+OPENMETRICS = {"accept": "application/openmetrics-text; version=1.0.0"}
+LABELS = {"model": "tiny", "version": "1", "variant": "mul-0.8"}
+KEY = SessionKey("m", "1", "v")
+IDLE = Load(0, 0, 0, 0, 0, 0, 0)
+
+
+class Scrape:
+    """Samples of one exposition."""
+
+    def __init__(self, text: str) -> None:
+        self.samples = [sample for family in parse_text(text) for sample in family.samples]
+
+    def of(self, name: str, **labels: str) -> Iterator[Sample]:
+        """Samples of a name that have these labels, among others."""
+        return (s for s in self.samples if s.name == f"noisevote_{name}" and labels.items() <= s.labels.items())
+
+    def sum(self, name: str, **labels: str) -> float:
+        """Their sum; there must be one."""
+        values = [sample.value for sample in self.of(name, **labels)]
+        assert values, f"no {name} {labels}"
+        return sum(values)
+
+
+async def scrape(client: httpx.AsyncClient) -> Scrape:
+    """What `/metrics` says now."""
+    return Scrape((await client.get("/metrics")).text)
+
+
+def shown(metrics: Metrics) -> Scrape:
+    """What these would say."""
+    return Scrape(metrics.exposition("")[0].decode())
+
+
+async def predict(client: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
+    """The answer to a request of two inputs that must succeed."""
+    response = await client.post(PATH, json=BODY | body)
+    assert response.status_code == 200, response.text
+    return dict(response.json())
+
+
+async def test_the_exposition_is_prometheus_text_or_openmetrics(client: httpx.AsyncClient) -> None:
+    """Each parses as what its content type says, with the same names."""
+    await predict(client)
+    text, openmetrics = await client.get("/metrics"), await client.get("/metrics", headers=OPENMETRICS)
+    assert text.headers["content-type"].startswith("text/plain; version=")
+    assert openmetrics.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    names = [
+        {sample.name for family in parse(answer.text) for sample in family.samples}
+        for parse, answer in ((parse_text, text), (parse_openmetrics, openmetrics))
+    ]
+    assert "noisevote_request_duration_seconds_bucket" in names[0]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("stop", [{"rule": "fixed"}, {"rule": "exact"}, {"rule": "confidence", "delta": 0.2}])
+async def test_votes_saved_are_the_budget_less_the_votes_in_the_answers(
+    client: httpx.AsyncClient, stop: dict[str, Any]
+) -> None:
+    """To the vote, counted under the rule that saved them and under no other."""
+    answers = [await predict(client, stop=stop, sigma=sigma, votes=30) for sigma in (0.0, 0.5, 2.0)]
+    used = sum(prediction["votes_used"] for answer in answers for prediction in answer["predictions"])
+    budget = len(answers) * 2 * 30
+    assert (used < budget) == (stop["rule"] != "fixed")
+    after = await scrape(client)
+    assert after.sum("votes_asked_total", **LABELS, rule=stop["rule"]) == budget
+    assert after.sum("votes_cast_total", **LABELS, rule=stop["rule"]) == used
+    assert after.sum("votes_saved_total", **LABELS, rule=stop["rule"]) == budget - used
+    assert after.sum("votes_asked_total") == budget
+    assert after.sum("votes_dropped_total") == 0
+
+
+async def test_answers_are_counted_as_they_are_given(client: httpx.AsyncClient) -> None:
+    """Requests, predictions and abstentions of a variant, its rows in batches, and one duration a request."""
+    answers = [await predict(client, sigma=sigma, votes=7) for sigma in (0.0, 0.0, 0.5, 3.0, 3.0)]
+    abstentions = sum(prediction["abstain"] for answer in answers for prediction in answer["predictions"])
+    assert 0 < abstentions < 10
+    after = await scrape(client)
+    assert after.sum("requests_total", **LABELS, code="ok") == after.sum("requests_total") == 5
+    assert after.sum("predictions_total", **LABELS) == after.sum("predictions_total") == 10
+    assert after.sum("abstentions_total", **LABELS) == abstentions
+    assert after.sum("incomplete_predictions_total") == 0
+    assert after.sum("request_duration_seconds_count", **LABELS) == 5
+    assert after.sum("queue_duration_seconds_count", **LABELS) == 5
+    assert after.sum("batch_rows_sum", **LABELS) == 5 * 2 * 7
+    assert after.sum("batch_rows_count", **LABELS) == after.sum("batch_duration_seconds_count", **LABELS) >= 5
+    assert after.sum("batches_failed_total") == 0
+
+
+async def test_nothing_that_a_client_sends_becomes_a_label(client: httpx.AsyncClient) -> None:
+    """Unknown models, versions and variants are counted, under empty names."""
+    for path, body in (
+        ("/v1/models/secret/predict", BODY),
+        ("/v1/models/secret/versions/secret/predict", BODY),
+        ("/v1/models/tiny/versions/secret/predict", BODY),
+        (PATH, BODY | {"variant": "secret"}),
+        (PATH, {"secret": 1}),
+    ):
+        assert (await client.post(path, json=body)).status_code in {404, 422}
+    exposition = (await client.get("/metrics")).text
+    assert "secret" not in exposition
+    after = Scrape(exposition)
+    nobody, tiny = {"model": "", "version": "", "variant": ""}, {"model": "tiny", "version": "1", "variant": ""}
+    assert after.sum("requests_total", **nobody, code="unknown_model") == 2
+    assert after.sum("requests_total", **nobody, code="unknown_version") == 1
+    assert after.sum("requests_total", **tiny, code="unknown_variant") == 1
+    assert after.sum("requests_total", **tiny, code="invalid_value") == 1
+    assert after.sum("votes_asked_total") == 0
+
+
+async def test_a_served_variant_is_shown_before_its_first_request(client: httpx.AsyncClient) -> None:
+    """At zero, under every rule that requests may name, so that rates begin with the first increment."""
+    first = await scrape(client)
+    for rule in ("fixed", "exact", "confidence"):
+        assert PredictRequest.model_validate({"inputs": [0], "stop": {"rule": rule}}).stop.rule in RULES
+        for variant in ("mul-0.0", "mul-0.8"):
+            assert first.sum("votes_saved_total", model="tiny", version="1", variant=variant, rule=rule) == 0
+    assert len(RULES) == 3
+    assert first.sum("requests_total", code="ok") == 0
+    assert first.sum("ready") == 1
+
+
+async def test_readiness_refusals_and_what_runs_are_shown(store: ModelStore) -> None:
+    """Not ready while models load; then how many files were refused, the version and the engine."""
+    (store.root / "tiny/1/mul-0.8.onnx").write_bytes(b"")
+    engine, started = FakeEngine(CLASSES), asyncio.Event()
+    engine.may_load.clear()
+    app = create_app(Settings(model_store=store.root), engine, lambda _: started.set())
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://tiny") as client,
+    ):
+        assert (await scrape(client)).sum("ready") == 0
+        engine.may_load.set()
+        await asyncio.wait_for(started.wait(), 30)
+        after = await scrape(client)
+    assert (after.sum("ready"), after.sum("refusals")) == (1, 1)
+    (build,) = after.of("build_info")
+    assert build.labels == {"version": app.version, "engine": "fake"}
+
+
+async def test_load_is_read_when_it_is_asked_for(store: ModelStore) -> None:
+    """What waits and runs while the engine is held, its limits, and nothing of it afterwards."""
+    engine = FakeEngine(CLASSES)
+    async with serve(store, engine, threads=2, batch_rows=4, queue_rows=20_000, queue_bytes=10**6) as client:
+        engine.may_run.clear()
+        asking = asyncio.create_task(client.post(PATH, json=BODY | {"votes": 50}))
+        await until(lambda: len(engine.batches) == 2)
+        during = await scrape(client)
+        engine.may_run.set()
+        await asking
+        after = await scrape(client)
+    held_bytes = 2 * (4 * np.prod(SHAPE) + 2 * 8 * CLASSES)  # of each input float32 values, and int64 tallies
+    held = {"queue_requests": 1, "queue_rows": 100, "queue_bytes": held_bytes, "lanes_busy": 2}
+    assert {name: during.sum(name) for name in held} == held
+    assert {name: after.sum(name) for name in held} == dict.fromkeys(held, 0)
+    limits = {"queue_rows_limit": 20_000, "queue_bytes_limit": 10**6, "lanes": 2}
+    assert {name: after.sum(name) for name in limits} == limits
+
+
+async def test_refused_and_failed_requests_are_counted_by_their_code(store: ModelStore) -> None:
+    """A full queue never had the votes; a failed batch drops all votes of its request."""
+    engine = FakeEngine(CLASSES)
+    async with serve(store, engine, queue_rows=100, max_votes=50, threads=1) as client:
+        engine.failing_votes = {9}
+        assert (await client.post(PATH, json=BODY | {"votes": 10})).status_code == 500
+        engine.may_run.clear()
+        first = asyncio.create_task(client.post(PATH, json=BODY | {"votes": 5}))
+        await until(lambda: len(engine.batches) > 1)
+        assert (await client.post(PATH, json=BODY | {"votes": 50})).status_code == 429
+        engine.may_run.set()
+        assert (await first).status_code == 200
+        after = await scrape(client)
+    for code in ("ok", "engine_error", "queue_full"):
+        assert after.sum("requests_total", **LABELS, code=code) == 1
+    assert after.sum("votes_asked_total") == 30
+    assert after.sum("votes_cast_total") == 10
+    assert after.sum("votes_dropped_total", **LABELS, reason="failed") == after.sum("votes_dropped_total") == 20
+    assert after.sum("batches_failed_total", **LABELS) == 1
+
+
+async def test_votes_that_a_deadline_left_out_are_dropped_not_saved(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an answer that is incomplete, and for a request that has no answer at all."""
+    engine = Slow(batches=1, classes=CLASSES)
+    body = BODY | {"inputs": INPUTS[:1], "votes": 20, "deadline_ms": 60_000, "stop": {"rule": "exact"}}
+    async with serve(store, engine, threads=1, batch_rows=4) as client:
+        asking = [asyncio.create_task(client.post(PATH, json=body))]
+        await until(lambda: len(engine.batches) == 2)
+        asking.append(asyncio.create_task(client.post(PATH, json=body)))
+        async with asyncio.timeout(30):
+            while (await scrape(client)).sum("queue_requests") < 2:  # noqa: ASYNC110  # seen from outside alone
+                await asyncio.sleep(0)
+        skip_ahead(monkeypatch, 61)
+        answer, late = [await each for each in asking]
+        engine.may_run.set()
+        after = await scrape(client)
+    assert [prediction["votes_used"] for prediction in answer.json()["predictions"]] == [4]
+    assert late.status_code == 504
+    assert after.sum("votes_cast_total", **LABELS, rule="exact") == after.sum("votes_cast_total") == 4
+    assert after.sum("votes_dropped_total", **LABELS, reason="deadline") == after.sum("votes_dropped_total") == 36
+    assert after.sum("votes_saved_total") == 0
+    assert after.sum("incomplete_predictions_total", **LABELS) == 1
+    assert after.sum("requests_total", **LABELS, code="deadline_exceeded") == 1
+
+
+async def test_applications_in_one_process_count_apart(store: ModelStore) -> None:
+    """Each has a registry of its own."""
+    async with serve(store) as one, serve(store) as other:
+        await predict(one)
+        assert (await scrape(one)).sum("requests_total") == 1
+        assert (await scrape(other)).sum("requests_total") == 0
+
+
+def request(inputs: int, votes: int) -> VoteRequest:
+    """A request of so many inputs."""
+    return VoteRequest(KEY, np.zeros((inputs, 1), np.float32), 2, (0.5, 0.0), 0, votes, Fixed())
+
+
+def answered(
+    used: list[int], complete: list[bool], *, abstain: bool = False, queue_s: float = 0.0
+) -> tuple[Answer, list[dict[str, bool]]]:
+    """An answer with so many votes on each input, all for the first class."""
+    histogram = np.array([[votes, 0] for votes in used])
+    answer = Answer(Tally(histogram, histogram), np.array(complete), queue_s, compute_s=0.0)
+    return answer, [{"abstain": abstain}] * len(used)
+
+
+@given(
+    votes=st.integers(1, 50),
+    inputs=st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=8),
+)
+def test_every_vote_asked_for_is_cast_saved_or_dropped(votes: int, inputs: list[tuple[float, bool]]) -> None:
+    """Each input's unused votes are saved if it is complete, else dropped; counted one by one they add up the same."""
+    used = [max(1, int(share * votes)) for share, _ in inputs]
+    complete = [done for _, done in inputs]
+    metrics = Metrics()
+    with RequestRecord(metrics) as record:
+        record.asks(request(len(inputs), votes), "exact")
+        record.accepted()
+        record.answers(*answered(used, complete))
+    after = shown(metrics)
+    assert after.sum("votes_asked_total") == votes * len(inputs)
+    assert after.sum("votes_cast_total") == sum(used)
+    assert after.sum("votes_saved_total") == sum(votes - n for n, done in zip(used, complete, strict=True) if done)
+    assert after.sum("votes_dropped_total", reason="deadline") == sum(
+        votes - n for n, done in zip(used, complete, strict=True) if not done
+    )
+    assert after.sum("incomplete_predictions_total") == complete.count(False)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (DeadlineExceededError(""), "deadline_exceeded", "deadline"),
+        (asyncio.CancelledError(), "client_left", "cancelled"),
+        (ClientDisconnect(), "client_left", "cancelled"),
+        (ClientLeftError(""), "client_left", "cancelled"),
+        (DrainingError(""), "draining", "cancelled"),
+        (DrainingError(""), "draining", None),
+        (EngineError(""), "engine_error", "failed"),
+        (ZeroDivisionError(), "internal_error", "failed"),
+        (QueueFullError(""), "queue_full", None),
+        (NotReadyError(""), "not_ready", None),
+    ],
+)
+def test_a_request_that_ends_in_an_error_drops_what_it_asked_for(
+    error: BaseException, code: str, reason: str | None
+) -> None:
+    """For the error's reason, unless it was never accepted; it has no duration."""
+    metrics = Metrics()
+    metrics.declare([KEY], 0)
+    with suppress(type(error)), RequestRecord(metrics) as record:
+        record.asks(request(2, 10), "fixed")
+        if reason is not None:
+            record.accepted()
+        raise error
+    after = shown(metrics)
+    assert after.sum("requests_total", code=code) == after.sum("requests_total") == 1
+    dropped = {sample.labels["reason"]: sample.value for sample in after.of("votes_dropped_total") if sample.value}
+    assert dropped == ({} if reason is None else {reason: 20})
+    assert after.sum("votes_asked_total") == (0 if reason is None else 20)
+    assert after.sum("request_duration_seconds_count") == 0
+
+
+def test_an_error_after_the_answer_was_counted_drops_nothing() -> None:
+    """Its votes are accounted for once."""
+    metrics = Metrics()
+    with suppress(ZeroDivisionError), RequestRecord(metrics) as record:
+        record.asks(request(1, 10), "fixed")
+        record.accepted()
+        record.answers(*answered([10], [True]))
+        raise ZeroDivisionError
+    after = shown(metrics)
+    assert (after.sum("votes_asked_total"), after.sum("votes_dropped_total")) == (10, 0)
+    assert after.sum("requests_total", code="internal_error") == 1
+
+
+def test_an_error_that_was_told_as_an_event_is_counted_as_one_that_was_raised() -> None:
+    """A stream has begun with status 200, and yet it failed."""
+    metrics = Metrics()
+    with RequestRecord(metrics) as record:
+        record.asks(request(1, 10), "fixed")
+        record.accepted()
+        record.fails(EngineError(""))
+    after = shown(metrics)
+    assert after.sum("votes_dropped_total", reason="failed") == after.sum("votes_asked_total") == 10
+    assert after.sum("requests_total", code="engine_error") == after.sum("requests_total") == 1
+    assert after.sum("request_duration_seconds_count") == 0
+
+
+def test_durations_are_seconds_of_the_clock() -> None:
+    """From entering the record to leaving it, and the queue's as it was told."""
+    times = iter([100.0, 100.75])
+    metrics = Metrics(lambda: next(times))
+    with RequestRecord(metrics) as record:
+        record.asks(request(1, 1), "fixed")
+        record.accepted()
+        record.answers(*answered([1], [True], abstain=True, queue_s=0.125))
+    metrics.batch(KEY, 13, 0.003, failed=True)
+    metrics.show(IDLE, ready=True)
+    after = shown(metrics)
+    assert after.sum("request_duration_seconds_sum") == 0.75
+    assert after.sum("queue_duration_seconds_sum") == 0.125
+    assert after.sum("batch_duration_seconds_sum") == 0.003
+    assert after.sum("batch_rows_sum") == 13
+    assert after.sum("batch_rows_bucket", le="12.0") == 0
+    assert after.sum("batch_rows_bucket", le="16.0") == 1
+    assert after.sum("batches_failed_total") == after.sum("abstentions_total") == 1
