@@ -15,6 +15,8 @@ from service.serving import FLUSH_SECONDS, Serving
 from service.settings import Settings, SettingsError, read_settings
 
 COMMAND = "serve"
+# Longer than the minute for which load balancers usually keep connections, or they would use closed ones.
+KEEP_ALIVE_SECONDS = 75
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,6 +105,7 @@ def _serve(settings: Settings, listening: socket.socket) -> int:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=FLUSH_SECONDS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         ),
         serving,
     )

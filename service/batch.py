@@ -1,7 +1,7 @@
 """What the engine is given: rows of one session, of any requests, as arrays."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,20 +70,6 @@ class Feeds:
     vote: NDArray[np.int64]
     row: NDArray[np.int64]
 
-    @classmethod
-    def join(cls, parts: list[Self]) -> Self:
-        """Rows of several feeds, one after another."""
-        if len(parts) == 1:
-            return parts[0]
-        first = np.cumsum([0, *(len(part.input) for part in parts[:-1])])
-        return cls(
-            input=np.concatenate([part.input for part in parts]),
-            sigma=np.concatenate([part.sigma for part in parts]),
-            seed=np.concatenate([part.seed for part in parts]),
-            vote=np.concatenate([part.vote for part in parts]),
-            row=np.concatenate([part.row + offset for part, offset in zip(parts, first, strict=True)]),
-        )
-
     def rows(self, wanted: NDArray[np.int64]) -> "Feeds":
         """Some of the rows, with all inputs."""
         return Feeds(self.input, self.sigma[wanted], self.seed[wanted], self.vote[wanted], self.row[wanted])
@@ -105,18 +91,25 @@ class Batch:
 
     def feeds(self) -> Feeds:
         """The batch as arrays. An input that several rows share is there once."""
-        return Feeds.join([_feeds(share) for share in self.shares])
+        requests = [share.request for share in self.shares]
+        rows = [len(share.inputs) for share in self.shares]
+        parts = [_distinct(share) for share in self.shares]  # inputs, and which of them each row reads
+        first = np.cumsum([0, *(len(inputs) for inputs, _ in parts[:-1])])
+        # Input i draws with seed + i modulo 2⁶⁴; the operator reads the same 64 bits as an int64.
+        seeds = np.repeat(np.array([request.seed for request in requests], np.uint64), rows)
+        numbers = np.concatenate([share.inputs for share in self.shares]).astype(np.uint64)
+        return Feeds(
+            input=np.concatenate([inputs for inputs, _ in parts]),
+            sigma=np.repeat(np.array([request.sigma for request in requests], np.float32), rows, axis=0),
+            seed=(seeds + numbers).view(np.int64),
+            vote=np.concatenate([share.votes for share in self.shares]),
+            row=np.concatenate([row for _, row in parts]) + np.repeat(first, rows),
+        )
 
 
-def _feeds(share: Share) -> Feeds:
-    request = share.request
+def _distinct(share: Share) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The inputs that a share reads, float32 [n, *shape], and which of them each row reads, int64 [rows]."""
+    if len(share.request.inputs) == 1:
+        return share.request.inputs, share.inputs
     distinct, row = np.unique(share.inputs, return_inverse=True)
-    # Input i draws with seed + i modulo 2⁶⁴; the operator reads the same 64 bits as an int64.
-    seed = np.array([request.seed], np.uint64) + share.inputs.astype(np.uint64)
-    return Feeds(
-        input=request.inputs[distinct],
-        sigma=np.broadcast_to(np.array(request.sigma, np.float32), (len(row), 2)),
-        seed=seed.view(np.int64),
-        vote=share.votes,
-        row=row.astype(np.int64),
-    )
+    return share.request.inputs[distinct], row.astype(np.int64)

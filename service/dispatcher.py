@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Final
 
 from service.batch import Batch, SessionKey, VoteRequest
 from service.engine import Engine
@@ -23,9 +24,10 @@ from service.voting import Answer, Voting
 
 logger = logging.getLogger(__name__)
 
-# Requests that are equal and come steadily finish, sharing the lanes evenly, in twice the time that the rows
-# waiting take: each has half of its rows left on average, so twice as many requests wait as rows would say.
-SHARING: float = 2.0
+# How much longer than the rows waiting before it a request may take, because later ones share the lanes with it.
+# Where equal requests come steadily it is twice as long: each has half of its rows left on average, so twice as
+# many requests wait as the rows say. The rest is for requests that are not equal.
+SHARING: Final = 3.0
 
 
 class Dispatcher:

@@ -81,6 +81,12 @@ def count(tally: Tally, inputs: NDArray[np.int64], votes: Ballots) -> None:
     np.add.at(tally.probabilities, inputs, votes.probabilities)
 
 
+def count_all(tally: Tally, votes: Ballots) -> None:
+    """`count` for a tally of one input, whose all votes are."""
+    tally.histogram[0] += np.bincount(votes.classes, minlength=tally.histogram.shape[1])
+    tally.probabilities[0] += votes.probabilities.sum(axis=0)
+
+
 def decide(tally: Tally, alpha: float) -> Decisions:
     """The mode of each histogram, with what can be said about it; every input must have a vote.
 

@@ -288,11 +288,11 @@ async def test_what_would_wait_until_its_deadline_is_refused_at_once() -> None:
         dispatcher.expect({KEY: Pace(rows=4, row_s=0.5, curve=())})
         first = asyncio.create_task(dispatcher.vote(request(votes=8)))
         await until(lambda: len(engine.batches) == 1)
-        with pytest.raises(QueueFullError, match=r"deadline_ms: 7900; what waits before it takes 8000 ms") as refused:
-            await dispatcher.vote(request(votes=1000), deadline_ms=7900)
+        with pytest.raises(QueueFullError, match=r"deadline_ms: 11900; what waits before it takes 12000 ms") as refused:
+            await dispatcher.vote(request(votes=1000), deadline_ms=11900)
         assert refused.value.retry_after_s == 1
         assert len(scheduler) == 1
-        others = [asyncio.create_task(dispatcher.vote(request(votes=2), deadline)) for deadline in (8100, None)]
+        others = [asyncio.create_task(dispatcher.vote(request(votes=2), deadline)) for deadline in (12100, None)]
         await until(lambda: len(scheduler) == 3)
         engine.may_run.set()
         await asyncio.gather(first, *others)

@@ -1,0 +1,206 @@
+"""A running server that is offered several times what it can do: what it answers, how fast it refuses, what it holds.
+
+    python -m benchmarks.overload --url http://127.0.0.1:8000 --out docs/results/overload
+
+First closed loop: some clients ask again and again, which gives the peak of votes per second. Then open loop:
+requests arrive at random times (Poisson) at `--factor` times the peak rate, whatever becomes of earlier ones,
+and every latency counts from the time a request was due. Then closed loop once more.
+"""
+
+import argparse
+import asyncio
+import base64
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks.report import write
+from training import data
+
+TITLE = "A server offered more than it can do"
+PATH = "/v1/models/mnist-cnn/predict"
+SIGMA = 1.0
+SAMPLE_S = 1.0  # how often memory is read
+SLACK_MS = 50.0  # beyond its deadline an answer still counts as kept: the way to the client and back
+
+
+@dataclass
+class Outcome:
+    """What became of requests: latencies in seconds by status, votes answered, memory of the server in bytes."""
+
+    latencies: dict[int, list[float]] = field(default_factory=dict)
+    votes: int = 0
+    complete: int = 0
+    late: int = 0
+    most_late_s: float = 0.0
+    memory: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def percentile(self, status: int, q: float) -> float:
+        """Milliseconds."""
+        return 1e3 * float(np.percentile(self.latencies.get(status, [0.0]), q))
+
+
+class Connections:
+    """Keep-alive connections that speak as little HTTP as this needs, so that the measuring costs little."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.host, self.port = parts.hostname or "127.0.0.1", parts.port or 80
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def post(self, body: bytes) -> tuple[int, bytes]:
+        """Status and content of the answer."""
+        async with self._connection() as (reader, writer):
+            head = f"POST {PATH} HTTP/1.1\r\nhost: {self.host}\r\ncontent-type: application/json\r\n"
+            writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+            lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            length = next(int(line.partition(":")[2]) for line in lines if line.lower().startswith("content-length:"))
+            return int(lines[0].split()[1]), await reader.readexactly(length)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        self._idle = [(reader, writer) for reader, writer in self._idle if not reader.at_eof()]
+        connection = self._idle.pop() if self._idle else await asyncio.open_connection(self.host, self.port)
+        yield connection
+        self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close what is idle."""
+        for _, writer in self._idle:
+            writer.close()
+
+
+def main() -> None:
+    """Measure peak, overload and peak again."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.overload", description=__doc__)
+    parser.add_argument("--url", default="http://127.0.0.1:8000")
+    parser.add_argument("--votes", type=int, default=100)
+    parser.add_argument("--deadline-ms", type=float, default=1000.0)
+    parser.add_argument("--factor", type=float, default=5.0)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of overload")
+    parser.add_argument("--peak-seconds", type=float, default=15.0)
+    parser.add_argument("--clients", type=int, default=8, help="of the closed loop")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    figures = asyncio.run(_measure(options))
+    table = _table(figures, options)
+    print(*table, sep="\n")
+    if options.out:
+        write(options.out, figures, table, TITLE)
+
+
+async def _measure(options: argparse.Namespace) -> dict[str, float | dict[str, int]]:
+    image = data.load("mnist", data.DataSource.from_environment()).test.images[0]
+    raw = {"b64": base64.b64encode(image.tobytes()).decode(), "dtype": "uint8"}
+    plain = {"inputs": [raw], "sigma": SIGMA, "votes": options.votes}
+    connections = Connections(options.url)
+    before = await _closed_loop(connections, json.dumps(plain).encode(), options)
+    rate = options.factor * len(before.latencies[200]) / before.seconds
+    bodies = json.dumps(plain | {"deadline_ms": options.deadline_ms}).encode()
+    overload = await _open_loop(connections, bodies, rate, options)
+    after = await _closed_loop(connections, json.dumps(plain).encode(), options)
+    connections.close()
+    return _figures(before, overload, after, rate)
+
+
+async def _closed_loop(connections: Connections, body: bytes, options: argparse.Namespace) -> Outcome:
+    outcome = Outcome()
+    began = time.perf_counter()
+
+    async def client() -> None:
+        while time.perf_counter() - began < options.peak_seconds:
+            await _ask(connections, body, outcome, time.perf_counter(), options)
+
+    await asyncio.gather(*(client() for _ in range(options.clients)))
+    outcome.seconds = time.perf_counter() - began
+    return outcome
+
+
+async def _open_loop(connections: Connections, body: bytes, rate: float, options: argparse.Namespace) -> Outcome:
+    outcome, random = Outcome(), np.random.default_rng(1)
+    watching = asyncio.create_task(_watch_memory(options.url, outcome))
+    began = due = time.perf_counter()
+    asking = set()
+    while due - began < options.seconds:
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        task = asyncio.create_task(_ask(connections, body, outcome, due, options))
+        asking.add(task)
+        task.add_done_callback(asking.discard)
+        due += random.exponential(1 / rate)
+    await asyncio.gather(*asking)
+    outcome.seconds = time.perf_counter() - began
+    watching.cancel()
+    return outcome
+
+
+async def _ask(
+    connections: Connections, body: bytes, outcome: Outcome, due: float, options: argparse.Namespace
+) -> None:
+    status, content = await connections.post(body)
+    latency = time.perf_counter() - due
+    outcome.latencies.setdefault(status, []).append(latency)
+    if status == 200:
+        (prediction,) = json.loads(content)["predictions"]
+        outcome.votes += prediction["votes_used"]
+        outcome.complete += prediction["complete"]
+        outcome.late += latency > (options.deadline_ms + SLACK_MS) / 1e3
+        outcome.most_late_s = max(outcome.most_late_s, latency)
+
+
+async def _watch_memory(url: str, outcome: Outcome) -> None:
+    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+        while True:
+            text = (await client.get("/metrics")).text
+            samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
+            outcome.memory += [s.value for s in samples if s.name == "process_resident_memory_bytes"]
+            await asyncio.sleep(SAMPLE_S)
+
+
+def _figures(before: Outcome, overload: Outcome, after: Outcome, rate: float) -> dict[str, float | dict[str, int]]:
+    third = len(overload.memory) // 3
+    answered = len(overload.latencies.get(200, []))
+    return {
+        "peak_votes_per_second": before.votes / before.seconds,
+        "peak_after_votes_per_second": after.votes / after.seconds,
+        "offered_requests_per_second": rate,
+        "statuses": {str(status): len(found) for status, found in sorted(overload.latencies.items())},
+        "votes_per_second": overload.votes / overload.seconds,
+        "share_of_peak": overload.votes / overload.seconds / (before.votes / before.seconds),
+        "answered_complete_share": overload.complete / max(1, answered),
+        "answered_late": overload.late,
+        "answered_p50_ms": overload.percentile(200, 50),
+        "answered_p99_ms": overload.percentile(200, 99),
+        "answered_longest_ms": 1e3 * overload.most_late_s,
+        "refused_p50_ms": overload.percentile(429, 50),
+        "refused_p99_ms": overload.percentile(429, 99),
+        "memory_first_third_mib": float(np.mean(overload.memory[:third])) / 2**20,
+        "memory_last_third_mib": float(np.mean(overload.memory[-third:])) / 2**20,
+        "memory_most_mib": max(overload.memory) / 2**20,
+    }
+
+
+def _table(figures: dict[str, float | dict[str, int]], options: argparse.Namespace) -> list[str]:
+    lines = [
+        f"{options.seconds:.0f} s at {options.factor:g} times capacity, requests of {options.votes} votes, "
+        f"deadline {options.deadline_ms:g} ms (kept: within {SLACK_MS:g} ms more at the client):",
+        "",
+        "| figure | value |",
+        "|---|---|",
+    ]
+    for name, value in figures.items():
+        shown = ", ".join(f"{k}: {n}" for k, n in value.items()) if isinstance(value, dict) else f"{value:.4g}"
+        lines.append(f"| {name.replace('_', ' ')} | {shown} |")
+    return lines
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The server without HTTP: published models, engine, scheduler and dispatcher, for measurements in one process."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_store.store import ModelStore
+from noise_op.contract import sigma_row
+from noise_op.library import load_kernel
+from service.batch import VoteRequest
+from service.catalogue import Catalogue, ServedVersion, load_catalogue
+from service.dispatcher import Dispatcher
+from service.engine import Engine, OnnxEngine
+from service.metrics import Metrics
+from service.scheduler import Allotment, QueueLimits, Scheduler, deficit_round_robin
+from service.stopping import Fixed, StopRule
+
+MODEL = "mnist-cnn"
+AMPLE = QueueLimits(rows=10**9, bytes=10**10)
+
+
+@dataclass(frozen=True)
+class Core:
+    """Loaded models and their engine."""
+
+    engine: Engine
+    catalogue: Catalogue
+
+    @property
+    def served(self) -> ServedVersion:
+        """The newest version of the measured model."""
+        return self.catalogue.version(MODEL)
+
+    def request(
+        self,
+        images: NDArray[np.uint8],
+        sigma: float,
+        votes: int,
+        rule: StopRule | None = None,
+        seed: int = 0,
+        variant_votes: int | None = None,
+    ) -> VoteRequest:
+        """Multiplicative noise, variant `auto` for `variant_votes` (default: `votes`) votes."""
+        variant = self.served.variant("auto", "multiplicative", sigma, variant_votes or votes, 1)
+        inputs = images[:, np.newaxis].astype(np.float32) / np.float32(255)
+        noise = sigma_row("multiplicative", sigma)
+        return VoteRequest(self.served.key(variant), inputs, 10, noise, seed, votes, rule or Fixed())
+
+    @asynccontextmanager
+    async def dispatching(
+        self, lanes: int, metrics: Metrics | None = None, allot: Allotment = deficit_round_robin
+    ) -> AsyncIterator[Dispatcher]:
+        """A dispatcher at work, with the measured batch sizes."""
+        scheduler = Scheduler(AMPLE, allot)
+        dispatcher = Dispatcher(scheduler, self.engine, metrics or Metrics(), lanes, 32, time.perf_counter)
+        dispatcher.expect(self.catalogue.paces())
+        dispatcher.start()
+        try:
+            yield dispatcher
+        finally:
+            await dispatcher.close()
+
+
+def load_core(store: Path) -> Core:
+    """Load the published models on the native kernel."""
+    engine = OnnxEngine(load_kernel())
+    return Core(engine, load_catalogue(ModelStore(store), engine, 32, time.perf_counter))
