@@ -6,3 +6,6 @@ from hypothesis import settings
 settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+# As in service/__init__.py; tests of the operator import ONNX Runtime without the service.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
