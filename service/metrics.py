@@ -15,9 +15,11 @@ from prometheus_client import disable_created_metrics as omit_creation_times
 from prometheus_client.exposition import choose_encoder
 
 from service.batch import SessionKey
+from service.errors import QueueFullError
 
 OK: Final = "ok"
 # Declared with every session, so that their rates begin at zero and not at their first increment.
+CODES: Final = (OK, QueueFullError.code)
 RULES: Final = ("fixed", "exact", "confidence")
 REASONS: Final = ("deadline", "cancelled", "failed")
 
@@ -101,7 +103,8 @@ class Metrics:
         self._refusals.set(refusals)
         for session in sessions:
             self.of_session(session)
-            self.requests(session, OK)
+            for code in CODES:
+                self.requests(session, code)
             for rule in RULES:
                 self.of_rule(session, rule)
 
