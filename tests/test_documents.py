@@ -2,14 +2,12 @@ import re
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from service.batch import SessionKey
-from service.metrics import Metrics
 from service.settings import Settings
 
+from .service.exposition import HISTOGRAM_PARTS, exported_metrics
+
 ROOT = Path(__file__).parents[1]
-PARTS = ("_bucket", "_sum", "_count")
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -23,22 +21,6 @@ def test_every_setting_is_documented_with_its_default() -> None:
             assert documented == f"`{default}`", name
 
 
-def exported_metrics() -> dict[str, tuple[str, set[str]]]:
-    """Type and labels of each metric of ours, by the name that one asks Prometheus for."""
-    metrics = Metrics()
-    metrics.describe("1", "kernel")
-    metrics.declare([SessionKey("model", "1", "variant")], 0)
-    text, _ = metrics.exposition(accept="")
-    return {
-        family.name + ("_total" if family.type == "counter" else ""): (
-            family.type,
-            set(family.samples[0].labels) - {"le"},
-        )
-        for family in text_string_to_metric_families(text.decode())
-        if family.name.startswith("noisevote_")
-    }
-
-
 def test_every_metric_is_documented_with_its_type_and_labels() -> None:
     """docs/metrics.md has one row a metric and no other, and asks no question about a metric that is not there."""
     text = (ROOT / "docs" / "metrics.md").read_text()
@@ -46,7 +28,7 @@ def test_every_metric_is_documented_with_its_type_and_labels() -> None:
     documented = {name: (kind, set(labels.replace(",", " ").split())) for name, kind, labels in rows}
     exported = exported_metrics()
     assert documented == exported
-    parts = {f"{name}{part}" for name, (kind, _) in exported.items() if kind == "histogram" for part in PARTS}
+    parts = {f"{name}{part}" for name, (kind, _) in exported.items() if kind == "histogram" for part in HISTOGRAM_PARTS}
     assert set(re.findall(r"noisevote_\w+", text)) <= set(exported) | parts
 
 

@@ -1,40 +1,10 @@
 """The README's example, as written there."""
 
-import json
-import re
-import subprocess
-from typing import Any
-
-import pytest
-
-from .process import ROOT, TIMEOUT_S, server, start_line
-
-README = (ROOT / "README.md").read_text()
-MARK = "<!-- example: tests/end_to_end/test_readme.py"
-DOCUMENTED_ADDRESS = "http://127.0.0.1:8000"
-
-
-def blocks() -> tuple[str, dict[str, Any]]:
-    """The command after the mark, and the answer after the command."""
-    found = re.search(r"```sh\n(.*?)```.*?```json\n(.*?)```", README[README.index(MARK) :], re.DOTALL)
-    assert found is not None
-    return found[1], json.loads(found[2])
+from .process import server, start_line
+from .readme import assert_answers_the_example
 
 
 def test_the_first_request_gives_the_documented_answer() -> None:
-    """The README's line, run in the repository's root against its models: the same answer, but for the time it took."""
-    command, documented = blocks()
-    assert DOCUMENTED_ADDRESS in command
+    """The README's line, against the repository's models."""
     with server("--port", "0") as process:
-        here = command.replace(DOCUMENTED_ADDRESS, start_line(process)[1])
-        run = subprocess.run(
-            ["bash", "-c", here], cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=True
-        )
-    answer = json.loads(run.stdout)
-    for each in (answer, documented):
-        del each["timing_ms"]
-    # The README rounds probabilities, and processors and libraries differ in the last bits.
-    for name in ("mean_probabilities", "lower_bound"):
-        found, written = (each["predictions"][0].pop(name) for each in (answer, documented))
-        assert found == pytest.approx(written, abs=1e-3)
-    assert answer == documented
+        assert_answers_the_example(start_line(process)[1])
