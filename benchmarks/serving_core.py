@@ -16,6 +16,7 @@ from service.batch import VoteRequest
 from service.catalogue import Catalogue, ServedVersion, load_catalogue
 from service.dispatcher import Dispatcher
 from service.engine import Engine, OnnxEngine
+from service.lanes import Lanes
 from service.metrics import Metrics
 from service.scheduler import Allotment, QueueLimits, Scheduler, deficit_round_robin
 from service.stopping import Fixed, StopRule
@@ -56,8 +57,8 @@ class Core:
         self, lanes: int, metrics: Metrics | None = None, allot: Allotment = deficit_round_robin
     ) -> AsyncIterator[Dispatcher]:
         """A dispatcher at work, with the measured batch sizes."""
-        scheduler = Scheduler(AMPLE, allot)
-        dispatcher = Dispatcher(scheduler, self.engine, metrics or Metrics(), lanes, 32, time.perf_counter)
+        threads = Lanes(Scheduler(AMPLE, allot), self.engine, lanes, 32, time.perf_counter)
+        dispatcher = Dispatcher(threads, metrics or Metrics(), time.perf_counter)
         dispatcher.expect(self.catalogue.paces())
         dispatcher.start()
         try:

@@ -1,25 +1,20 @@
-"""Between the event loop and the engine's threads.
+"""Requests under way, on the event loop: what is accepted, when it ends, and who is told.
 
-Each lane is one thread of the engine. A lane that becomes free takes the next batch from the
-scheduler at once; while all of them run, rows gather. Scheduling and counting happen on the event
-loop, whose single thread is all the locking there is; building arrays, running the model and
-turning logits into votes happen on the lane's thread.
+The lanes' threads do the computing, and report every batch to the event loop.
 """
 
 import asyncio
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final
 
-from service.batch import Batch, SessionKey, VoteRequest
-from service.engine import Engine
-from service.errors import DeadlineExceededError, DrainingError, EngineError, QueueFullError
+from service.batch import SessionKey, VoteRequest
+from service.errors import DeadlineExceededError, DrainingError, QueueFullError
+from service.lanes import Done, Lanes
 from service.metrics import Load, Metrics
-from service.pace import Pace, compute
-from service.scheduler import Scheduler
+from service.pace import Pace
 from service.voting import Answer, Voting
 
 logger = logging.getLogger(__name__)
@@ -31,33 +26,15 @@ SHARING: Final = 3.0
 
 
 class Dispatcher:
-    """Runs accepted requests to their end. `start` and `close` belong to the event loop that uses it."""
+    """Runs accepted requests to their end. All of it belongs to the event loop that calls `start`."""
 
-    def __init__(
-        self,
-        scheduler: Scheduler,
-        engine: Engine,
-        metrics: Metrics,
-        lanes: int,
-        batch_rows: int,
-        clock: Callable[[], float],
-    ) -> None:
-        self._scheduler = scheduler
-        self._engine = engine
-        self._metrics = metrics
+    def __init__(self, lanes: Lanes, metrics: Metrics, clock: Callable[[], float]) -> None:
         self._lanes = lanes
-        self._batch_rows = batch_rows
+        self._metrics = metrics
         self._clock = clock
         self._votings: dict[VoteRequest, Voting] = {}
-        self._work = asyncio.Event()
         self._emptied = asyncio.Event()
-        self._running = 0  # lanes that have a batch under way
         self._draining = False
-        self._closing = False
-        self._tasks: list[asyncio.Task[None]] = []
-        self._threads = ThreadPoolExecutor(lanes, thread_name_prefix="lane")
-        self._rows: dict[SessionKey, int] = {}  # of a good batch
-        self._row_s: dict[SessionKey, float] = {}  # seconds that a lane takes for a row, smoothed
 
     @property
     def draining(self) -> bool:
@@ -66,12 +43,20 @@ class Dispatcher:
 
     def start(self) -> None:
         """Start the lanes."""
-        self._tasks = [asyncio.create_task(self._lane(), name=f"lane {lane}") for lane in range(self._lanes)]
+        loop = asyncio.get_running_loop()
+
+        def report(done: Done) -> None:
+            loop.call_soon_threadsafe(self._tell, done)
+
+        self._lanes.start(report)
 
     def expect(self, paces: Mapping[SessionKey, Pace]) -> None:
-        """Cut batches as was measured; sessions without a measurement get the largest ones."""
-        self._rows |= {session: min(pace.rows, self._batch_rows) for session, pace in paces.items()}
-        self._row_s |= {session: pace.row_s for session, pace in paces.items()}
+        """Cut batches as was measured."""
+        self._lanes.expect(paces)
+
+    def load(self) -> Load:
+        """What waits and runs now."""
+        return self._lanes.load()
 
     async def drain(self, grace_s: float) -> None:
         """Accept nothing more; returns once all that was accepted is over, after `grace_s` with the votes so far."""
@@ -88,23 +73,8 @@ class Dispatcher:
 
     async def close(self) -> None:
         """Stop the lanes, each after the batch that it has under way."""
-        self._closing = True
-        self._work.set()
-        await asyncio.gather(*self._tasks)
-        self._threads.shutdown()
-
-    def load(self) -> Load:
-        """What waits and runs now."""
-        queue = self._scheduler
-        return Load(
-            requests=len(queue),
-            rows=queue.rows,
-            rows_limit=queue.limits.rows,
-            bytes=queue.bytes,
-            bytes_limit=queue.limits.bytes,
-            lanes=self._lanes,
-            lanes_busy=self._running,
-        )
+        await asyncio.to_thread(self._lanes.close)
+        await asyncio.sleep(0)  # for their last reports
 
     async def vote(self, request: VoteRequest, deadline_ms: float | None = None) -> Answer:
         """Accept a request and wait for its answer; see `accepted` and `Voting.answer` for errors."""
@@ -124,20 +94,18 @@ class Dispatcher:
             raise DrainingError("draining: the server finishes what it has accepted, and ends")
         self._refuse_hopeless(deadline_ms)
         try:
-            self._scheduler.add(request)
+            self._lanes.add(request)
         except QueueFullError as error:
-            raise QueueFullError(
-                str(error), _whole_seconds(self._row_seconds(request.session) * request.rows)
-            ) from None
-        voting = self._votings[request] = Voting(request, self._scheduler, self._clock)
+            room_s = self._lanes.seconds(request.session, request.rows)
+            raise QueueFullError(str(error), _whole_seconds(room_s)) from None
+        voting = self._votings[request] = Voting(request, self._lanes, self._clock)
         expiry = None if deadline_ms is None else _expire_later(voting, deadline_ms)
-        self._work.set()
         try:
             yield voting
         finally:
             if expiry is not None:
                 expiry.cancel()
-            self._scheduler.cancel(request)
+            self._lanes.cancel(request)
             del self._votings[request]
             if not self._votings:
                 self._emptied.set()
@@ -146,59 +114,22 @@ class Dispatcher:
         """Refuse at once what would wait until its deadline, instead of letting it wait and then refusing it."""
         if deadline_ms is None:
             return
-        waiting = self._scheduler.rows_of
-        waiting_ms = 1e3 * SHARING * sum(rows * self._row_seconds(session) for session, rows in waiting.items())
+        waiting_ms = 1e3 * SHARING * self._lanes.waiting_seconds()
         if waiting_ms > deadline_ms:
             problem = f"deadline_ms: {deadline_ms:g}; what waits before it takes {waiting_ms:.0f} ms"
             raise QueueFullError(problem, _whole_seconds((waiting_ms - deadline_ms) / 1e3))
 
-    def _row_seconds(self, session: SessionKey) -> float:
-        """Seconds of all lanes together for a row; 0 as long as nothing was timed."""
-        return self._row_s.get(session, 0.0) / self._lanes
-
-    async def _lane(self) -> None:
-        while not self._closing:
-            batch = self._scheduler.next_batch(self._rows_of_next_batch())
-            if batch is None:
-                self._work.clear()
-                await self._work.wait()
-            else:
-                self._running += 1
-                await self._process(batch)
-                self._running -= 1
-
-    def _rows_of_next_batch(self) -> int:
-        """An even share of what waits, so that a small request is spread over all idle lanes; at most a good batch."""
-        session = self._scheduler.next_session()
-        most = self._batch_rows if session is None else self._rows.get(session, self._batch_rows)
-        idle = self._lanes - self._running
-        waiting = self._scheduler.waiting(enough=idle * most)
-        return min(most, max(1, math.ceil(waiting / idle)))
-
-    async def _process(self, batch: Batch) -> None:
-        began, failed = self._clock(), False
-        for share in batch.shares:
-            self._votings[share.request].note_start(began)
-        try:
-            ballots = await asyncio.get_running_loop().run_in_executor(self._threads, compute, self._engine, batch)
-            finished = self._scheduler.absorb(batch, ballots)
-        except Exception as error:
-            logger.exception("a batch of %d rows of %s failed", len(batch), batch.session)
-            failed = True
-            finished = self._scheduler.fail(batch, EngineError(f"{batch.session}: {type(error).__name__}"))
-        self._work.set()  # a stopping rule may want more votes: enough for the idle lanes too
-        seconds = self._clock() - began
-        self._metrics.batch(batch.session, len(batch), seconds, failed=failed)
-        self._note_rate(batch.session, seconds / len(batch))
-        for each in finished:
-            self._votings[each.request].finish(each)
-        for share in batch.shares:
+    def _tell(self, done: Done) -> None:
+        """Tell whoever waits for rows of a batch; some may have left meanwhile."""
+        self._metrics.batch(done.batch.session, len(done.batch), done.seconds, failed=done.failed)
+        for finished in done.finished:
+            if (voting := self._votings.get(finished.request)) is not None:
+                voting.note_start(done.began)
+                voting.finish(finished)
+        for share in done.batch.shares:
             if (voting := self._votings.get(share.request)) is not None:
+                voting.note_start(done.began)
                 voting.note_count()
-
-    def _note_rate(self, session: SessionKey, row_s: float) -> None:
-        before = self._row_s.get(session)
-        self._row_s[session] = row_s if before is None else 0.9 * before + 0.1 * row_s
 
 
 def _expire_later(voting: Voting, deadline_ms: float) -> asyncio.TimerHandle:

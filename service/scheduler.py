@@ -174,6 +174,9 @@ class Scheduler:
     def __len__(self) -> int:
         return len(self._requests)
 
+    def __contains__(self, request: object) -> bool:
+        return request in self._requests
+
     @property
     def rows_of(self) -> Mapping[SessionKey, int]:
         """Rows not yet counted, by session."""

@@ -13,6 +13,7 @@ from service.catalogue import Catalogue, load_catalogue
 from service.dispatcher import Dispatcher
 from service.engine import Engine
 from service.errors import NotReadyError
+from service.lanes import Lanes
 from service.metrics import Metrics
 from service.scheduler import QueueLimits, Scheduler
 from service.settings import Settings
@@ -37,9 +38,8 @@ class Serving:
         self.metrics = metrics
         self.problem: str | None = "models are being loaded"
         limits = QueueLimits(rows=settings.queue_rows, bytes=settings.queue_bytes)
-        self.dispatcher = Dispatcher(
-            Scheduler(limits), engine, metrics, settings.threads, settings.batch_rows, time.perf_counter
-        )
+        lanes = Lanes(Scheduler(limits), engine, settings.threads, settings.batch_rows, time.perf_counter)
+        self.dispatcher = Dispatcher(lanes, metrics, time.perf_counter)
         self._catalogue = Catalogue({}, ())
         self._on_start = on_start
         self._loading: asyncio.Task[None] | None = None

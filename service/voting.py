@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from service.batch import VoteRequest
 from service.errors import ClientLeftError, ServiceError
-from service.scheduler import Finished, Scheduler
+from service.lanes import Lanes
+from service.scheduler import Finished
 from service.votes import Tally
 
 
@@ -30,9 +31,9 @@ class Answer:
 class Voting:
     """An accepted request, from its acceptance to its end. Made by `Dispatcher.accepted`."""
 
-    def __init__(self, request: VoteRequest, scheduler: Scheduler, clock: Callable[[], float]) -> None:
+    def __init__(self, request: VoteRequest, lanes: Lanes, clock: Callable[[], float]) -> None:
         self.request = request
-        self._scheduler = scheduler
+        self._lanes = lanes
         self._clock = clock
         self._accepted = clock()
         self._started: float | None = None
@@ -45,8 +46,8 @@ class Voting:
         return self._finished.done()
 
     def note_start(self, now: float) -> None:
-        """A batch with rows of it begins."""
-        self._started = now if self._started is None else self._started
+        """A batch with rows of it began."""
+        self._started = now if self._started is None else min(now, self._started)
 
     def note_count(self) -> None:
         """Votes of it were counted."""
@@ -60,16 +61,15 @@ class Voting:
 
     def end(self, without_votes: Callable[[int], ServiceError]) -> None:
         """Finish it now with the votes counted so far; the error is for an input that has none, by its index."""
-        if not self.over:
-            finished = self._scheduler.expire(self.request)
+        if not self.over and (finished := self._lanes.expire(self.request)) is not None:
             empty = np.flatnonzero(finished.tally.votes_used == 0)
             self.finish(replace(finished, error=without_votes(int(empty[0]))) if len(empty) else finished)
 
     def abandon(self) -> None:
         """Its client has left: what is not yet computed is dropped."""
-        if not self.over:
+        if not self.over and (finished := self._lanes.expire(self.request)) is not None:
             left = ClientLeftError(f"the client of {self.request.session} left before its answer")
-            self.finish(replace(self._scheduler.expire(self.request), error=left))
+            self.finish(replace(finished, error=left))
 
     async def answer(self) -> Answer:
         """All votes that the rule wants, or those counted when it was ended.
@@ -87,9 +87,8 @@ class Voting:
         while not self.over:
             await self._counted.wait()
             self._counted.clear()
-            if not self.over:
-                tally, complete = self._scheduler.standing(self.request)
-                yield Answer(tally, complete, *self._times(), ended=False)
+            if not self.over and (standing := self._lanes.standing(self.request)) is not None:
+                yield Answer(*standing, *self._times(), ended=False)
         yield await self.answer()
 
     def _answer(self, finished: Finished) -> Answer:

@@ -123,7 +123,7 @@ async def test_sigterm_under_load_finishes_what_was_accepted_and_refuses_the_res
 
 async def test_at_the_end_of_the_grace_time_what_is_open_is_answered_as_it_stands(store: ModelStore) -> None:
     """Nobody who was accepted is left without an answer."""
-    flags = ("--port", "0", "--model-store", str(store.root), "--grace-seconds", "1", "--threads", "1")
+    flags = ("--port", "0", "--model-store", str(store.root), "--grace-seconds", "3", "--threads", "1")
     with server(*flags) as process:
         address = start_line(process)[1]
         async with httpx.AsyncClient(base_url=address, timeout=TIMEOUT_S) as client:

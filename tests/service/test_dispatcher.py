@@ -11,6 +11,7 @@ from service import votes
 from service.batch import Batch, Feeds, SessionKey, Share, VoteRequest
 from service.dispatcher import Dispatcher
 from service.errors import ClientLeftError, DeadlineExceededError, DrainingError, EngineError, QueueFullError
+from service.lanes import Lanes
 from service.metrics import Metrics
 from service.pace import Pace
 from service.scheduler import QueueLimits, Scheduler
@@ -54,7 +55,8 @@ async def dispatching(
 ) -> AsyncIterator[tuple[Dispatcher, Scheduler]]:
     """A dispatcher at work."""
     scheduler = Scheduler(QueueLimits(rows=rows, bytes=10**6))
-    dispatcher = Dispatcher(scheduler, engine, Metrics(), lanes, batch_rows, Clock())
+    clock = Clock()
+    dispatcher = Dispatcher(Lanes(scheduler, engine, lanes, batch_rows, clock), Metrics(), clock)
     dispatcher.start()
     try:
         yield dispatcher, scheduler
@@ -360,9 +362,9 @@ async def test_an_abandoned_request_is_dropped_within_a_batch() -> None:
     mate = request(votes=6, seed=1)
     async with dispatching(engine, rows=2000) as (dispatcher, scheduler):
         with dispatcher.accepted(request(votes=1000)) as voting:
+            await until(lambda: len(engine.batches) == 1)
             other = asyncio.create_task(dispatcher.vote(mate))
             await until(lambda: len(scheduler) == 2)
-            await until(lambda: len(engine.batches) == 1)
             voting.abandon()
             voting.abandon()
             assert scheduler.rows == 6
@@ -375,9 +377,14 @@ async def test_an_abandoned_request_is_dropped_within_a_batch() -> None:
 
 async def test_standings_grow_to_the_answer() -> None:
     """After every batch the votes so far, which later ones add to; the last is the whole answer."""
-    async with dispatching(FakeEngine()) as (dispatcher, _):
+    engine = Slow(batches=2)
+    async with dispatching(engine) as (dispatcher, _):
         with dispatcher.accepted(request(votes=18)) as voting:
-            standings = [standing async for standing in voting.standings()]
+            await until(lambda: len(engine.batches) == 3)
+            told = voting.standings()
+            standings = [await anext(told)]
+            engine.may_run.set()
+            standings += [standing async for standing in told]
     assert [standing.ended for standing in standings] == [False] * (len(standings) - 1) + [True]
     used = [int(standing.tally.votes_used[0]) for standing in standings]
     assert used == sorted(set(used))
@@ -385,18 +392,20 @@ async def test_standings_grow_to_the_answer() -> None:
         expected = alone(request(votes=int(standing.tally.votes_used[0])))
         np.testing.assert_array_equal(standing.tally.histogram, expected)
         assert standing.complete.tolist() == [standing.ended]
-    assert used[0] <= 4
+    assert used[0] == 8
     assert used[-1] == 18
 
 
 async def test_standings_end_with_the_error() -> None:
     """Of a batch that the engine failed on, after those that it did not."""
-    engine = FakeEngine()
-    engine.failing_votes = {9}
+    engine = Slow(batches=1)
+    engine.failing_votes = {5}
     async with dispatching(engine) as (dispatcher, _):
         with dispatcher.accepted(request(votes=12)) as voting:
             standings = voting.standings()
-            used = [int((await anext(standings)).tally.votes_used[0]) for _ in range(2)]
+            await until(lambda: len(engine.batches) == 2)
+            used = int((await anext(standings)).tally.votes_used[0])
+            engine.may_run.set()
             with pytest.raises(EngineError):
                 await anext(standings)
-    assert used == [4, 8]
+    assert used == 4

@@ -50,7 +50,7 @@ def without_timing(answer: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("path", [PATH, "/v1/models/tiny/versions/1/predict"])
 async def test_the_last_event_is_the_answer_of_predict(client: httpx.AsyncClient, rule: str, path: str) -> None:
     """To the last digit; the events before it count up to it, input by input."""
-    body = BODY | {"stop": {"rule": rule}}
+    body = BODY | {"stop": {"rule": rule, **({"delta": 1e-300} if rule == "confidence" else {})}, "votes": 3000}
     *before, (name, answer) = await streamed(client, body, f"{path}/stream")
     assert name == "answer"
     assert without_timing(answer) == without_timing((await client.post(path, json=body)).json())
@@ -100,11 +100,14 @@ async def test_a_full_queue_is_429_before_any_event(store: ModelStore) -> None:
 
 async def test_an_engine_error_is_the_last_event(store: ModelStore) -> None:
     """With the code and message that predict gives with status 500; the next request is answered."""
-    engine = FakeEngine(CLASSES)
+    engine = Slow(3, CLASSES)  # the votes so far are told before the batch that fails
     engine.failing_votes = {30}
     async with serve(store, engine, threads=1, batch_rows=8) as client:
-        *before, last = await streamed(client, BODY | {"inputs": INPUTS[:1]})
-        assert [name for name, _ in before] == ["votes"] * len(before) != []
+        streaming = asyncio.create_task(streamed(client, BODY | {"inputs": INPUTS[:1]}))
+        await until(lambda: len(engine.batches) == 4)
+        engine.may_run.set()
+        *before, last = await streaming
+        assert [name for name, _ in before] == ["votes"] * len(before)
         plain = await client.post(PATH, json=BODY | {"inputs": INPUTS[:1]})
         assert last == ("error", plain.json())
         assert (await streamed(client, BODY | {"votes": 5}))[-1][0] == "answer"
