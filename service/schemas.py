@@ -4,6 +4,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model_store import analog_cost
 from model_store.manifest import Manifest
 from noise_op.contract import NoiseKind, sigma_of_snr_db
 from service.errors import InvalidValueError
@@ -183,13 +184,12 @@ class AnalogCost(_Body):
 
     @classmethod
     def of(cls, votes: int, reads: int, layers: int) -> "AnalogCost":
-        """The three ways to spend V·R·L products (Qin and Vučinić, section 3.3)."""
-        products = votes * reads * layers
+        """What so many votes and reads of a network with so many noisy layers cost."""
         return cls(
-            products=products,
-            latency_sequential=products,
-            latency_pipelined=votes * reads + layers - 1,
-            latency_parallel=layers,
+            products=analog_cost.products(votes, reads, layers),
+            latency_sequential=analog_cost.latency("sequential", votes, reads, layers),
+            latency_pipelined=analog_cost.latency("pipelined", votes, reads, layers),
+            latency_parallel=analog_cost.latency("parallel", votes, reads, layers),
         )
 
 

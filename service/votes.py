@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from model_store.binomial import clopper_pearson
+
 # Probability 1 in fixed point. Sums of 2³¹ votes fit into an int64, and one vote is rounded by less
 # than 2⁻³³, far below the float32 rounding of the logits that it comes from.
 ONE: Final = 2**32
@@ -108,15 +110,6 @@ def decide(tally: Tally, alpha: float) -> Decisions:
         lower_bound=clopper_pearson(first, total, alpha),
         abstain=binomial_p(first, second) > alpha,
     )
-
-
-def clopper_pearson(successes: NDArray[np.int64], trials: NDArray[np.int64], alpha: float) -> NDArray[np.float64]:
-    """Exact one-sided lower confidence bound of a probability at confidence 1 − alpha.
-
-    The alpha quantile of the Beta(k, n − k + 1) distribution; 0 where k = 0.
-    """
-    bounds = special.betaincinv(np.maximum(successes, 1), trials - successes + 1, alpha)
-    return np.where(successes > 0, bounds, 0.0)
 
 
 def binomial_p(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:
