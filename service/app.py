@@ -14,10 +14,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from noise_op.library import load_kernel
-from service import health, models, predict, stream
+from service import health, models, plan, predict, stream
 from service.engine import Engine, OnnxEngine
 from service.errors import ServiceError
 from service.metrics import Metrics
+from service.plan_schemas import PlanRequest
 from service.schemas import ImageInput, PredictRequest, RawInput
 from service.serving import Serving
 from service.settings import Settings, read_settings
@@ -54,7 +55,7 @@ def create_app(
         title="noisevote", version=version("noisevote"), description=DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
     app.state.serving = serving
-    for router in (predict.router, stream.router, models.router, health.router):
+    for router in (predict.router, stream.router, plan.router, models.router, health.router):
         app.include_router(router)
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -98,7 +99,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         _, definitions = models_json_schema(
-            [(PredictRequest, "validation"), (RawInput, "validation"), (ImageInput, "validation")],
+            [(body, "validation") for body in (PredictRequest, RawInput, ImageInput, PlanRequest)],
             ref_template="#/components/schemas/{model}",
         )
         schema["components"]["schemas"] |= definitions["$defs"]

@@ -23,15 +23,30 @@ DIGIT_7: Final = (
 )
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """Every body that is read or sent."""
+
     # Strict: "20" is not 20. Closed: a misspelt `sigma` is refused, never silently the default.
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+Sigma = Annotated[float, Field(ge=0, le=MAX_SIGMA, allow_inf_nan=False)]
+SnrDb = Annotated[float, Field(ge=-20, allow_inf_nan=False)]
 Base64 = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
 
 
-class RawInput(_Body):
+def given_sigma(sigma: float | None, snr_db: float | None) -> float | None:
+    """Sigma, given as such or as a signal-to-noise ratio; None if it was not given.
+
+    Raises:
+        InvalidValueError: it was given twice.
+    """
+    if sigma is not None and snr_db is not None:
+        raise InvalidValueError("snr_db", f"{snr_db} beside sigma {sigma}; give one of the two")
+    return sigma if snr_db is None else min(MAX_SIGMA, sigma_of_snr_db(snr_db))
+
+
+class RawInput(Body):
     """An input as the bytes of its array, C order, little-endian."""
 
     b64: Base64
@@ -39,13 +54,13 @@ class RawInput(_Body):
     """uint8 values 0 … 255 are scaled onto the model's value range; float32 values are taken as they are"""
 
 
-class ImageInput(_Body):
+class ImageInput(Body):
     """An input as a PNG or JPEG file of exactly the model's height and width, converted to its channels."""
 
     image: Base64
 
 
-class FixedStop(_Body):
+class FixedStop(Body):
     """Cast the whole budget."""
 
     rule: Literal["fixed"]
@@ -55,7 +70,7 @@ class FixedStop(_Body):
         return Fixed()
 
 
-class ExactStop(_Body):
+class ExactStop(Body):
     """Stop once the decision can no longer differ from the whole budget's."""
 
     rule: Literal["exact"]
@@ -65,7 +80,7 @@ class ExactStop(_Body):
         return Exact()
 
 
-class ConfidenceStop(_Body):
+class ConfidenceStop(Body):
     """Stop once the mode is known with error at most `delta`, or at the budget (PPR-1v1, Jain et al. 2022)."""
 
     rule: Literal["confidence"]
@@ -80,7 +95,7 @@ class ConfidenceStop(_Body):
 Stop = Annotated[FixedStop | ExactStop | ConfidenceStop, Field(discriminator="rule")]
 
 
-class PredictRequest(_Body):
+class PredictRequest(Body):
     """Inputs, the noise that they meet, and how often they are run."""
 
     model_config = ConfigDict(
@@ -106,10 +121,10 @@ class PredictRequest(_Body):
         ),
     ]
     """each is nested numbers of the model's input shape, raw bytes, or an image file"""
-    sigma: Annotated[float, Field(ge=0, le=MAX_SIGMA, allow_inf_nan=False)] | None = None
+    sigma: Sigma | None = None
     """standard deviation of the noise: relative to the signal (multiplicative) or absolute (additive);
     without `sigma` and `snr_db` there is no noise (0)"""
-    snr_db: Annotated[float, Field(ge=-20, allow_inf_nan=False)] | None = None
+    snr_db: SnrDb | None = None
     """instead of sigma: −20·log10(sigma)"""
     noise: NoiseKind = "multiplicative"
     """noise kind"""
@@ -136,14 +151,10 @@ class PredictRequest(_Body):
         Raises:
             InvalidValueError: it was given twice.
         """
-        if self.sigma is not None and self.snr_db is not None:
-            raise InvalidValueError("snr_db", f"{self.snr_db} beside sigma {self.sigma}; give one of the two")
-        if self.snr_db is not None:
-            return min(MAX_SIGMA, sigma_of_snr_db(self.snr_db))
-        return self.sigma or 0.0
+        return given_sigma(self.sigma, self.snr_db) or 0.0
 
 
-class Prediction(_Body):
+class Prediction(Body):
     """What the votes on one input decided."""
 
     label: str
@@ -170,7 +181,7 @@ class Prediction(_Body):
     are cast without that; `deadline`, it passed before either, or the server ended"""
 
 
-class AnalogCost(_Body):
+class AnalogCost(Body):
     """Layer times of analog hardware for the input that took most votes (V), R reads and L noisy layers."""
 
     products: int
@@ -193,7 +204,7 @@ class AnalogCost(_Body):
         )
 
 
-class Timing(_Body):
+class Timing(Body):
     """Milliseconds: waiting for the first batch, from there to the last vote, and in all."""
 
     queue: float
@@ -201,7 +212,7 @@ class Timing(_Body):
     total: float
 
 
-class PredictResponse(_Body):
+class PredictResponse(Body):
     """One prediction per input, and everything needed to repeat the request."""
 
     model_config = ConfigDict(
@@ -250,7 +261,7 @@ class PredictResponse(_Body):
     timing_ms: Timing
 
 
-class ModelDescription(_Body):
+class ModelDescription(Body):
     """A served version: its manifest, and what of it is not served."""
 
     name: str
@@ -265,13 +276,13 @@ class ModelDescription(_Body):
     manifest: Manifest
 
 
-class ModelList(_Body):
+class ModelList(Body):
     """All served models."""
 
     models: list[ModelDescription]
 
 
-class Problem(_Body):
+class Problem(Body):
     """Why a request was not answered."""
 
     code: str
@@ -280,7 +291,7 @@ class Problem(_Body):
     """for people: names the key and the value"""
 
 
-class ErrorResponse(_Body):
+class ErrorResponse(Body):
     """Every answer that is not a success."""
 
     error: Problem
