@@ -45,6 +45,12 @@ class Outcome:
     most_late_s: float = 0.0
     memory: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    own_seconds: float = 0.0  # processor time of this program, which runs on the same machine as the server
+
+    @property
+    def own_processors(self) -> float:
+        """That the measuring itself keeps busy."""
+        return self.own_seconds / self.seconds
 
     @property
     def votes_per_second(self) -> float:
@@ -117,23 +123,22 @@ async def _measure(options: argparse.Namespace) -> dict[str, float | dict[str, i
     overload = await _open_loop(connections, hasty, rate, options.seconds, options)
     peaks, overloads = [], []
     for _ in range(options.turns):
-        peaks.append((await _closed_loop(connections, patient, options)).votes_per_second)
-        turn = await _open_loop(connections, hasty, rate, options.turn_seconds, options)
-        overloads.append(turn.votes_per_second)
+        peaks.append(await _closed_loop(connections, patient, options))
+        overloads.append(await _open_loop(connections, hasty, rate, options.turn_seconds, options))
     connections.close()
     return _figures(overload, rate, peaks, overloads)
 
 
 async def _closed_loop(connections: Connections, body: bytes, options: argparse.Namespace) -> Outcome:
     outcome = Outcome()
-    began = time.perf_counter()
+    began, own_began = time.perf_counter(), time.process_time()
 
     async def client() -> None:
         while time.perf_counter() - began < options.turn_seconds:
             await _ask(connections, body, outcome, time.perf_counter(), options)
 
     await asyncio.gather(*(client() for _ in range(options.clients)))
-    outcome.seconds = time.perf_counter() - began
+    outcome.seconds, outcome.own_seconds = time.perf_counter() - began, time.process_time() - own_began
     return outcome
 
 
@@ -143,6 +148,7 @@ async def _open_loop(
     outcome, random = Outcome(), np.random.default_rng(1)
     watching = asyncio.create_task(_watch_memory(options.url, outcome))
     began = due = time.perf_counter()
+    own_began = time.process_time()
     asking = set()
     while due - began < seconds:
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
@@ -151,7 +157,7 @@ async def _open_loop(
         task.add_done_callback(asking.discard)
         due += random.exponential(1 / rate)
     await asyncio.gather(*asking)
-    outcome.seconds = time.perf_counter() - began
+    outcome.seconds, outcome.own_seconds = time.perf_counter() - began, time.process_time() - own_began
     watching.cancel()
     return outcome
 
@@ -180,7 +186,7 @@ async def _watch_memory(url: str, outcome: Outcome) -> None:
 
 
 def _figures(
-    overload: Outcome, rate: float, peaks: list[float], overloads: list[float]
+    overload: Outcome, rate: float, peaks: list[Outcome], overloads: list[Outcome]
 ) -> dict[str, float | dict[str, int]]:
     third = len(overload.memory) // 3
     answered = len(overload.latencies.get(200, []))
@@ -197,9 +203,13 @@ def _figures(
         "memory_first_third_mib": float(np.mean(overload.memory[:third])) / 2**20,
         "memory_last_third_mib": float(np.mean(overload.memory[-third:])) / 2**20,
         "memory_most_mib": max(overload.memory) / 2**20,
-        "peak_votes_per_second_in_turns": statistics.median(peaks),
-        "overload_votes_per_second_in_turns": statistics.median(overloads),
-        "overload_share_of_peak": statistics.median(o / p for o, p in zip(overloads, peaks, strict=True)),
+        "peak_votes_per_second_in_turns": statistics.median(turn.votes_per_second for turn in peaks),
+        "overload_votes_per_second_in_turns": statistics.median(turn.votes_per_second for turn in overloads),
+        "overload_share_of_peak": statistics.median(
+            overload.votes_per_second / peak.votes_per_second for overload, peak in zip(overloads, peaks, strict=True)
+        ),
+        "processors_busy_measuring_the_peak": statistics.median(turn.own_processors for turn in peaks),
+        "processors_busy_measuring_the_overload": statistics.median(turn.own_processors for turn in overloads),
     }
 
 
