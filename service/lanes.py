@@ -145,24 +145,25 @@ class Lanes:
         return min(most, max(1, math.ceil(waiting / idle)))
 
     def _process(self, batch: Batch) -> Done:
-        began, failed = self._clock(), False
+        began = self._clock()
         try:
-            ballots = compute(self._engine, batch)
-            finished = self._count(batch, ballots)
+            return self._count(batch, compute(self._engine, batch), began)
         except Exception as error:
             logger.exception("a batch of %d rows of %s failed", len(batch), batch.session)
-            failed = True
             with self._work:
                 finished = self._scheduler.fail(batch, EngineError(f"{batch.session}: {type(error).__name__}"))
-        seconds = self._clock() - began
-        with self._work:
-            self._running -= 1
-            before = self._row_s.get(batch.session, seconds / len(batch))
-            self._row_s[batch.session] = 0.9 * before + 0.1 * seconds / len(batch)
-        return Done(batch, finished, began, seconds, failed)
+                return Done(batch, finished, began, self._ended(batch, began), failed=True)
 
-    def _count(self, batch: Batch, ballots: Ballots) -> list[Finished]:
-        with self._work:
+    def _count(self, batch: Batch, ballots: Ballots, began: float) -> Done:
+        with self._work:  # until the end: whoever hears of the last votes finds the lane idle
             finished = self._scheduler.absorb(batch, ballots)
             self._work.notify_all()  # a stopping rule may want more votes: enough for the idle lanes too
-            return finished
+            return Done(batch, finished, began, self._ended(batch, began), failed=False)
+
+    def _ended(self, batch: Batch, began: float) -> float:
+        """The lane is idle again; returns the batch's seconds."""
+        seconds = self._clock() - began
+        self._running -= 1
+        before = self._row_s.get(batch.session, seconds / len(batch))
+        self._row_s[batch.session] = 0.9 * before + 0.1 * seconds / len(batch)
+        return seconds
