@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.timing import in_turns
 from noise_op.torch_twin import Draws, GaussianNoise, drawing
-from training.networks import build
+from training.networks.registry import build
 
 BATCH = 128
 ROUNDS = 9

@@ -10,9 +10,12 @@ from pydantic import ValidationError
 
 from model_store.store import ModelStore, StoreError
 from noise_op.contract import NOISE_KINDS
-from training import data, networks
+from training.data.examples import DataSet
+from training.data.files import DataSource
+from training.data.registry import load
 from training.errors import TrainingError
 from training.evaluate import Plan, evaluate
+from training.networks.registry import named
 from training.publish import publish
 from training.recipe import Recipe
 from training.run_folder import RunFolder
@@ -60,7 +63,8 @@ def _add_train(commands: Commands) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     given = {name: value for name, value in vars(options).items() if name in Recipe.model_fields}
-    recipe = Recipe.model_validate(given)
+    network = named(given.get("network", Recipe.model_fields["network"].default))
+    recipe = Recipe.model_validate({**network.recipe_defaults, **given})
     folder = RunFolder(options.run or Path("runs") / f"{recipe.network}-{recipe.variant}")
     train(recipe, _data(recipe), folder, stop_after=options.stop_after)
 
@@ -94,7 +98,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     plan = Plan(tuple(options.kinds), tuple(options.sigmas), options.votes, options.seed, options.threads)
     for folder in options.runs:
         examples = _data(folder.read_recipe()).test
-        evaluate(folder.exported, folder.evaluation, examples.first(options.images or len(examples.labels)), plan)
+        evaluate(folder.exported, folder.evaluation, examples.first(options.images or len(examples)), plan)
 
 
 def _add_publish(commands: Commands) -> None:
@@ -121,8 +125,8 @@ def _run_folder(path: str) -> RunFolder:
     return RunFolder(Path(path))
 
 
-def _data(recipe: Recipe) -> data.DataSet:
-    return data.load(networks.named(recipe.network).data_set, data.DataSource.from_environment())
+def _data(recipe: Recipe) -> DataSet:
+    return load(named(recipe.network).data_set, DataSource.from_environment())
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from noise_op.contract import NoiseKind, sigma_row
 from noise_op.library import load_kernel
-from training.data import Examples
+from training.data.examples import Examples
 from training.errors import TrainingError
 from training.provenance import git_commit, versions
 
@@ -123,7 +123,7 @@ def evaluate(file: Path, results: Path, examples: Examples, plan: Plan) -> Evalu
     evaluation = _started(file, results, examples, plan)
     session = open_session(file, plan.threads)
     todo = [cell for cell in plan.cells() if not _covers(evaluation.cell(*cell), plan.passes(cell[1]))]
-    total = sum(plan.passes(sigma) for _, sigma in todo) * len(examples.labels)
+    total = sum(plan.passes(sigma) for _, sigma in todo) * len(examples)
     with tqdm(total=total, unit="vote", unit_scale=True, desc=file.stem, disable=None) as bar:
         for kind, sigma in todo:
             bar.set_postfix(noise=kind, sigma=sigma)
@@ -151,24 +151,24 @@ def cast_votes(
     passes = plan.passes(noise[1])
     per_run = max(1, ROWS_PER_RUN // passes)
     chunks = []
-    for start in range(0, len(examples.labels), per_run):
-        images = examples.images[start : start + per_run]
-        chunks.append(session.run(None, _feed(images, start, noise, passes, plan.seed))[0])
-        progress(len(images) * passes)
-    logits: Probabilities = np.concatenate(chunks).reshape(len(examples.labels), passes, -1)
+    for start in range(0, len(examples), per_run):
+        inputs = examples.values(slice(start, start + per_run))
+        chunks.append(session.run(None, _feed(inputs, start, noise, passes, plan.seed))[0])
+        progress(len(inputs) * passes)
+    logits: Probabilities = np.concatenate(chunks).reshape(len(examples), passes, -1)
     return logits.argmax(axis=2).astype(np.uint8), softmax(logits)
 
 
 def _feed(
-    images: NDArray[np.uint8], start: int, noise: tuple[NoiseKind, float], passes: int, seed: int
+    inputs: NDArray[np.float32], start: int, noise: tuple[NoiseKind, float], passes: int, seed: int
 ) -> dict[str, NDArray[Any]]:
-    rows = len(images) * passes
-    row = np.repeat(np.arange(len(images), dtype=np.int64), passes)
+    rows = len(inputs) * passes
+    row = np.repeat(np.arange(len(inputs), dtype=np.int64), passes)
     return {
-        "input": images[:, np.newaxis].astype(np.float32) / np.float32(255),
+        "input": inputs,
         "sigma": np.tile(np.array(sigma_row(*noise), np.float32), (rows, 1)),
         "seed": row + np.int64(start + seed),
-        "vote": np.tile(np.arange(passes, dtype=np.int64), len(images)),
+        "vote": np.tile(np.arange(passes, dtype=np.int64), len(inputs)),
         "row": row,
     }
 
@@ -229,7 +229,7 @@ def _started(file: Path, results: Path, examples: Examples, plan: Plan) -> Evalu
     fresh = Evaluation(
         sha256=sha256_of(file),
         seed=plan.seed,
-        images=len(examples.labels),
+        images=len(examples),
         commit=git_commit(),
         versions=versions(),
         isa=kernel.isa if kernel else None,

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from noise_op.contract import DOMAIN, OP_TYPE, OP_VERSION
 from noise_op.function_body import OPSET, gaussian_noise_function
 from noise_op.torch_twin import Draws, drawing
-from training.networks import MnistCnn, fold
+from training.networks.layers import fold
+from training.networks.network import Network
 from training.recipe import Recipe
 
 INPUT_NAMES: Final = ("input", "sigma", "seed", "vote", "row")
@@ -32,17 +33,17 @@ OUTPUT_NAME: Final = "logits"
 class PublishedForm(nn.Module):
     """The signature of a published graph around a folded network: N inputs, R rows."""
 
-    def __init__(self, network: MnistCnn) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor, sigma: Tensor, seed: Tensor, vote: Tensor, row: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, sigma: Tensor, seed: Tensor, vote: Tensor, row: Tensor) -> Tensor:
         """Logits [R, K] of vote `vote[r]` of input `row[r]`."""
         with drawing(Draws(sigma=sigma, seed=seed, vote=vote, row=row)):
-            return self.network(images)  # type: ignore[no-any-return]  # untyped __call__
+            return self.network(inputs)  # type: ignore[no-any-return]  # untyped __call__
 
 
-def export(network: MnistCnn, recipe: Recipe) -> onnx.ModelProto:
+def export(network: Network, recipe: Recipe) -> onnx.ModelProto:
     """The published form of a trained network: batch norms folded, opset 21, no external data.
 
     The same weights give the same bytes: nothing of the machine or the moment is kept in the file.

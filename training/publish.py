@@ -9,10 +9,11 @@ from model_store.manifest import AccuracyPoint, InputSpec, Manifest, Operator, P
 from model_store.store import ModelStore
 from noise_op.contract import DOMAIN, OP_VERSION
 from training import checkpoint, evaluate
-from training.data import DataSet
+from training.data.examples import DataSet
 from training.errors import TrainingError
 from training.evaluate import Cell, Evaluation
-from training.networks import MnistCnn, count
+from training.networks.layers import count
+from training.networks.registry import named
 from training.run_folder import RunFolder
 
 
@@ -38,14 +39,16 @@ def publish(
     if len(names) != 1:
         raise UnpublishableError(folders[0], f"is to be published with runs of other networks: {', '.join(names)}")
     contents = {recipe.variant: _content(folder) for recipe, folder in zip(recipes, folders, strict=True)}
-    network = folders[0].read_network()
+    network = named(names[0])
     manifest = Manifest(
         name=names[0],
         version=version,
         title=network.title,
         description=network.description,
         published=datetime.now(UTC).replace(microsecond=0),
-        input=InputSpec(shape=network.input_shape, value_range=(0.0, 1.0), preprocessing=network.preprocessing),
+        input=InputSpec(
+            shape=network.input_shape, value_range=network.value_range, preprocessing=network.preprocessing
+        ),
         classes=data.classes,
         operator=Operator(domain=DOMAIN, version=OP_VERSION),
         variants=tuple(describe(folder, data) for folder in folders),
@@ -57,8 +60,7 @@ def describe(folder: RunFolder, data: DataSet) -> Variant:
     """The manifest's entry of one run; see `publish` for errors."""
     recipe = folder.read_recipe()
     content, measured = _content(folder), evaluate.read(folder.evaluation)
-    network: MnistCnn = folder.read_network()
-    costs = count(network)
+    costs = count(folder.read_network())
     sha256 = evaluate.sha256_of(folder.exported)
     if measured.sha256 != sha256:
         raise UnpublishableError(folder, f"its evaluation is of a file of sha256 {measured.sha256}, not {sha256}")
@@ -75,7 +77,7 @@ def describe(folder: RunFolder, data: DataSet) -> Variant:
         provenance=Provenance(
             data_set=data.name,
             files={name: f"md5:{md5}" for name, md5 in made["data_md5"].items()},
-            train_images=len(data.train.labels[: recipe.images]),
+            train_images=len(data.train.first(recipe.images or len(data.train))),
             commit=made["commit"],
             versions=made["versions"],
         ),

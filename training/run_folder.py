@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training import checkpoint, networks
+from training import checkpoint
 from training.errors import TrainingError
-from training.networks import MnistCnn
+from training.networks.network import Network
+from training.networks.registry import build
 from training.recipe import Recipe
 
 
@@ -91,10 +92,10 @@ class RunFolder:
             raise NoRunError(self.path)
         return Recipe.model_validate_json(self.recipe.read_text())
 
-    def read_network(self) -> MnistCnn:
+    def read_network(self) -> Network:
         """The trained network, in evaluation mode."""
         recipe = self.read_recipe()
-        network = networks.build(recipe.network, recipe.noise)
+        network = build(recipe.network, recipe.noise)
         network.load_state_dict(checkpoint.read(self.weights).part("model"))
         return network.eval()
 

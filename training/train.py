@@ -19,12 +19,13 @@ from tqdm import tqdm
 
 from noise_op.contract import NoiseKind, sigma_row
 from noise_op.torch_twin import Draws, drawing
-from training import checkpoint, networks
+from training import checkpoint
 from training.augment import augment
 from training.checkpoint import Checkpoint
-from training.data import DataSet, Examples
+from training.data.examples import DataSet, Examples
 from training.errors import TrainingError
-from training.networks import MnistCnn
+from training.networks.network import Network
+from training.networks.registry import build
 from training.provenance import git_commit, versions
 from training.recipe import Purpose, Recipe, derived_seed
 from training.run_folder import RunFolder
@@ -59,15 +60,15 @@ class Training:
 
     def __init__(self, recipe: Recipe, examples: Examples) -> None:
         self.recipe = recipe
-        self.images = torch.from_numpy(examples.images[: recipe.images]).unsqueeze(1)  # uint8 [n, 1, height, width]
-        self.labels = torch.from_numpy(examples.labels[: recipe.images]).long()
+        self.examples = examples.first(recipe.images or len(examples))
+        self.labels = torch.from_numpy(self.examples.labels).long()
         self.steps_per_epoch = len(self.labels) // recipe.batch
         self.epoch = 0
         if self.steps_per_epoch == 0:
             raise TooFewImagesError(recipe, len(self.labels))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(recipe.seed, Purpose.WEIGHTS))
-            self.network = networks.build(recipe.network, recipe.noise)
+            self.network = build(recipe.network, recipe.noise)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # an overload torch leaves out
         self.average = AveragedModel(self.network, multi_avg_fn=_Averaging(recipe.average_decay))
         self.optimizer = torch.optim.AdamW(_parameter_groups(self.network, recipe.weight_decay), lr=recipe.lr)
@@ -77,11 +78,11 @@ class Training:
         """One pass over the training images; returns mean loss and accuracy under the training noise."""
         self.network.train()
         loss_sum, right = torch.zeros(()), torch.zeros(())
-        for step, (images, labels) in enumerate(self._batches(self.epoch)):
+        for step, (inputs, labels) in enumerate(self._batches(self.epoch)):
             done = self.epoch * self.steps_per_epoch + step
             draws = presentation_draws(self.recipe, done, len(labels), self.steps_per_epoch)
             with drawing(draws), _precision(self.recipe):
-                logits = self.network(images).float()  # [batch, classes]
+                logits = self.network(inputs).float()  # [batch, classes]
                 loss = loss_of(logits, labels, self.recipe)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
@@ -94,9 +95,9 @@ class Training:
         self.epoch += 1
         return {"loss": loss_sum.item() / self.steps_per_epoch, "train_accuracy": right.item() / self.steps_per_epoch}
 
-    def result(self, norm_batches: int) -> MnistCnn:
+    def result(self, norm_batches: int) -> Network:
         """The averaged network as it stands, its batch norms estimated anew under noise from so many batches."""
-        source = cast("MnistCnn", self.average.module) if self.recipe.average_decay > 0 else self.network
+        source = cast("Network", self.average.module) if self.recipe.average_decay > 0 else self.network
         network = copy.deepcopy(source)
         if norm_batches > 0:
             self._estimate_norms(network, norm_batches)
@@ -120,15 +121,15 @@ class Training:
         self.epoch = saved.state["epoch"]
 
     def _batches(self, epoch: int, augmented: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled batches in [0, 1], channels-last; the last, smaller one is left out."""
+        """Shuffled batches, images channels-last; the last, smaller one is left out."""
         order_seed = derived_seed(self.recipe.seed, Purpose.ORDER, epoch)
         order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(order_seed))
         maps = torch.Generator().manual_seed(derived_seed(self.recipe.seed, Purpose.AUGMENTATION, epoch))
         for chosen in torch.split(order, self.recipe.batch)[: self.steps_per_epoch]:
-            images = as_inputs(self.images[chosen])
+            inputs = torch.from_numpy(self.examples.values(chosen.numpy()))
             if augmented:
-                images = augment(images, self.recipe, maps)
-            yield images.contiguous(memory_format=torch.channels_last), self.labels[chosen]
+                inputs = augment(inputs, self.recipe, maps)
+            yield laid_out(inputs), self.labels[chosen]
 
     def _estimate_norms(self, network: torch.nn.Module, count: int) -> None:
         """Plain mean of the batch statistics over unaugmented batches with the training noise on."""
@@ -141,11 +142,11 @@ class Training:
         seed = derived_seed(self.recipe.seed, Purpose.NORM_NOISE)
         with torch.no_grad():
             batches = self._batches(self.recipe.epochs, augmented=False)
-            for step, (images, _) in zip(range(count), batches, strict=False):
+            for step, (inputs, _) in zip(range(count), batches, strict=False):
                 vote = step * self.recipe.batch
-                draws = constant_draws(self.recipe.noise, self.recipe.sigma_train, seed, len(images), vote)
+                draws = constant_draws(self.recipe.noise, self.recipe.sigma_train, seed, len(inputs), vote)
                 with drawing(draws):
-                    network(images)
+                    network(inputs)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
 
@@ -202,7 +203,7 @@ def loss_of(logits: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
     return (-torch.expm1(recipe.loss_power * log_p) / recipe.loss_power).mean()
 
 
-def glances(network: MnistCnn, recipe: Recipe, examples: Examples) -> dict[str, float]:
+def glances(network: Network, recipe: Recipe, examples: Examples) -> dict[str, float]:
     """One-vote accuracy on a few test images, noiseless and at sigma_train: for the log only."""
     return {
         "glance_noiseless": one_vote_accuracy(network, recipe, examples, 0.0),
@@ -211,17 +212,18 @@ def glances(network: MnistCnn, recipe: Recipe, examples: Examples) -> dict[str, 
 
 
 @torch.no_grad()
-def one_vote_accuracy(network: MnistCnn, recipe: Recipe, examples: Examples, sigma: float) -> float:
+def one_vote_accuracy(network: Network, recipe: Recipe, examples: Examples, sigma: float) -> float:
     """Share of the examples whose single vote is right."""
     right, seed = 0, derived_seed(recipe.seed, Purpose.TEST_NOISE)
     network.eval()
-    for start in range(0, len(examples.labels), ROWS_PER_EVALUATION):
-        labels = torch.from_numpy(examples.labels[start : start + ROWS_PER_EVALUATION]).long()
-        images = as_inputs(torch.from_numpy(examples.images[start : start + ROWS_PER_EVALUATION]).unsqueeze(1))
+    for start in range(0, len(examples), ROWS_PER_EVALUATION):
+        chosen = slice(start, start + ROWS_PER_EVALUATION)
+        labels = torch.from_numpy(examples.labels[chosen]).long()
+        inputs = laid_out(torch.from_numpy(examples.values(chosen)))
         with drawing(constant_draws(recipe.noise, sigma, seed, len(labels), start)):
-            logits = network(images.contiguous(memory_format=torch.channels_last))
+            logits = network(inputs)
         right += int((logits.argmax(1) == labels).sum())
-    return right / len(examples.labels)
+    return right / len(examples)
 
 
 def presentation_draws(recipe: Recipe, step: int, rows: int, steps_per_epoch: int) -> Draws:
@@ -245,9 +247,9 @@ def constant_draws(kind: NoiseKind, sigma: float, seed: int, rows: int, first_vo
     )
 
 
-def as_inputs(images: Tensor) -> Tensor:
-    """Bytes to the published value range [0, 1]."""
-    return images.float() / 255
+def laid_out(inputs: Tensor) -> Tensor:
+    """The same inputs; images [n, channels, height, width] channels-last in memory, as the weights are."""
+    return inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
 
 
 def _parameter_groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

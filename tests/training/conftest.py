@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.data import DataSet, Examples
+from training.data.examples import DataSet, Examples
 from training.recipe import Recipe
 from training.run_folder import RunFolder
 from training.train import train
@@ -18,7 +18,7 @@ FILES = {"digits": "0" * 32}
 def digits() -> Examples:
     """The 64 digits that are kept with the tests."""
     with np.load(DIGITS) as stored:
-        return Examples(stored["images"], stored["labels"])
+        return Examples(stored["images"][:, np.newaxis], stored["labels"])
 
 
 @pytest.fixture(scope="session")

@@ -7,22 +7,22 @@ from pathlib import Path
 import pytest
 
 from model_store.store import ModelStore
-from training import data
 from training.__main__ import main
-from training.data import Examples
+from training.data import files, mnist
+from training.data.examples import Examples
 
 
 @pytest.fixture
 def folder(digits: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """NOISEVOTE_DATA names a folder of a tiny MNIST whose hashes are the published ones."""
     hashes = {}
-    for name in data.MNIST_MD5:
-        array = digits.images if "images" in name else digits.labels
+    for name in mnist.MD5:
+        array = digits.inputs[:, 0] if "images" in name else digits.labels
         content = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
         hashes[name] = hashlib.md5(content).hexdigest()
         (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
-    monkeypatch.setattr(data, "MNIST_MD5", hashes)
-    monkeypatch.setenv(data.DATA_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(mnist, "MD5", hashes)
+    monkeypatch.setenv(files.DATA_VARIABLE, str(tmp_path))
     return tmp_path
 
 
@@ -79,7 +79,7 @@ def test_missing_data_is_told_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A folder without the data is named, and nothing is downloaded or written."""
-    monkeypatch.setenv(data.DATA_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(files.DATA_VARIABLE, str(tmp_path))
     assert main(["train", "--run", str(tmp_path / "run")]) == 1
     assert str(tmp_path) in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

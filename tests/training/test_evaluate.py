@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training import evaluate, export
-from training.data import Examples
+from training.data.examples import Examples
 from training.evaluate import EvaluationError, Plan, Probabilities, Votes
 from training.run_folder import RunFolder
 from training.train import one_vote_accuracy
@@ -84,7 +84,7 @@ def test_any_vote_can_be_cast_again_alone(exported: Path, digits: Examples) -> N
     assert votes.shape == (64, 4)
     for image, vote in ((0, 0), (17, 3), (63, 1)):
         feed = {
-            "input": digits.images[image : image + 1, np.newaxis].astype(np.float32) / 255,
+            "input": digits.values(slice(image, image + 1)),
             "sigma": np.array([[0.7, 0.0]], np.float32),
             "seed": np.array([PLAN.seed + image]),
             "vote": np.array([vote]),

@@ -12,7 +12,7 @@ from noise_op.contract import DOMAIN, OP_TYPE
 from noise_op.library import load_kernel
 from noise_op.torch_twin import Draws, drawing
 from training import export
-from training.data import Examples
+from training.data.examples import Examples
 from training.run_folder import RunFolder
 
 Feed = dict[str, NDArray[np.generic]]
@@ -40,7 +40,7 @@ def mixed_rows(digits: Examples, inputs: int, rows: int) -> Feed:
     """Rows that differ in input, sigma, kind of noise, 64-bit seed and vote."""
     generator = np.random.default_rng(0)
     return {
-        "input": digits.images[:inputs, np.newaxis].astype(np.float32) / 255,
+        "input": digits.values(slice(inputs)),
         "sigma": generator.uniform(0, (0.6, 0.2), (rows, 2)).astype(np.float32),
         "seed": generator.integers(-(2**63), 2**63, rows, np.int64),
         "vote": generator.integers(0, 2**32, rows, np.int64),

@@ -6,7 +6,7 @@ import pytest
 
 from model_store.store import ModelStore, VersionExistsError
 from training import evaluate, export
-from training.data import DataSet
+from training.data.examples import DataSet
 from training.evaluate import Cell, Evaluation, Measured, Plan
 from training.publish import UnpublishableError, publish, table
 from training.run_folder import RunFolder

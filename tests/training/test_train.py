@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, softmax
 
-from training import checkpoint, networks
-from training.data import DataSet
+from training import checkpoint
+from training.data.examples import DataSet
+from training.networks.layers import NoisyLayer
+from training.networks.mnist_cnn import MnistCnn
 from training.recipe import Recipe
 from training.run_folder import NoRunError, RecipeChangedError, RunFolder
 from training.train import (
@@ -127,8 +129,10 @@ def test_batch_norms_are_estimated_under_noise(data: DataSet) -> None:
     spreads = {}
     for sigma in (0.0, 1.0):
         training = Training(Recipe(sigma_train=sigma, batch=32, precision="float32"), data.train)
-        layer = training.result(2).layers[1]
-        assert isinstance(layer, networks.NoisyLayer)
+        network = training.result(2)
+        assert isinstance(network, MnistCnn)
+        layer = network.layers[1]
+        assert isinstance(layer, NoisyLayer)
         assert isinstance(layer.norm, torch.nn.BatchNorm2d)
         assert layer.norm.running_var is not None
         spreads[sigma] = float(layer.norm.running_var.mean())

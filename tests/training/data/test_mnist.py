@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from training import data
-from training.data import CorruptDataError, DataError, DataSource, Examples, MissingDataError
+from training.data import files, mnist, registry
+from training.data.examples import Examples
+from training.data.files import CorruptDataError, DataError, DataSource, MissingDataError
 
 
-def idx(array: NDArray[np.uint8]) -> bytes:
+def idx(array: NDArray[Any]) -> bytes:
     """The array as an IDX file."""
     return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
 
@@ -22,8 +24,8 @@ def idx(array: NDArray[np.uint8]) -> bytes:
 @pytest.fixture
 def published(digits: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A mirror of a tiny MNIST whose hashes are the published ones."""
-    content = {name: idx(digits.images if "images" in name else digits.labels) for name in data.MNIST_MD5}
-    monkeypatch.setattr(data, "MNIST_MD5", {name: hashlib.md5(raw).hexdigest() for name, raw in content.items()})
+    content = {name: idx(digits.inputs[:, 0] if "images" in name else digits.labels) for name in mnist.MD5}
+    monkeypatch.setattr(mnist, "MD5", {name: hashlib.md5(raw).hexdigest() for name, raw in content.items()})
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     for name, raw in content.items():
@@ -34,14 +36,14 @@ def published(digits: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @given(arrays.arrays(np.uint8, arrays.array_shapes(min_dims=1, max_dims=4, max_side=5)))
 def test_idx_keeps_shape_and_bytes(array: NDArray[np.uint8]) -> None:
     """An IDX file of any rank reads as the array that was written."""
-    assert np.array_equal(data.read_idx(idx(array)), array)
+    assert np.array_equal(mnist.read_idx(idx(array)), array)
 
 
 @given(st.integers(1, 60))
 def test_idx_of_another_length_is_refused(cut: int) -> None:
     """A file that is shorter than its header announces is never read as a smaller array."""
     with pytest.raises(DataError):
-        data.read_idx(idx(np.zeros((3, 4, 5), np.uint8))[:-cut])
+        mnist.read_idx(idx(np.zeros((3, 4, 5), np.uint8))[:-cut])
 
 
 @pytest.mark.parametrize("inside", [".", "mnist"])
@@ -55,8 +57,8 @@ def test_folder_holds_the_files_directly_or_in_mnist(
         published.rename(folder)
     else:
         published.rename(folder / inside)
-    loaded = data.load("mnist", DataSource(folder=folder))
-    assert np.array_equal(loaded.train.images, digits.images)
+    loaded = registry.load("mnist", DataSource(folder=folder))
+    assert np.array_equal(loaded.train.inputs, digits.inputs)
     assert np.array_equal(loaded.test.labels, digits.labels)
 
 
@@ -67,11 +69,11 @@ def test_corrupt_file_is_refused_by_name_and_hash(published: Path) -> None:
     raw[-1] ^= 1
     path.write_bytes(gzip.compress(bytes(raw)))
     with pytest.raises(CorruptDataError) as caught:
-        data.load("mnist", DataSource(folder=published))
+        registry.load("mnist", DataSource(folder=published))
     message = str(caught.value)
     assert str(path) in message
     assert hashlib.md5(raw).hexdigest() in message
-    assert data.MNIST_MD5["train-labels-idx1-ubyte"] in message
+    assert mnist.MD5["train-labels-idx1-ubyte"] in message
 
 
 def test_cut_gzip_is_refused(published: Path) -> None:
@@ -79,7 +81,7 @@ def test_cut_gzip_is_refused(published: Path) -> None:
     path = published / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(CorruptDataError, match="train-images"):
-        data.load("mnist", DataSource(folder=published))
+        registry.load("mnist", DataSource(folder=published))
 
 
 def test_named_folder_is_never_filled_from_mirrors(published: Path, tmp_path: Path) -> None:
@@ -87,7 +89,7 @@ def test_named_folder_is_never_filled_from_mirrors(published: Path, tmp_path: Pa
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(MissingDataError, match=str(empty)):
-        data.load("mnist", DataSource(folder=empty, mirrors=(f"{published.as_uri()}/",)))
+        registry.load("mnist", DataSource(folder=empty, mirrors=(f"{published.as_uri()}/",)))
     assert list(empty.iterdir()) == []
 
 
@@ -99,9 +101,9 @@ def test_download_passes_over_bad_mirrors_and_is_kept(published: Path, tmp_path:
         (damaged / file.name).write_bytes(gzip.compress(b"not this"))
     mirrors = tuple(f"{folder.as_uri()}/" for folder in (tmp_path / "missing", damaged, published))
     cache = tmp_path / "cache"
-    loaded = data.load("mnist", DataSource(cache=cache, mirrors=mirrors))
-    assert np.array_equal(loaded.test.images, digits.images)
-    again = data.load("mnist", DataSource(cache=cache, mirrors=()))
+    loaded = registry.load("mnist", DataSource(cache=cache, mirrors=mirrors))
+    assert np.array_equal(loaded.test.inputs, digits.inputs)
+    again = registry.load("mnist", DataSource(cache=cache, mirrors=()))
     assert np.array_equal(again.train.labels, digits.labels)
 
 
@@ -109,19 +111,19 @@ def test_no_good_mirror_leaves_no_file(published: Path, tmp_path: Path) -> None:
     """When every mirror fails the error lists them, and the cache holds nothing that looks like data."""
     mirror = f"{(tmp_path / 'missing').as_uri()}/"
     with pytest.raises(MissingDataError, match=mirror):
-        data.load("mnist", DataSource(cache=tmp_path / "cache", mirrors=(mirror,)))
+        registry.load("mnist", DataSource(cache=tmp_path / "cache", mirrors=(mirror,)))
     assert not (tmp_path / "cache").exists()
 
 
 def test_unknown_data_set_names_the_known_ones() -> None:
     """A misspelt data set is answered with the names that exist."""
     with pytest.raises(DataError, match=r"'mnst'.*mnist"):
-        data.load("mnst", DataSource())
+        registry.load("mnst", DataSource())
 
 
 def test_environment_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """NOISEVOTE_DATA decides the folder; without it, or empty, there is none."""
-    monkeypatch.setenv(data.DATA_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(files.DATA_VARIABLE, str(tmp_path))
     assert DataSource.from_environment().folder == tmp_path
-    monkeypatch.setenv(data.DATA_VARIABLE, "")
+    monkeypatch.setenv(files.DATA_VARIABLE, "")
     assert DataSource.from_environment().folder is None

@@ -8,21 +8,22 @@ from torch import Tensor, nn
 
 from noise_op.contract import NoiseKind, snr_db
 from noise_op.torch_twin import Draws, GaussianNoise, drawing
-from training import networks
-from training.data import Examples
-from training.networks import Counts, MnistCnn, NoisyLayer, UnknownNetworkError
-from training.train import as_inputs, constant_draws
+from training.data.examples import Examples
+from training.networks.layers import Counts, NoisyLayer, count, fold
+from training.networks.network import Network
+from training.networks.registry import UnknownNetworkError, build
+from training.train import constant_draws
 
 
-def network_with_statistics(kind: NoiseKind, digits: Examples) -> MnistCnn:
+def network_with_statistics(kind: NoiseKind, digits: Examples) -> Network:
     """A network whose batch norms have seen data and, where they are free, have scales and shifts of their own."""
     torch.manual_seed(3)
-    network = networks.build("mnist-cnn", kind)
+    network = build("mnist-cnn", kind)
     for norm in norms(network):
         if norm.affine:
             nn.init.uniform_(norm.weight, 0.5, 1.5)
             nn.init.normal_(norm.bias)
-    images = as_inputs(torch.from_numpy(digits.images).unsqueeze(1))
+    images = torch.from_numpy(digits.values(slice(None)))
     for vote in range(5):
         with torch.no_grad(), drawing(constant_draws(kind, 0.5, 1, len(images), vote * len(images))):
             network(images)
@@ -50,13 +51,13 @@ def test_counts_are_those_worked_out_by_hand() -> None:
         samples=sum(side * side * o for side, _, o in convolutions) + sum(o for _, o in linear),
         noisy_layers=6,
     )
-    assert networks.count(networks.build("mnist-cnn", "multiplicative")) == expected
+    assert count(build("mnist-cnn", "multiplicative")) == expected
     assert expected == Counts(870634, 19094528, 75530, 6)
 
 
 def test_every_product_has_its_own_site_in_order() -> None:
     """Sites are 0 to 5 in the order of computation, ReLU is fused in all but the last, votes fan out at the first."""
-    found = sites(networks.build("mnist-cnn", "multiplicative"))
+    found = sites(build("mnist-cnn", "multiplicative"))
     assert [site.site for site in found] == [0, 1, 2, 3, 4, 5]
     assert [site.activation for site in found] == ["relu"] * 5 + ["none"]
     assert [site.fan_out for site in found] == [True] + [False] * 5
@@ -65,7 +66,7 @@ def test_every_product_has_its_own_site_in_order() -> None:
 @pytest.mark.parametrize(("kind", "free"), [("multiplicative", True), ("additive", False)])
 def test_additive_noise_fixes_scale_and_shift(kind: NoiseKind, free: bool) -> None:
     """Under additive noise no batch norm can raise its signal above the noise; under multiplicative it may."""
-    found = norms(networks.build("mnist-cnn", kind))
+    found = norms(build("mnist-cnn", kind))
     assert len(found) == 5
     assert all(norm.affine is free for norm in found)
 
@@ -74,9 +75,9 @@ def test_additive_noise_fixes_scale_and_shift(kind: NoiseKind, free: bool) -> No
 def test_folding_batch_norms_is_exact(kind: NoiseKind, digits: Examples) -> None:
     """With the same draws the folded network has the same logits up to float rounding, under full noise."""
     network = network_with_statistics(kind, digits)
-    folded = networks.fold(network)
+    folded = fold(network)
     assert norms(folded) == []
-    images = as_inputs(torch.from_numpy(digits.images).unsqueeze(1))
+    images = torch.from_numpy(digits.values(slice(None)))
     with torch.no_grad(), drawing(constant_draws(kind, 1.0, 9, len(images), 0)):
         expected, found = network(images), folded(images)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
@@ -86,7 +87,7 @@ def test_folding_leaves_the_network_as_it_was(digits: Examples) -> None:
     """Folding works on a copy: training may go on with the original."""
     network = network_with_statistics("multiplicative", digits)
     before = copy.deepcopy(network.state_dict())
-    networks.fold(network)
+    fold(network)
     assert before.keys() == network.state_dict().keys()
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
@@ -121,7 +122,7 @@ def powers_at_sites(kind: NoiseKind, sigma: float, digits: Examples) -> list[Pow
         site.activation = "none"
         site.register_forward_hook(record)
     draws = constant_draws(kind, sigma, 5, len(row), 0)
-    images = as_inputs(torch.from_numpy(digits.images[:8]).unsqueeze(1))
+    images = torch.from_numpy(digits.values(slice(8)))
     with torch.no_grad(), drawing(Draws(draws.sigma, draws.seed, draws.vote, row)):
         network(images)
     return found
@@ -148,7 +149,7 @@ def test_additive_noise_has_the_stated_deviation_at_every_site(digits: Examples)
 def test_unknown_network_names_the_known_ones() -> None:
     """A misspelt network is answered with the names that exist."""
     with pytest.raises(UnknownNetworkError, match=r"'mnist-cnm'.*mnist-cnn"):
-        networks.build("mnist-cnm", "multiplicative")
+        build("mnist-cnm", "multiplicative")
 
 
 def test_layer_without_batch_norm_folds_to_itself() -> None:

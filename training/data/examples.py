@@ -1,0 +1,42 @@
+"""Labelled examples in memory."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs as they are stored, uint8 or float32 [n, *input_shape], and their labels, uint8 [n].
+
+    Bytes stand for [0, 1] (images [n, channels, height, width]); float32 is what the network takes, as it is.
+    """
+
+    inputs: NDArray[np.uint8] | NDArray[np.float32]
+    labels: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def first(self, count: int) -> "Examples":
+        """The first `count` examples."""
+        return Examples(self.inputs[:count], self.labels[:count])
+
+    def values(self, chosen: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        """What the network takes of the chosen examples: float32 [chosen, *input_shape] in its value range."""
+        stored = self.inputs[chosen]
+        if stored.dtype == np.uint8:
+            return stored.astype(np.float32) / np.float32(255)
+        return stored.astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Training and test examples, and which files they are (`md5`: uncompressed file → hash)."""
+
+    name: str
+    train: Examples
+    test: Examples
+    classes: tuple[str, ...]
+    md5: dict[str, str]

@@ -1,0 +1,21 @@
+"""Data sets by name."""
+
+from collections.abc import Callable
+from typing import Final
+
+from training.data import mnist
+from training.data.examples import DataSet
+from training.data.files import DataError, DataSource
+
+LOADERS: Final[dict[str, Callable[[DataSource], DataSet]]] = {"mnist": mnist.load}
+
+
+def load(name: str, source: DataSource) -> DataSet:
+    """Read a data set by name.
+
+    Raises:
+        DataError: unknown name, a file that no place has, or content that differs from the published hash.
+    """
+    if name not in LOADERS:
+        raise DataError(f"data set {name!r}: unknown; known are {', '.join(LOADERS)}")
+    return LOADERS[name](source)

@@ -1,0 +1,1 @@
+"""Networks with one noise operator after every matrix-vector product; `registry` knows them by name."""

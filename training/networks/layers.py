@@ -1,0 +1,90 @@
+"""The noisy layer that networks are made of, folding its batch norm away, and what one vote costs."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from noise_op.torch_twin import Draws, drawing
+from training.networks.network import Network
+
+
+class NoisyLayer(nn.Module):
+    """One analog layer: product – batch norm – noise (activation fused into the noise site).
+
+    The noise stands after the batch norm, as in the paper's Table 1, so `folded` is exact.
+    """
+
+    def __init__(self, product: nn.Conv2d | nn.Linear, norm: nn.BatchNorm1d | nn.BatchNorm2d | None, noise: nn.Module):
+        super().__init__()
+        self.product = product
+        self.norm = norm
+        self.noise = noise
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Noisy activation of `x`; the batch sizes differ where the site fans votes out."""
+        signal = self.product(x)
+        if self.norm is not None:
+            signal = self.norm(signal)
+        return self.noise(signal)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+
+    def folded(self) -> "NoisyLayer":
+        """The same layer in evaluation mode, its batch norm multiplied into the product (and added to the bias)."""
+        if self.norm is None:
+            return self
+        norm = copy.deepcopy(self.norm)
+        if not norm.affine:  # torch folds linear layers only with a scale and shift
+            norm.weight = nn.Parameter(torch.ones(norm.num_features))
+            norm.bias = nn.Parameter(torch.zeros(norm.num_features))
+        if isinstance(self.product, nn.Conv2d):
+            return NoisyLayer(fuse_conv_bn_eval(self.product, norm), None, self.noise)
+        return NoisyLayer(fuse_linear_bn_eval(self.product, norm), None, self.noise)
+
+
+def fold(network: Network) -> Network:
+    """A copy in evaluation mode with the batch norm of every noisy layer folded into its product."""
+    folded = copy.deepcopy(network).eval()
+    for parent in list(folded.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, NoisyLayer):
+                setattr(parent, name, child.folded())
+    return folded
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a network is made of, and what one vote costs.
+
+    `parameters` counts weights and biases of the folded products (what is published),
+    `macs` multiply-accumulates, `samples` noise samples, `noisy_layers` the paper's L. A layer that a vote
+    computes several times, as in a recurrent network, counts each time.
+    """
+
+    parameters: int
+    macs: int
+    samples: int
+    noisy_layers: int
+
+
+def count(network: Network) -> Counts:
+    """Count by one noiseless forward pass of a zero input."""
+    folded = fold(network)
+    macs: list[int] = []
+    samples: list[int] = []
+
+    def record(layer: nn.Module, _: tuple[Tensor, ...], signal: Tensor) -> None:
+        assert isinstance(layer, NoisyLayer)
+        weights = layer.product.weight[0].numel()  # products that make one output element
+        samples.append(signal[0].numel())
+        macs.append(signal[0].numel() * weights)
+
+    hooks = [layer.register_forward_hook(record) for layer in folded.modules() if isinstance(layer, NoisyLayer)]
+    zero = torch.zeros(1, dtype=torch.int64)
+    with torch.no_grad(), drawing(Draws(sigma=torch.zeros(1, 2), seed=zero, vote=zero)):
+        folded(torch.zeros(1, *network.input_shape))
+    for hook in hooks:
+        hook.remove()
+    parameters = sum(weights.numel() for weights in folded.parameters())
+    return Counts(parameters, sum(macs), sum(samples), len(samples))

@@ -1,0 +1,30 @@
+"""What every trainable network says about itself."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import nn
+
+
+class Network(nn.Module):
+    """A classifier made of noisy layers: [N, *input_shape] in `value_range` to logits [N, classes].
+
+    Inside `noise_op.torch_twin.drawing` its first sites fan votes out, so the logits are [rows, classes].
+    Normalisation of the input is inside the network, hence inside the exported graph.
+
+    `free_scale` gives the batch norms before the noise a learned scale and shift. Additive noise needs
+    them fixed (1 and 0, as in the paper), or the network would raise its signal above the noise.
+    """
+
+    title: ClassVar[str]
+    description: ClassVar[str]
+    preprocessing: ClassVar[str]
+    data_set: ClassVar[str]
+    input_shape: ClassVar[tuple[int, ...]]
+    value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    # What training this network needs where it differs from the defaults of `training.recipe.Recipe`.
+    recipe_defaults: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, *, free_scale: bool) -> None:
+        super().__init__()
+        self.free_scale = free_scale

@@ -1,0 +1,33 @@
+"""Networks by name."""
+
+from typing import Final
+
+from noise_op.contract import NoiseKind
+from training.errors import TrainingError
+from training.networks.mnist_cnn import MnistCnn
+from training.networks.network import Network
+
+NETWORKS: Final[dict[str, type[Network]]] = {"mnist-cnn": MnistCnn}
+
+
+class UnknownNetworkError(TrainingError):
+    """No network has that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"network {name!r}: unknown; known are {', '.join(NETWORKS)}")
+
+
+def named(name: str) -> type[Network]:
+    """The network's class, which says what it takes (`input_shape`, `data_set`, …).
+
+    Raises:
+        UnknownNetworkError: no such network.
+    """
+    if name not in NETWORKS:
+        raise UnknownNetworkError(name)
+    return NETWORKS[name]
+
+
+def build(name: str, kind: NoiseKind) -> Network:
+    """A network for training under one noise kind; weights from torch's global random state."""
+    return named(name)(free_scale=kind == "multiplicative")
