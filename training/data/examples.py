@@ -23,6 +23,11 @@ class Examples:
         """The first `count` examples."""
         return Examples(self.inputs[:count], self.labels[:count])
 
+    def last(self, count: int) -> "Examples":
+        """The last `count` examples."""
+        start = max(0, len(self) - count)
+        return Examples(self.inputs[start:], self.labels[start:])
+
     def values(self, chosen: slice | NDArray[np.int64]) -> NDArray[np.float32]:
         """What the network takes of the chosen examples: float32 [chosen, *input_shape] in its value range."""
         stored = self.inputs[chosen]
@@ -40,3 +45,12 @@ class DataSet:
     test: Examples
     classes: tuple[str, ...]
     md5: dict[str, str]
+
+    def to_train(self, images: int | None, holdout: int) -> Examples:
+        """The training examples without the last `holdout`, and of those the first `images`."""
+        kept = len(self.train) - holdout
+        return self.train.first(kept if images is None else min(images, kept))
+
+    def to_judge(self, holdout: int) -> Examples:
+        """What choices are judged on: the last `holdout` training examples; the test examples if there are none."""
+        return self.train.last(holdout) if holdout else self.test
