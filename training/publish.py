@@ -76,7 +76,7 @@ def describe(folder: RunFolder, data: DataSet) -> Variant:
         recipe=recipe.model_dump(),
         provenance=Provenance(
             data_set=data.name,
-            files={name: f"md5:{md5}" for name, md5 in made["data_md5"].items()},
+            files=_hashes(made),
             train_images=len(data.train.first(recipe.images or len(data.train))),
             commit=made["commit"],
             versions=made["versions"],
@@ -106,6 +106,13 @@ def table(evaluation: Evaluation) -> list[AccuracyPoint]:
                 )
             )
     return points
+
+
+def _hashes(made: dict[str, Any]) -> dict[str, str]:
+    """Data file to `<algorithm>:<hash>`; runs of before there were several algorithms hold bare MD5 sums."""
+    bare: dict[str, str] = made.get("data_md5", {})
+    hashes: dict[str, str] = made.get("data_hashes", {})
+    return hashes | {name: f"md5:{md5}" for name, md5 in bare.items()}
 
 
 def _repeated(cell: Cell, counts: Sequence[int]) -> list[dict[str, Any]]:

@@ -165,7 +165,7 @@ def train(recipe: Recipe, data: DataSet, folder: RunFolder, *, stop_after: int |
     training = Training(recipe, data.train)
     if folder.checkpoint.exists():
         training.restore(folder.checkpoint)
-    provenance = {"commit": git_commit(), "versions": versions(), "data_md5": data.md5}
+    provenance = {"commit": git_commit(), "versions": versions(), "data_hashes": data.hashes}
     folder.append(
         "start", epoch=training.epoch, threads=torch.get_num_threads(), recipe=recipe.model_dump(), **provenance
     )

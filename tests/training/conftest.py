@@ -11,7 +11,7 @@ from training.run_folder import RunFolder
 from training.train import train
 
 DIGITS = Path(__file__).parent.parent / "data" / "mnist_digits.npz"
-FILES = {"digits": "0" * 32}
+FILES = {"digits": f"md5:{'0' * 32}"}
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from model_store.store import ModelStore, VersionExistsError
-from training import evaluate, export
+from training import checkpoint, evaluate, export
+from training.checkpoint import Checkpoint
 from training.data.examples import DataSet
 from training.evaluate import Cell, Evaluation, Measured, Plan
-from training.publish import UnpublishableError, publish, table
+from training.publish import UnpublishableError, describe, publish, table
 from training.run_folder import RunFolder
 
 
@@ -54,6 +55,14 @@ def test_published_version_reads_back(measured: RunFolder, data: DataSet, tmp_pa
     at_half = {point.votes: point.accuracy for point in variant.accuracy if point.sigma == 0.5}
     assert at_half == {found.votes: found.accuracy for found in measurements.measured}
     assert {(point.images, point.seed, point.reads) for point in variant.accuracy} == {(64, 4, 1)}
+
+
+def test_weights_of_before_there_were_several_algorithms_are_published(copied: RunFolder, data: DataSet) -> None:
+    """Their state names bare MD5 sums, and the manifest says the algorithm."""
+    weights = checkpoint.read(copied.weights)
+    state = {key: value for key, value in weights.state.items() if key != "data_hashes"}
+    checkpoint.write(copied.weights, Checkpoint(weights.tensors, state | {"data_md5": {"digits": "1" * 32}}))
+    assert describe(copied, data).provenance.files == {"digits": f"md5:{'1' * 32}"}
 
 
 def test_version_is_published_once(measured: RunFolder, data: DataSet, tmp_path: Path) -> None:

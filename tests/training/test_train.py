@@ -36,13 +36,13 @@ def test_noisy_training_learns(trained: RunFolder, data: DataSet, tiny_recipe: R
     assert one_vote_accuracy(network, tiny_recipe, data.test, tiny_recipe.sigma_train) >= 0.9
 
 
-def test_log_tells_where_the_weights_come_from(trained: RunFolder, tiny_recipe: Recipe) -> None:
+def test_log_tells_where_the_weights_come_from(trained: RunFolder, data: DataSet, tiny_recipe: Recipe) -> None:
     """The first line holds recipe, versions and data hashes, then comes one line an epoch, and the loss falls."""
     start, *epochs, finished = log_of(trained)
     assert start["event"] == "start"
     assert Recipe.model_validate(start["recipe"]) == tiny_recipe
     assert start["versions"]["torch"] == torch.__version__
-    assert start["data_md5"] == {"digits": "0" * 32}
+    assert start["data_hashes"] == data.hashes
     assert [line["epoch"] for line in epochs] == list(range(1, tiny_recipe.epochs + 1))
     assert epochs[-1]["loss"] < epochs[0]["loss"] / 2
     assert {"train_accuracy", "glance_noiseless", "glance_one_vote", "seconds", "lr"} <= epochs[0].keys()

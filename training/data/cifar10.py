@@ -44,7 +44,7 @@ def load(source: DataSource) -> DataSet:
         train=joined(train),
         test=test,
         classes=CLASSES,
-        md5=MD5,
+        hashes={name: f"md5:{md5}" for name, md5 in MD5.items()},
     )
 
 

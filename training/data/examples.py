@@ -38,13 +38,13 @@ class Examples:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Training and test examples, and which files they are (`md5`: uncompressed file → hash)."""
+    """Training and test examples, and which files they are: `hashes`, uncompressed file → `<algorithm>:<hash>`."""
 
     name: str
     train: Examples
     test: Examples
     classes: tuple[str, ...]
-    md5: dict[str, str]
+    hashes: dict[str, str]
 
     def to_train(self, images: int | None, holdout: int) -> Examples:
         """The training examples without the last `holdout`, and of those the first `images`."""

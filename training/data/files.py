@@ -34,7 +34,7 @@ class CorruptDataError(DataError):
     """The file's content is not the published one."""
 
     def __init__(self, place: str, expected: str, found: str) -> None:
-        super().__init__(f"data file {place}: md5 of the uncompressed content is {found}, expected {expected}")
+        super().__init__(f"data file {place}: hash of the uncompressed content is {found}, expected {expected}")
 
 
 @dataclass(frozen=True)
@@ -114,13 +114,13 @@ def gunzipped(md5: str) -> Unpack:
     return unpack
 
 
-def verified(content: bytes, place: str, md5: str) -> bytes:
+def verified(content: bytes, place: str, expected: str, algorithm: str = "md5") -> bytes:
     """The content, if it has this hash.
 
     Raises:
         CorruptDataError: it has another.
     """
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != md5:
-        raise CorruptDataError(place, md5, found)
+    found = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
+    if found != expected:
+        raise CorruptDataError(place, expected, found)
     return content

@@ -31,7 +31,7 @@ def load(source: DataSource) -> DataSet:
         train=Examples(train[:, np.newaxis], train_labels),
         test=Examples(test[:, np.newaxis], test_labels),
         classes=tuple("0123456789"),
-        md5=MD5,
+        hashes={file: f"md5:{md5}" for file, md5 in MD5.items()},
     )
 
 

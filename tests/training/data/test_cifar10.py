@@ -63,7 +63,7 @@ def test_each_form_gives_the_same_images(batches: dict[str, bytes], tmp_path: Pa
     assert np.array_equal(loaded.train.inputs.reshape(5 * IMAGES, -1), expected[:, 1:])
     assert np.array_equal(loaded.train.labels, expected[:, 0])
     assert loaded.test.labels.tolist() == list(batches["test_batch.bin"][:: cifar10.RECORD])
-    assert loaded.md5 == cifar10.MD5
+    assert loaded.hashes == {name: f"md5:{md5}" for name, md5 in cifar10.MD5.items()}
 
 
 def test_archive_is_downloaded_checked_and_kept(
