@@ -24,11 +24,10 @@ _IMAGE_RANK = 4  # [rows, channels, height, width], the rank that has a channels
 
 
 class NoDrawsError(RuntimeError):
-    """A noise site ran outside `drawing(...)`; it is never silently noiseless."""
+    """A noise site, or `fanned_out`, ran outside `drawing(...)`; it is never silently noiseless."""
 
-    def __init__(self, site: int) -> None:
-        super().__init__(f"site {site}: no draws are set; run the network inside `with drawing(Draws(...)):`")
-        self.site = site
+    def __init__(self, place: str) -> None:
+        super().__init__(f"{place}: no draws are set; run the network inside `with drawing(Draws(...)):`")
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,25 @@ def drawing(draws: Draws) -> Iterator[None]:
         _current.draws = before
 
 
+def _draws(place: str) -> Draws:
+    draws: Draws | None = getattr(_current, "draws", None)
+    if draws is None:
+        raise NoDrawsError(place)
+    return draws
+
+
+def fanned_out(x: Tensor) -> Tensor:
+    """Vote fan-out where no site can do it: row r gets x[row[r]], [N, ...] → [R, ...], without noise.
+
+    A recurrent network needs it: later steps mix what every vote of an input shares with what each has of its own.
+
+    Raises:
+        NoDrawsError: outside `drawing`.
+    """
+    row = _draws("fan-out").row
+    return x if row is None else x.index_select(0, row)
+
+
 class GaussianNoise(nn.Module):
     """One site. `fan_out=True` belongs on the first site of a network: it turns inputs into rows."""
 
@@ -77,12 +95,10 @@ class GaussianNoise(nn.Module):
         self.activation: Activation = activation
         self.fan_out = fan_out
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Add this site's noise to x, [N, ...] → [R, ...]."""
-        draws: Draws | None = getattr(_current, "draws", None)
-        if draws is None:
-            raise NoDrawsError(self.site)
-        return gaussian_noise(x, draws, site=self.site, activation=self.activation, fan_out=self.fan_out)
+    def forward(self, x: Tensor, step: Tensor | None = None) -> Tensor:
+        """Add this site's noise to x, [N, ...] → [R, ...], at a time step (int64 [], by default the draws' own)."""
+        draws = _draws(f"site {self.site}")
+        return gaussian_noise(x, draws, site=self.site, activation=self.activation, fan_out=self.fan_out, step=step)
 
     def extra_repr(self) -> str:
         """What `print(network)` shows."""
@@ -90,7 +106,13 @@ class GaussianNoise(nn.Module):
 
 
 def gaussian_noise(
-    x: Tensor, draws: Draws, *, site: int, activation: Activation = "none", fan_out: bool = False
+    x: Tensor,
+    draws: Draws,
+    *,
+    site: int,
+    activation: Activation = "none",
+    fan_out: bool = False,
+    step: Tensor | None = None,
 ) -> Tensor:
     """act(x + sqrt((sigma0·x)² + sigma1²)·z) with this site's draws, differentiable in x.
 
@@ -100,32 +122,38 @@ def gaussian_noise(
         site: number of the site.
         activation: fused into the operator.
         fan_out: read row `draws.row[r]` of x for row r, where `draws.row` is given.
+        step: int64 [], in place of `draws.step`: in an exported loop the step is a tensor.
 
     Returns:
         [R, ...] of x's type.
     """
     row = draws.row if fan_out else None
-    y: Tensor = _gaussian_noise(x, draws.sigma, draws.seed, draws.vote, row, draws.step, site, activation)
+    if step is None and draws.step != 0:
+        step = torch.tensor(draws.step)
+    y: Tensor = _gaussian_noise(x, draws.sigma, draws.seed, draws.vote, row, step, site, activation)
     return y
 
 
 @torch.library.custom_op("noisevote::gaussian_noise", mutates_args=())
 def _gaussian_noise(
-    x: Tensor, sigma: Tensor, seed: Tensor, vote: Tensor, row: Tensor | None, step: int, site: int, activation: str
-) -> Tensor:
+    x: Tensor, sigma: Tensor, seed: Tensor, vote: Tensor, row: Tensor | None, step: Tensor | None, site: int,
+    activation: str,
+) -> Tensor:  # fmt: skip  # the inputs of the operator, then its attributes
     rows = sigma.shape[0]
     if row is None and x.shape[0] != rows:
         raise ValueError(f"x: {x.shape[0]} rows and sigma: {rows} differ and no row index was given")
     _check_range("vote", vote, MAX_VOTE)
-    _check_range("step", torch.tensor(step), MAX_STEP)
+    number = 0 if step is None else int(step)
+    if not 0 <= number <= MAX_STEP:
+        raise ValueError(f"step: {number} is not within 0 .. {MAX_STEP}")
     if row is not None:
         _check_range("row", row, x.shape[0] - 1)
     kernel = load_kernel() if x.device.type == "cpu" else None
     if kernel is None:
-        return torch_philox.gaussian_noise(x, sigma, seed, vote, row, step, site, activation == "relu")
+        return torch_philox.gaussian_noise(x, sigma, seed, vote, row, number, site, activation == "relu")
     x = _dense(x)
     y = torch.empty((rows, *x.shape[1:]), dtype=x.dtype, memory_format=_format(x))
-    held = _Held(x, sigma, seed, vote, row, step, site, activation == "relu")
+    held = _Held(x, sigma, seed, vote, row, number, site, activation == "relu")
     kernel.forward(held.batch, x.dtype == torch.bfloat16, x.data_ptr(), y.data_ptr(), _team())
     return y
 
@@ -141,8 +169,9 @@ def _check_range(name: str, values: Tensor, last: int) -> None:
 
 @_gaussian_noise.register_fake
 def _(
-    x: Tensor, sigma: Tensor, seed: Tensor, vote: Tensor, row: Tensor | None, step: int, site: int, activation: str
-) -> Tensor:
+    x: Tensor, sigma: Tensor, seed: Tensor, vote: Tensor, row: Tensor | None, step: Tensor | None, site: int,
+    activation: str,
+) -> Tensor:  # fmt: skip  # as above
     return x.new_empty((sigma.shape[0], *x.shape[1:]))
 
 

@@ -97,13 +97,14 @@ def _translated(published: PublishedForm, input_shape: tuple[int, ...]) -> onnx.
 
 
 def _noise_node(  # the parameters of the torch operator, in its order
-    x: Any, sigma: Any, seed: Any, vote: Any, row: Any, step: int, site: int, activation: str
+    x: Any, sigma: Any, seed: Any, vote: Any, row: Any, step: Any, site: int, activation: str
 ) -> Any:
     """One GaussianNoise node. `row` and `step` are always given, because one function body serves all nodes."""
     if row is None:
         rows: Any = op.Squeeze(op.Shape(sigma, start=0, end=1))
         row = op.Range(op.Constant(value_int=0), rows, op.Constant(value_int=1))
-    return _NOISE(x, sigma, seed, vote, row, op.Constant(value_int=step), site=site, activation=activation)
+    step = op.Constant(value_int=0) if step is None else step
+    return _NOISE(x, sigma, seed, vote, row, step, site=site, activation=activation)
 
 
 def _schema() -> OpSchema:
@@ -127,31 +128,41 @@ _NOISE: Final = Op(Opset(DOMAIN, OP_VERSION), OP_TYPE, _schema())
 
 def _strip(model: onnx.ModelProto) -> None:
     """Take out the exporter's notes (stack traces with paths) and name the dynamic sizes N and R."""
-    graph = model.graph
-    for node in graph.node:
-        node.ClearField("metadata_props")
-        node.ClearField("doc_string")
-    for value in (*graph.input, *graph.output, *graph.initializer):
-        value.ClearField("metadata_props")
-        value.ClearField("doc_string")
+    _strip_graph(model.graph)
+    model.ClearField("metadata_props")
+    model.graph.name = "noisevote"
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "N" if value.name == "input" else "R"
+
+
+def _strip_graph(graph: onnx.GraphProto) -> None:
+    """The same for what is in a graph, loop bodies included."""
+    for noted in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        noted.ClearField("metadata_props")
+        noted.ClearField("doc_string")
     for field in ("value_info", "metadata_props", "doc_string"):
         graph.ClearField(field)
-    model.ClearField("metadata_props")
-    graph.name = "noisevote"
-    for value in (*graph.input, *graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "N" if value.name == "input" else "R"
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _strip_graph(attribute.g)
 
 
 @contextmanager
 def _without_torch_chatter() -> Iterator[None]:
     """Silence what torch's exporter says about itself and about packages that are not used here."""
-    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = registration.level
-    registration.setLevel(logging.ERROR)  # it lists torchvision operators that are not installed
+    # One lists torchvision operators that are not installed, one wonders about a Scan without scanned outputs.
+    loggers = [logging.getLogger(name) for name in ("torch.onnx._internal.exporter._registration", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             # torch copies its own deprecated tree classes while exporting
             warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated", FutureWarning)
+            # it loads modules of its own while it traces a loop
+            warnings.filterwarnings("ignore", "`torch.jit.script_method` is deprecated", DeprecationWarning)
             yield
     finally:
-        registration.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -10,7 +10,7 @@ from noise_op import torch_philox, torch_twin
 from noise_op.contract import Activation
 from noise_op.library import Kernel
 from noise_op.reference import gaussian_noise as reference
-from noise_op.torch_twin import Draws, GaussianNoise, NoDrawsError, drawing, gaussian_noise
+from noise_op.torch_twin import Draws, GaussianNoise, NoDrawsError, drawing, fanned_out, gaussian_noise
 
 from .conftest import Case, cases
 
@@ -139,6 +139,29 @@ def test_only_the_fan_out_site_reads_the_row_index() -> None:
         fanned = GaussianNoise(0, fan_out=True)(torch.ones(2, 3))
         assert fanned.shape == (4, 3)
         assert GaussianNoise(1)(fanned).shape == (4, 3)
+
+
+def test_a_step_may_be_given_apart_from_the_draws(engine: str) -> None:
+    """A site at step t, given as a tensor, draws what `Draws(step=t)` draws, and other steps draw something else."""
+    x, drawn = torch.ones(2, 9), draws(2)
+    with drawing(drawn):
+        at_step = [GaussianNoise(3)(x, torch.tensor(step)) for step in range(3)]
+        assert torch.equal(GaussianNoise(3)(x), at_step[2])
+    for step, found in enumerate(at_step):
+        assert torch.equal(found, gaussian_noise(x, replace(drawn, step=step), site=3))
+    assert not torch.equal(at_step[0], at_step[1])
+
+
+def test_fanning_out_gives_each_row_its_input() -> None:
+    """Row r gets input row[r], without noise; with no row index each input is a row."""
+    x = torch.randn(3, 4, 2)
+    row = torch.tensor([2, 0, 0, 1])
+    with drawing(draws(4, row=row)):
+        assert torch.equal(fanned_out(x), x[row])
+    with drawing(draws(3)):
+        assert fanned_out(x) is x
+    with pytest.raises(NoDrawsError, match="fan-out"):
+        fanned_out(x)
 
 
 @pytest.mark.parametrize("site", [-1, 2**32])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from noise_op.torch_twin import Draws, drawing
+from noise_op.torch_twin import Draws, GaussianNoise, drawing
 from training.networks.network import Network
 
 
@@ -17,18 +17,25 @@ class NoisyLayer(nn.Module):
     The noise stands after the batch norm, as in the paper's Table 1, so `folded` is exact.
     """
 
-    def __init__(self, product: nn.Conv2d | nn.Linear, norm: nn.BatchNorm1d | nn.BatchNorm2d | None, noise: nn.Module):
+    def __init__(
+        self, product: nn.Conv2d | nn.Linear, norm: nn.BatchNorm1d | nn.BatchNorm2d | None, noise: GaussianNoise
+    ):
         super().__init__()
         self.product = product
         self.norm = norm
         self.noise = noise
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Noisy activation of `x`; the batch sizes differ where the site fans votes out."""
+    def forward(self, x: Tensor, step: Tensor | None = None) -> Tensor:
+        """Noisy activation of `x`; the batch sizes differ where the site fans votes out.
+
+        Args:
+            x: what the product takes.
+            step: int64 [], time step of a recurrent network, which numbers the draws.
+        """
         signal = self.product(x)
         if self.norm is not None:
             signal = self.norm(signal)
-        return self.noise(signal)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+        return self.noise(signal, step)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
 
     def folded(self) -> "NoisyLayer":
         """The same layer in evaluation mode, its batch norm multiplied into the product (and added to the bias)."""
