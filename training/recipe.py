@@ -21,6 +21,7 @@ class Recipe(BaseModel):
     epochs: Annotated[int, Field(ge=1, description="passes over the training images")] = 15
     batch: Annotated[int, Field(ge=2, description="images per step")] = 128
     lr: Annotated[float, Field(gt=0, description="largest learning rate of the one-cycle schedule")] = 4e-3
+    clip_norm: Annotated[float, Field(ge=0, description="largest norm of a step's gradient; 0: any")] = 0.0
     weight_decay: Annotated[float, Field(ge=0, description="AdamW weight decay of the products' weights")] = 0.01
     loss_power: Annotated[float, Field(ge=0, le=1, description="q of the loss (1 - p^q)/q; 0: cross entropy")] = 0.0
     label_smoothing: Annotated[

@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
@@ -86,6 +87,8 @@ class Training:
                 loss = loss_of(logits, labels, self.recipe)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+            if self.recipe.clip_norm > 0:
+                clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
             self.optimizer.step()
             self.schedule.step()
             self.average.update_parameters(self.network)

@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from training.data.examples import DataSet, Examples
+from training.data.strokes import POINTS, of_one_length, pen_points
 from training.recipe import Recipe
 from training.run_folder import RunFolder
 from training.train import train
 
 DIGITS = Path(__file__).parent.parent / "data" / "mnist_digits.npz"
+STROKES = DIGITS.with_name("mnist_strokes.npz")
 FILES = {"digits": f"md5:{'0' * 32}"}
 
 
@@ -19,6 +21,15 @@ def digits() -> Examples:
     """The 64 digits that are kept with the tests."""
     with np.load(DIGITS) as stored:
         return Examples(stored["images"][:, np.newaxis], stored["labels"])
+
+
+@pytest.fixture(scope="session")
+def strokes() -> Examples:
+    """The pen strokes of the same digits."""
+    with np.load(STROKES) as stored:
+        moves = np.stack((stored["dx"], stored["dy"]), axis=1).astype(np.int64)
+        points, offsets = pen_points(moves, stored["offsets"].astype(np.int64))
+        return Examples(of_one_length(points, offsets, POINTS), stored["labels"])
 
 
 @pytest.fixture(scope="session")

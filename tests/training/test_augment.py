@@ -59,3 +59,29 @@ def test_same_generator_state_gives_the_same_images() -> None:
     recipe = Recipe()
     assert torch.equal(moved(recipe, images, 1), moved(recipe, images, 1))
     assert not torch.equal(moved(recipe, images, 1), moved(recipe, images, 2))
+
+
+def paths(rows: int) -> Tensor:
+    """Straight pen paths of 10 pixels from (9, 14) to (19, 14), float32 [n, 11, 2]."""
+    path = torch.stack((torch.arange(9.0, 20.0), torch.full((11,), 14.0)), dim=1)
+    return path.expand(rows, -1, -1)
+
+
+def test_points_are_not_moved_unless_asked() -> None:
+    """With all three bounds at 0 points come back bit for bit."""
+    assert torch.equal(moved(STILL, paths(5)), paths(5))
+
+
+def test_points_move_together_and_keep_their_bounds() -> None:
+    """A path stays a straight path whose middle moves by at most `shift_pixels`, turned and scaled within bounds."""
+    recipe = Recipe(shift_pixels=2.0, rotate_degrees=10.0, scale=0.1)
+    found = moved(recipe, paths(500))
+    torch.testing.assert_close(found[:, 1:] - found[:, :-1], (found[:, -1:] - found[:, :1]).expand(-1, 10, -1) / 10)
+    shift = found[:, 5] - paths(500)[:, 5]
+    across, down = (found[:, -1] - found[:, 0]).unbind(1)
+    bounds = [(shift[:, 0], 2.0), (shift[:, 1], 2.0), (torch.rad2deg(torch.atan2(down, across)), 10.0)]
+    bounds.append((torch.hypot(across, down) / 10 - 1, 0.1))
+    for values, bound in bounds:
+        assert float(values.abs().max()) <= bound * 1.001
+        assert float(values.max()) > 0.95 * bound
+        assert float(values.min()) < -0.95 * bound

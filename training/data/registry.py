@@ -3,11 +3,15 @@
 from collections.abc import Callable
 from typing import Final
 
-from training.data import cifar10, mnist
+from training.data import cifar10, mnist, strokes
 from training.data.examples import DataSet
 from training.data.files import DataError, DataSource
 
-LOADERS: Final[dict[str, Callable[[DataSource], DataSet]]] = {"mnist": mnist.load, "cifar10": cifar10.load}
+LOADERS: Final[dict[str, Callable[[DataSource], DataSet]]] = {
+    "mnist": mnist.load,
+    "cifar10": cifar10.load,
+    "mnist-strokes": strokes.load,
+}
 
 
 def load(name: str, source: DataSource) -> DataSet:

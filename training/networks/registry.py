@@ -6,8 +6,9 @@ from noise_op.contract import NoiseKind
 from training.errors import TrainingError
 from training.networks.mnist_cnn import MnistCnn
 from training.networks.network import Network
+from training.networks.stroke_lstm import StrokeLstm
 
-NETWORKS: Final[dict[str, type[Network]]] = {"mnist-cnn": MnistCnn}
+NETWORKS: Final[dict[str, type[Network]]] = {"mnist-cnn": MnistCnn, "stroke-lstm": StrokeLstm}
 
 
 class UnknownNetworkError(TrainingError):
