@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, St
 MANIFEST_FILE: Final = "manifest.json"
 
 NoiseKind = Literal["multiplicative", "additive"]
+Padding = Literal["repeat_last"]
 
 # One path component each: a first letter or digit rules out "..", hidden files and temporary folders.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
@@ -40,6 +41,10 @@ class InputSpec(_Record):
 
     Images have shape [channels, height, width]. `preprocessing` says in words what the graph itself does
     to the values, such as normalisation; a client does none of it.
+
+    `padding` is for inputs that are sequences along their first axis: the rule by which the service makes one of
+    another length fit. `repeat_last` cuts a longer one, and continues a shorter one with its last element.
+    Without a rule every input has exactly `shape`. The graph itself takes `shape` and nothing else.
     """
 
     shape: Annotated[tuple[Count, ...], Field(min_length=1, max_length=8)]
@@ -49,6 +54,7 @@ class InputSpec(_Record):
         AfterValidator(_rising),
     ] = (0.0, 1.0)
     preprocessing: str = ""
+    padding: Padding | None = None
 
 
 class Operator(_Record):

@@ -2,7 +2,8 @@
 
 Three forms: nested numbers of the input's shape; `{"b64", "dtype"}`, the bytes of the array; and
 `{"image"}`, a PNG or JPEG file. Nothing is resized, cut or clipped: what does not fit is refused,
-by a message that names the input and the value.
+by a message that names the input and the value. Only where the manifest gives a rule of padding may
+nested numbers be a list of any length.
 """
 
 import binascii
@@ -44,7 +45,7 @@ def decode_inputs(items: list[Any], spec: InputSpec) -> NDArray[np.float32]:
 def _decode(item: Any, spec: InputSpec, key: str) -> NDArray[np.float32]:
     match item:
         case list():
-            return _numbers(item, spec.shape, key)
+            return _numbers(item, spec.shape, key) if spec.padding is None else _sequence(item, spec.shape, key)
         case {"image": _}:
             return _image(item, spec, key)
         case dict():
@@ -66,6 +67,15 @@ def _numbers(item: list[Any], shape: tuple[int, ...], key: str) -> NDArray[np.fl
         position = next(i for i, value in enumerate(level) if type(value) not in (float, int))
         raise InvalidValueError(f"{key}{_place(position, shape)}", f"{shown(level[position])} is not a number")
     return _float32(level).reshape(shape)
+
+
+def _sequence(item: list[Any], shape: tuple[int, ...], key: str) -> NDArray[np.float32]:
+    """The first elements of a list, as many as the shape has; a shorter list goes on with its last element."""
+    if not item:
+        raise InvalidValueError(key, f"an empty list; at least one element of shape {list(shape[1:])} is needed")
+    length = min(len(item), shape[0])
+    given = _numbers(item[:length], (length, *shape[1:]), key)
+    return np.concatenate((given, np.repeat(given[-1:], shape[0] - length, axis=0)))
 
 
 def _float32(values: list[float]) -> NDArray[np.float32]:

@@ -47,7 +47,10 @@ def publish(
         description=network.description,
         published=datetime.now(UTC).replace(microsecond=0),
         input=InputSpec(
-            shape=network.input_shape, value_range=network.value_range, preprocessing=network.preprocessing
+            shape=network.input_shape,
+            value_range=network.value_range,
+            preprocessing=network.preprocessing,
+            padding=network.padding,
         ),
         classes=data.classes,
         operator=Operator(domain=DOMAIN, version=OP_VERSION),

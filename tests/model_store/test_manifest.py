@@ -22,6 +22,16 @@ def test_a_manifest_survives_its_json() -> None:
     assert Manifest.model_validate_json(original.model_dump_json()) == original
 
 
+def test_inputs_fit_exactly_unless_a_rule_of_padding_is_given() -> None:
+    """A manifest written before there were such rules has none; an unknown rule is refused."""
+    values = changed()
+    del values["input"]["padding"]
+    assert Manifest.model_validate(values).input.padding is None
+    assert Manifest.model_validate(changed(input={"shape": [5, 2], "padding": "repeat_last"})).input.padding
+    with pytest.raises(ValidationError, match="padding"):
+        Manifest.model_validate(changed(input={"shape": [5, 2], "padding": "zeros"}))
+
+
 def test_a_manifest_is_frozen() -> None:
     """Nobody changes a published model in memory."""
     with pytest.raises(ValidationError, match="frozen"):

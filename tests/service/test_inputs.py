@@ -15,6 +15,7 @@ from service.inputs import decode_inputs
 
 GREY = InputSpec(shape=(1, 4, 5))
 COLOUR = InputSpec(shape=(3, 4, 5))
+POINTS = InputSpec(shape=(5, 2), value_range=(0, 27), padding="repeat_last")
 PIXELS = npst.arrays(np.uint8, (4, 5, 3))
 
 
@@ -114,3 +115,42 @@ def test_inputs_of_one_axis_are_numbers() -> None:
         decode_inputs([[0, 0.5, 1], [0, 0]], spec)
     with pytest.raises(InvalidValueError, match=r"inputs\[1\]\[2\]: 7.0 is outside"):
         decode_inputs([[0, 0.5, 1], [0, 0, 7]], spec)
+
+
+@given(st.lists(st.tuples(st.integers(0, 27), st.floats(0, 27, width=32)), min_size=1, max_size=9))
+def test_sequences_of_any_length_fit_by_the_manifests_rule(points: list[tuple[int, float]]) -> None:
+    """A shorter list goes on with its last point, a longer one ends at the model's length."""
+    (decoded,) = decode_inputs([[list(point) for point in points]], POINTS)
+    np.testing.assert_array_equal(decoded, np.array((points + 5 * points[-1:])[:5], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ([], r"inputs\[0\]: an empty list; at least one element of shape \[2\] is needed"),
+        ([[1, 2], [3]], r"inputs\[0\]\[1\]: 1 values; the shape is \[2, 2\], so 2 are needed"),
+        ([[1, 2], 3], r"inputs\[0\]\[1\]: 3"),
+        ([[1, 2], [3, "4"]], r"inputs\[0\]\[1\]\[1\]: .*4.* is not a number"),
+        ([[1, 2], [3, 27.5]], r"inputs\[0\]\[1\]\[1\]: 27.5 is outside the value range"),
+    ],
+)
+def test_sequences_that_are_none_are_refused(item: list[object], message: str) -> None:
+    """By the place where they go wrong."""
+    with pytest.raises(InvalidValueError, match=message):
+        decode_inputs([item], POINTS)
+
+
+def test_bytes_of_a_sequence_have_the_whole_shape() -> None:
+    """Padding is for lists, whose length can be seen."""
+    whole = np.arange(10, dtype=np.float32).reshape(5, 2)
+    np.testing.assert_array_equal(decode_inputs([raw(whole, "float32")], POINTS)[0], whole)
+    with pytest.raises(InvalidValueError, match=r"inputs\[0\].b64: 32 bytes"):
+        decode_inputs([raw(whole[:4], "float32")], POINTS)
+
+
+def test_without_a_rule_lists_have_the_models_length() -> None:
+    """Neither more nor fewer points."""
+    exact = InputSpec(shape=(5, 2), value_range=(0, 27))
+    for length in (4, 6):
+        with pytest.raises(InvalidValueError, match=rf"inputs\[0\]: {length} values"):
+            decode_inputs([[[0, 0]] * length], exact)

@@ -1,9 +1,11 @@
 """What every trainable network says about itself."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from torch import nn
+
+from model_store.manifest import Padding
 
 
 class Network(nn.Module):
@@ -22,8 +24,8 @@ class Network(nn.Module):
     data_set: ClassVar[str]
     input_shape: ClassVar[tuple[int, ...]]
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    # How inputs with another first axis are made to fit, by whoever offers the network; None: they do not fit.
-    padding: ClassVar[Literal["repeat_last"] | None] = None
+    # How the service makes sequences of another length fit; None: it refuses them.
+    padding: ClassVar[Padding | None] = None
     # What training this network needs where it differs from the defaults of `training.recipe.Recipe`.
     recipe_defaults: ClassVar[Mapping[str, Any]] = {}
 
