@@ -50,6 +50,7 @@ def export(network: Network, recipe: Recipe) -> onnx.ModelProto:
     """
     model = _translated(PublishedForm(fold(network)), network.input_shape)
     _strip(model)
+    _hoist_invariants(model.graph)
     model.functions.append(gaussian_noise_function())
     for opset in model.opset_import:
         if opset.domain == DOMAIN:
@@ -146,6 +147,25 @@ def _strip_graph(graph: onnx.GraphProto) -> None:
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 _strip_graph(attribute.g)
+
+
+def _hoist_invariants(graph: onnx.GraphProto) -> None:
+    """Move what is the same in every step of a Scan, such as the identity that each noise is given, to before it."""
+    for place in reversed(range(len(graph.node))):
+        if graph.node[place].op_type != "Scan":
+            continue
+        (body,) = [attribute.g for attribute in graph.node[place].attribute if attribute.name == "body"]
+        varying = {value.name for value in body.input}
+        inside: list[onnx.NodeProto] = []
+        before: list[onnx.NodeProto] = []
+        for node in body.node:
+            varies = not varying.isdisjoint(node.input)
+            varying.update(node.output if varies else ())
+            (inside if varies else before).append(node)
+        for offset, node in enumerate(before):
+            graph.node.insert(place + offset, node)
+        del body.node[:]
+        body.node.extend(inside)
 
 
 @contextmanager

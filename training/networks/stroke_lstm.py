@@ -57,6 +57,8 @@ class StrokeLstm(Network):
         "norm_batches": 0,
     }
     hidden: ClassVar[int] = 128
+    # Whether the exported recurrence is one Scan or unrolled; benchmarks/recurrence.py compares them.
+    scanned: ClassVar[bool] = True
 
     def __init__(self, *, free_scale: bool) -> None:
         super().__init__(free_scale=free_scale)
@@ -69,7 +71,7 @@ class StrokeLstm(Network):
         """Logits of the points, drawing noise from the surrounding `noise_op.torch_twin.drawing`."""
         features = fanned_out(self.features(points)).transpose(0, 1)  # [points, rows, features]
         start = [features.new_zeros(features.shape[1], self.hidden) for _ in range(3)]
-        repeat = scan if torch.compiler.is_exporting() else _loop
+        repeat = scan if self.scanned and torch.compiler.is_exporting() else _loop
         steps = torch.arange(len(features))
         (_, _, total), _ = repeat(self.step, (start[0], start[1], start[2]), (features, steps))
         return self.output(total / len(features))  # type: ignore[no-any-return]  # untyped __call__

@@ -187,6 +187,7 @@ def test_recurrence_is_one_scan_with_the_noise_inside(tiny_file: Path) -> None:
     (body,) = [attribute.g for attribute in scan.attribute if attribute.name == "body"]
     (inside,) = [node for node in body.node if (node.domain, node.op_type) == (DOMAIN, OP_TYPE)]
     assert inside.input[5] == body.input[-1].name
+    assert not any(node.op_type == "Range" for node in body.node), "the identity that the site is given is made once"
     steps = next(onnx.numpy_helper.to_array(value) for value in graph.initializer if value.name == scan.input[-1])
     assert steps.tolist() == list(range(7))
     assert sum(node.op_type == OP_TYPE for node in graph.node) == 1
