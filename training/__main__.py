@@ -24,6 +24,14 @@ from training.train import train
 SIGMAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 STORE = Path(__file__).resolve().parent.parent / "model_store" / "models"
 
+
+class NoHoldoutError(TrainingError):
+    """A run that held no images out is to be measured on them."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__(f"run folder {folder.path}: holdout is 0, there are no held-out images to measure on")
+
+
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -91,14 +99,19 @@ def _add_evaluate(commands: Commands) -> None:
     parser.add_argument("--sigmas", nargs="+", type=float, default=SIGMAS, help="sigmas of each kind")
     parser.add_argument("--votes", type=int, default=20, help="votes an image")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first image")
-    parser.add_argument("--images", type=int, help="only the first so many test images")
+    parser.add_argument("--images", type=int, help="only the first so many images")
+    parser.add_argument("--holdout", action="store_true", help="on the held-out training images, <run>/holdout.json")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     plan = Plan(tuple(options.kinds), tuple(options.sigmas), options.votes, options.seed, options.threads)
     for folder in options.runs:
-        examples = _data(folder.read_recipe()).test
-        evaluate(folder.exported, folder.evaluation, examples.first(options.images or len(examples)), plan)
+        recipe = folder.read_recipe()
+        if options.holdout and recipe.holdout == 0:
+            raise NoHoldoutError(folder)
+        examples = _data(recipe).to_judge(recipe.holdout if options.holdout else 0)
+        results = folder.holdout_evaluation if options.holdout else folder.evaluation
+        evaluate(folder.exported, results, examples.first(options.images or len(examples)), plan)
 
 
 def _add_publish(commands: Commands) -> None:

@@ -1,10 +1,10 @@
-"""Small random shifts, rotations and changes of size of a batch of images."""
+"""Small random changes of a batch of images: affine maps, whole-pixel shifts, mirroring."""
 
 import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn.functional import affine_grid, grid_sample, pad
 
 from training.recipe import Recipe
 
@@ -12,17 +12,26 @@ POINTS_RANK = 3  # [n, points, 2], where images have rank 4
 
 
 def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """Each image moved by its own random affine map, bilinear, zeros outside.
+    """Each image changed by its own random draws; see `mapped`, `cropped` and `flipped`.
 
     Args:
-        images: float32 [n, channels, height, width].
-        recipe: `shift_pixels`, `rotate_degrees` and `scale` bound the uniform draws.
+        images: float32 [n, channels, height, width]; inputs of any shape if the recipe asks for no change.
+        recipe: `shift_pixels`, `rotate_degrees`, `scale`, `crop_pixels` and `flip` bound the uniform draws.
         generator: source of the draws.
     """
     if images.dim() == POINTS_RANK:
         return mapped_points(images, recipe, generator)
-    if recipe.shift_pixels == recipe.rotate_degrees == recipe.scale == 0:
-        return images
+    if not recipe.shift_pixels == recipe.rotate_degrees == recipe.scale == 0:
+        images = mapped(images, recipe, generator)
+    if recipe.crop_pixels > 0:
+        images = cropped(images, recipe.crop_pixels, generator)
+    if recipe.flip:
+        images = flipped(images, generator)
+    return images
+
+
+def mapped(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Each image moved by its own random affine map, bilinear, zeros outside."""
     rows, _, height, width = images.shape
     draws = torch.rand(4, rows, generator=generator) * 2 - 1  # [map parameters, rows] in [-1, 1]
     angle = draws[0] * math.radians(recipe.rotate_degrees)
@@ -50,3 +59,20 @@ def mapped_points(points: Tensor, recipe: Recipe, generator: torch.Generator) ->
     x, y = (points - middle).unbind(dim=2)
     turned = torch.stack((cos * x - sin * y, sin * x + cos * y), dim=2)
     return turned + middle + draws[2:].permute(1, 2, 0) * recipe.shift_pixels
+
+
+def cropped(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
+    """Each image moved by up to `pixels` whole pixels in each direction, mirrored at its edges."""
+    rows, _, height, width = images.shape
+    start = torch.randint(2 * pixels + 1, (2, rows, 1), generator=generator)
+    down = (start[0] + torch.arange(height)).reshape(rows, 1, height, 1)
+    across = (start[1] + torch.arange(width)).reshape(rows, 1, 1, width)
+    wide = pad(images, (pixels, pixels, pixels, pixels), mode="reflect").movedim(1, -1)  # channels last
+    image = torch.arange(rows).reshape(rows, 1, 1, 1)
+    return wide[image, down, across].squeeze(1).movedim(-1, 1)
+
+
+def flipped(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image mirrored left to right with probability one half."""
+    mirrored = torch.rand(len(images), generator=generator) < 0.5
+    return torch.where(mirrored.reshape(-1, 1, 1, 1), images.flip(3), images)

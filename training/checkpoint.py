@@ -83,5 +83,6 @@ def unpack_optimizer(
         laid_out = torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
         state.setdefault(int(index), {})[key] = laid_out.detach()
     for group in groups:
-        group["betas"] = tuple(group["betas"])  # JSON made it a list
+        if "betas" in group:
+            group["betas"] = tuple(group["betas"])  # JSON made it a list
     optimizer.load_state_dict({"state": state, "param_groups": groups})

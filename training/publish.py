@@ -80,7 +80,7 @@ def describe(folder: RunFolder, data: DataSet) -> Variant:
         provenance=Provenance(
             data_set=data.name,
             files=_hashes(made),
-            train_images=len(data.train.first(recipe.images or len(data.train))),
+            train_images=len(data.to_train(recipe.images, recipe.holdout)),
             commit=made["commit"],
             versions=made["versions"],
         ),

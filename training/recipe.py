@@ -22,14 +22,21 @@ class Recipe(BaseModel):
     batch: Annotated[int, Field(ge=2, description="images per step")] = 128
     lr: Annotated[float, Field(gt=0, description="largest learning rate of the one-cycle schedule")] = 4e-3
     clip_norm: Annotated[float, Field(ge=0, description="largest norm of a step's gradient; 0: any")] = 0.0
-    weight_decay: Annotated[float, Field(ge=0, description="AdamW weight decay of the products' weights")] = 0.01
+    optimizer: Annotated[Literal["adamw", "sgd"], Field(description="adamw, or sgd with Nesterov momentum")] = "adamw"
+    weight_decay: Annotated[float, Field(ge=0, description="weight decay of the products' weights")] = 0.01
     loss_power: Annotated[float, Field(ge=0, le=1, description="q of the loss (1 - p^q)/q; 0: cross entropy")] = 0.0
     label_smoothing: Annotated[
         float, Field(ge=0, lt=1, description="share of the target spread over classes, with cross entropy")
     ] = 0.0
+    loss_votes: Annotated[int, Field(ge=1, description="votes whose mean probability the loss is of")] = 1
+    output_votes: Annotated[
+        int, Field(ge=1, description="draws of the last product's noise in each of them, averaged with them")
+    ] = 1
     shift_pixels: Annotated[float, Field(ge=0, description="augmentation: shift up to this many pixels")] = 2.0
     rotate_degrees: Annotated[float, Field(ge=0, le=180, description="augmentation: rotation up to this")] = 10.0
     scale: Annotated[float, Field(ge=0, lt=1, description="augmentation: relative change of size up to this")] = 0.1
+    crop_pixels: Annotated[int, Field(ge=0, description="augmentation: whole-pixel shift, edges mirrored")] = 0
+    flip: Annotated[bool, Field(description="augmentation: mirror every other image, left to right")] = False
     average_decay: Annotated[
         float, Field(ge=0, lt=1, description="decay of the moving average of weights; 0: none")
     ] = 0.998
@@ -38,6 +45,10 @@ class Recipe(BaseModel):
     ] = 200
     precision: Annotated[Literal["float32", "bfloat16"], Field(description="of products and signals")] = "bfloat16"
     images: Annotated[int | None, Field(ge=2, description="train on the first so many images only")] = None
+    holdout: Annotated[
+        int, Field(ge=0, description="training images, the last ones, to look at instead of training on them")
+    ] = 0
+    init: Annotated[str | None, Field(description="finished run folder whose weights the training starts from")] = None
     seed: Annotated[int, Field(ge=0, lt=2**63, description="root of every random number")] = 1
 
     @property

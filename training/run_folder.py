@@ -68,6 +68,11 @@ class RunFolder:
         """What was measured of the ONNX file."""
         return self.path / "evaluation.json"
 
+    @property
+    def holdout_evaluation(self) -> Path:
+        """What was measured of the ONNX file on the training images that were held out."""
+        return self.path / "holdout.json"
+
     def open(self, recipe: Recipe) -> None:
         """Create the folder for `recipe`, or check that it is the recipe's.
 

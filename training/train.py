@@ -5,21 +5,24 @@ and goes on makes the same weights as one that is not.
 """
 
 import copy
+import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, log_softmax
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from noise_op.contract import NoiseKind, sigma_row
-from noise_op.torch_twin import Draws, drawing
+from noise_op.torch_twin import Draws, GaussianNoise, drawing, gaussian_noise
 from training import checkpoint
 from training.augment import augment
 from training.checkpoint import Checkpoint
@@ -31,7 +34,7 @@ from training.provenance import git_commit, versions
 from training.recipe import Purpose, Recipe, derived_seed
 from training.run_folder import RunFolder
 
-GLANCE_IMAGES = 2000  # test images of the per-epoch accuracies: a look at the run, not a published figure
+GLANCE_IMAGES = 2000  # images of the per-epoch accuracies: a look at the run, not a published figure
 GLANCE_NORM_BATCHES = 20
 ROWS_PER_EVALUATION = 500
 
@@ -61,8 +64,8 @@ class Training:
 
     def __init__(self, recipe: Recipe, examples: Examples) -> None:
         self.recipe = recipe
-        self.examples = examples.first(recipe.images or len(examples))
-        self.labels = torch.from_numpy(self.examples.labels).long()
+        self.examples = examples
+        self.labels = torch.from_numpy(examples.labels).long()
         self.steps_per_epoch = len(self.labels) // recipe.batch
         self.epoch = 0
         if self.steps_per_epoch == 0:
@@ -70,9 +73,11 @@ class Training:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(recipe.seed, Purpose.WEIGHTS))
             self.network = build(recipe.network, recipe.noise)
+        if recipe.init is not None:
+            self.network.load_state_dict(RunFolder(Path(recipe.init)).read_network().state_dict())
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # an overload torch leaves out
         self.average = AveragedModel(self.network, multi_avg_fn=_Averaging(recipe.average_decay))
-        self.optimizer = torch.optim.AdamW(_parameter_groups(self.network, recipe.weight_decay), lr=recipe.lr)
+        self.optimizer = _optimizer(self.network, recipe)
         self.schedule = OneCycleLR(self.optimizer, recipe.lr, total_steps=recipe.epochs * self.steps_per_epoch)
 
     def run_epoch(self, bar: "tqdm[Any]") -> dict[str, float]:
@@ -81,9 +86,10 @@ class Training:
         loss_sum, right = torch.zeros(()), torch.zeros(())
         for step, (inputs, labels) in enumerate(self._batches(self.epoch)):
             done = self.epoch * self.steps_per_epoch + step
-            draws = presentation_draws(self.recipe, done, len(labels), self.steps_per_epoch)
-            with drawing(draws), _precision(self.recipe):
-                logits = self.network(inputs).float()  # [batch, classes]
+            draws = presentation_draws(self.recipe, done, len(labels), self.steps_per_epoch, self.recipe.loss_votes)
+            with drawing(draws), self._repeated_output(done), _precision(self.recipe):
+                votes = self.recipe.loss_votes * self.recipe.output_votes
+                logits = voted(self.network(inputs).float(), votes)  # [batch, classes]
                 loss = loss_of(logits, labels, self.recipe)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
@@ -122,6 +128,29 @@ class Training:
         checkpoint.unpack_optimizer(self.optimizer, saved.part("optimizer"), saved.state["groups"])
         self.schedule.load_state_dict(saved.state["schedule"])
         self.epoch = saved.state["epoch"]
+
+    @contextmanager
+    def _repeated_output(self, step: int) -> Iterator[None]:
+        """Inside, the last site answers `output_votes` times for each row, each time with noise of its own.
+
+        Nothing before it is computed again, so this costs next to nothing.
+        """
+        if self.recipe.output_votes == 1:
+            yield
+            return
+        rows = self.recipe.batch * self.recipe.loss_votes
+        draws = presentation_draws(self.recipe, step, rows, self.steps_per_epoch, self.recipe.output_votes)
+
+        def repeat(site: torch.nn.Module, signals: tuple[Tensor, ...], _: Tensor) -> Tensor:
+            assert isinstance(site, GaussianNoise)
+            return gaussian_noise(signals[0], draws, site=site.site, activation=site.activation, fan_out=True)
+
+        *_, last = (module for module in self.network.modules() if isinstance(module, GaussianNoise))
+        hook = last.register_forward_hook(repeat)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def _batches(self, epoch: int, augmented: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
         """Shuffled batches, images channels-last; the last, smaller one is left out."""
@@ -165,14 +194,14 @@ def train(recipe: Recipe, data: DataSet, folder: RunFolder, *, stop_after: int |
     if folder.weights.exists():
         tqdm.write(f"{folder.path}: finished already")
         return
-    training = Training(recipe, data.train)
+    training = Training(recipe, data.to_train(recipe.images, recipe.holdout))
     if folder.checkpoint.exists():
         training.restore(folder.checkpoint)
     provenance = {"commit": git_commit(), "versions": versions(), "data_hashes": data.hashes}
     folder.append(
         "start", epoch=training.epoch, threads=torch.get_num_threads(), recipe=recipe.model_dump(), **provenance
     )
-    glance = data.test.first(GLANCE_IMAGES)
+    glance = data.to_judge(recipe.holdout).first(GLANCE_IMAGES)
     last = min(recipe.epochs, recipe.epochs if stop_after is None else stop_after)
     steps = training.steps_per_epoch
     # disable=None: no bar where the output is a file
@@ -194,6 +223,17 @@ def train(recipe: Recipe, data: DataSet, folder: RunFolder, *, stop_after: int |
         folder.append("finished", epoch=training.epoch)
 
 
+def voted(logits: Tensor, votes: int) -> Tensor:
+    """Log of the mean probabilities over each `votes` rows one after the other: [rows, classes] to [batch, classes].
+
+    Their softmax is the mean, so they stand for the logits of the vote.
+    """
+    if votes == 1:
+        return logits
+    probabilities = log_softmax(logits, dim=1).reshape(-1, votes, logits.shape[1])
+    return torch.logsumexp(probabilities, dim=1) - math.log(votes)
+
+
 def loss_of(logits: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
     """Mean of (1 − p^q)/q, p the probability of the label: the generalised cross entropy of Zhang and Sabuncu (2018).
 
@@ -207,7 +247,7 @@ def loss_of(logits: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
 
 
 def glances(network: Network, recipe: Recipe, examples: Examples) -> dict[str, float]:
-    """One-vote accuracy on a few test images, noiseless and at sigma_train: for the log only."""
+    """One-vote accuracy on a few images that it was not trained on, noiseless and at sigma_train: for the log only."""
     return {
         "glance_noiseless": one_vote_accuracy(network, recipe, examples, 0.0),
         "glance_one_vote": one_vote_accuracy(network, recipe, examples, recipe.sigma_train),
@@ -229,10 +269,11 @@ def one_vote_accuracy(network: Network, recipe: Recipe, examples: Examples, sigm
     return right / len(examples)
 
 
-def presentation_draws(recipe: Recipe, step: int, rows: int, steps_per_epoch: int) -> Draws:
-    """Fresh noise for each presentation of an image: its vote number is how many presentations came before it."""
+def presentation_draws(recipe: Recipe, step: int, inputs: int, steps_per_epoch: int, votes: int = 1) -> Draws:
+    """Fresh noise for `votes` votes of each of a step's inputs: vote numbers count all votes of all steps before."""
     sigma, seed = sigma_at(recipe, step, steps_per_epoch), derived_seed(recipe.seed, Purpose.NOISE)
-    return constant_draws(recipe.noise, sigma, seed, rows, step * recipe.batch)
+    draws = constant_draws(recipe.noise, sigma, seed, inputs * votes, step * inputs * votes)
+    return draws if votes == 1 else replace(draws, row=torch.arange(inputs).repeat_interleave(votes))
 
 
 def sigma_at(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
@@ -253,6 +294,13 @@ def constant_draws(kind: NoiseKind, sigma: float, seed: int, rows: int, first_vo
 def laid_out(inputs: Tensor) -> Tensor:
     """The same inputs; images [n, channels, height, width] channels-last in memory, as the weights are."""
     return inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
+
+
+def _optimizer(network: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    groups = _parameter_groups(network, recipe.weight_decay)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.lr)
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)
 
 
 def _parameter_groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -33,6 +33,16 @@ def strokes() -> Examples:
 
 
 @pytest.fixture(scope="session")
+def examples(digits: Examples) -> dict[str, Examples]:
+    """Stand-ins of data sets, by name: for MNIST the digits, for CIFAR-10 the digits in colours."""
+    generator = np.random.default_rng(0)
+    ink, ground = generator.uniform((150, 0), (255, 100), (len(digits), 3, 2)).transpose(2, 0, 1)[..., None, None]
+    framed = np.pad(digits.values(slice(None)), ((0, 0), (0, 0), (2, 2), (2, 2)))  # [64, 1, 32, 32]
+    coloured = (ground + framed * (ink - ground)).astype(np.uint8)
+    return {"mnist": digits, "cifar10": Examples(coloured, digits.labels)}
+
+
+@pytest.fixture(scope="session")
 def data(digits: Examples) -> DataSet:
     """A data set small enough to train on in a test: the same 64 digits for training and test."""
     return DataSet("mnist", digits, digits, tuple("0123456789"), FILES)

@@ -53,6 +53,26 @@ def test_rotation_and_scale_keep_their_bound(field: str, value: float, farthest:
     assert farthest / 2 < float(distance.max()) <= farthest + 0.05
 
 
+def test_crops_are_whole_pixels_and_mirrored_at_the_edge() -> None:
+    """Each image is a window of the mirrored image, at one of the (2·3 + 1)² whole-pixel places, and all occur."""
+    images = torch.rand(2000, 2, 9, 11)
+    found = moved(STILL.model_copy(update={"crop_pixels": 3}), images)
+    wide = torch.nn.functional.pad(images, (3, 3, 3, 3), mode="reflect")
+    windows = [wide[:, :, down : down + 9, across : across + 11] for down in range(7) for across in range(7)]
+    matches = torch.stack([(found == window).flatten(1).all(dim=1) for window in windows])
+    assert bool(matches.any(dim=0).all())
+    assert bool(matches.any(dim=1).all())
+
+
+def test_half_of_the_images_are_mirrored() -> None:
+    """Each image comes back as it was or left to right, about as many of each."""
+    images = torch.rand(2000, 1, 4, 5)
+    found = moved(STILL.model_copy(update={"flip": True}), images)
+    same, mirrored = ((found == which).flatten(1).all(dim=1) for which in (images, images.flip(3)))
+    assert bool((same ^ mirrored).all())
+    assert 900 < int(mirrored.sum()) < 1100
+
+
 def test_same_generator_state_gives_the_same_images() -> None:
     """The maps come from the generator alone: the same seed repeats them, another does not."""
     images = torch.rand(4, 1, 28, 28)

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+import training.__main__
 from model_store.store import ModelStore
 from training.__main__ import main
 from training.data import files, mnist
 from training.data.examples import Examples
+from training.networks.registry import named
+from training.recipe import Recipe
 
 
 @pytest.fixture
@@ -65,6 +68,32 @@ def test_mistakes_are_told_in_a_line(arguments: list[str], message: str, capsys:
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+def test_choices_can_be_judged_on_held_out_images(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Evaluating on held-out training images writes a file of its own, and is refused where none were held out."""
+    run = folder / "run"
+    few = ["--epochs", "1", "--batch", "16", "--norm-batches", "1"]
+    assert main(["train", "--run", str(run), "--holdout", "24", *few]) == 0
+    assert main(["export", str(run)]) == 0
+    assert main(["evaluate", str(run), "--holdout", "--sigmas", "0", "--votes", "1"]) == 0
+    assert json.loads((run / "holdout.json").read_text())["images"] == 24
+    assert not (run / "evaluation.json").exists()
+    assert main(["train", "--run", str(folder / "other"), *few]) == 0
+    assert main(["evaluate", str(folder / "other"), "--holdout"]) == 1
+    assert "holdout is 0" in capsys.readouterr().err
+
+
+def test_network_brings_its_own_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What a network needs in training takes the place of the general defaults, and an option that of both."""
+    recipes: list[Recipe] = []
+    monkeypatch.setattr(training.__main__, "train", lambda recipe, *_, **__: recipes.append(recipe))
+    monkeypatch.setattr(training.__main__, "_data", lambda _: None)
+    assert main(["train", "--network", "stroke-lstm", "--batch", "99"]) == 0
+    (recipe,) = recipes
+    expected = {**named("stroke-lstm").recipe_defaults, "network": "stroke-lstm", "batch": 99}
+    assert expected.items() <= recipe.model_dump().items()
+    assert recipe == Recipe.model_validate(expected)
 
 
 def test_measuring_asks_for_the_export(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,12 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy, softmax
+from tqdm import tqdm
 
 from training import checkpoint
-from training.data.examples import DataSet
+from training import train as training_loop
+from training.data.examples import DataSet, Examples
 from training.networks.layers import NoisyLayer
 from training.networks.mnist_cnn import MnistCnn
+from training.networks.registry import NETWORKS, named
 from training.recipe import Recipe
 from training.run_folder import NoRunError, RecipeChangedError, RunFolder
 from training.train import (
@@ -21,6 +25,7 @@ from training.train import (
     presentation_draws,
     sigma_at,
     train,
+    voted,
 )
 
 
@@ -49,10 +54,14 @@ def test_log_tells_where_the_weights_come_from(trained: RunFolder, data: DataSet
     assert finished["event"] == "finished"
 
 
-@pytest.mark.parametrize("average_decay", [0.0, 0.9])
-def test_stopping_and_going_on_changes_no_bit(data: DataSet, tmp_path: Path, average_decay: float) -> None:
+@pytest.mark.parametrize(
+    "given",
+    [{"average_decay": 0.0}, {"average_decay": 0.9}, {"optimizer": "sgd", "crop_pixels": 2, "flip": True, "lr": 0.1}],
+    ids=["last", "averaged", "sgd"],
+)
+def test_stopping_and_going_on_changes_no_bit(data: DataSet, tmp_path: Path, given: dict[str, Any]) -> None:
     """A run that stopped after each of two epochs and went on ends in exactly the weights of one that did not stop."""
-    recipe = Recipe(epochs=3, batch=16, average_decay=average_decay, norm_batches=2, precision="float32")
+    recipe = Recipe(epochs=3, batch=16, norm_batches=2, precision="float32", **given)
     whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
     train(recipe, data, whole)
     for epochs in (1, 2, None):
@@ -62,6 +71,78 @@ def test_stopping_and_going_on_changes_no_bit(data: DataSet, tmp_path: Path, ave
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert [line["epoch"] for line in log_of(parts) if line["event"] == "epoch"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in {"mnist-cnn", "stroke-lstm"}])
+def test_each_network_learns(examples: dict[str, Examples], tmp_path: Path, name: str) -> None:
+    """A few epochs of a network's own recipe teach it 64 examples, noiseless and with one vote at sigma_train."""
+    network = named(name)
+    learnt = examples[network.data_set]
+    few = {"network": name, "sigma_train": 0.3, "epochs": 20, "batch": 16, "lr": 2e-3, "optimizer": "adamw"}
+    short = {"average_decay": 0.9, "norm_batches": 2, "precision": "float32"}
+    still = dict.fromkeys(("shift_pixels", "rotate_degrees", "scale", "crop_pixels", "flip", "ramp_epochs"), 0)
+    recipe = Recipe.model_validate({**network.recipe_defaults, **few, **short, **still})
+    folder = RunFolder(tmp_path / "run")
+    train(recipe, DataSet(network.data_set, learnt, learnt, tuple("0123456789"), {}), folder)
+    assert one_vote_accuracy(folder.read_network(), recipe, learnt, 0.0) >= 0.9
+    assert one_vote_accuracy(folder.read_network(), recipe, learnt, 0.3) >= 0.9
+
+
+def test_held_out_images_are_judged_and_not_learnt(data: DataSet) -> None:
+    """The last images are kept out of training and looked at instead of the test images; `images` counts the rest."""
+    assert len(data.to_train(None, 10)) == 54
+    assert len(data.to_train(60, 10)) == 54
+    assert np.array_equal(data.to_train(20, 10).inputs, data.train.inputs[:20])
+    assert np.array_equal(data.to_judge(10).inputs, data.train.inputs[54:])
+    assert data.to_judge(0) is data.test
+
+
+def test_training_starts_from_another_run(trained: RunFolder, data: DataSet, tiny_recipe: Recipe) -> None:
+    """With `init` the first weights are the other run's result; an unfinished run is refused."""
+    recipe = tiny_recipe.model_copy(update={"init": str(trained.path), "sigma_train": 0.9})
+    found = Training(recipe, data.train).network.state_dict()
+    expected = checkpoint.read(trained.weights).part("model")
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    with pytest.raises(NoRunError, match="nothing"):
+        Training(recipe.model_copy(update={"init": "nothing"}), data.train)
+
+
+def test_vote_loss_is_of_the_mean_probability(data: DataSet) -> None:
+    """With `loss_votes` the loss is the mean over images of −log of the label's probability averaged over the votes."""
+    torch.manual_seed(0)
+    logits, labels = torch.randn(6 * 4, 10) * 3, torch.randint(10, (6,))
+    mean = softmax(logits, dim=1).reshape(6, 4, 10).mean(dim=1)
+    expected = -mean[torch.arange(6), labels].log().mean()
+    torch.testing.assert_close(loss_of(voted(logits, 4), labels, Recipe(loss_votes=4)), expected)
+
+
+@pytest.mark.parametrize(("loss_votes", "output_votes"), [(3, 1), (1, 5), (2, 4)])
+def test_loss_sees_the_votes_that_the_recipe_asks_for(
+    data: DataSet, monkeypatch: pytest.MonkeyPatch, loss_votes: int, output_votes: int
+) -> None:
+    """Each image has `loss_votes` signals at the output, each with `output_votes` noises of its own."""
+    recipe = Recipe(sigma_train=0.5, ramp_epochs=0, epochs=1, batch=16, precision="float32",
+                    loss_votes=loss_votes, output_votes=output_votes)  # fmt: skip
+    training = Training(recipe, data.train)
+    signals: list[Tensor] = []
+    logits: list[Tensor] = []
+    assert isinstance(training.network, MnistCnn)
+    output = training.network.layers[8]
+    assert isinstance(output, NoisyLayer)
+    output.product.register_forward_hook(lambda _, __, signal: signals.append(signal.detach()))
+
+    def recorded(found: Tensor, votes: int) -> Tensor:
+        logits.append(found.detach())
+        return voted(found, votes)
+
+    monkeypatch.setattr(training_loop, "voted", recorded)
+    with tqdm(disable=True) as bar:
+        training.run_epoch(bar)
+    assert {len(signal) for signal in signals} == {16 * loss_votes}
+    for signal, found in zip(signals, logits, strict=True):
+        assert len(np.unique(found.numpy(), axis=0)) == 16 * loss_votes * output_votes
+        ratio = found / signal.repeat_interleave(output_votes, dim=0)
+        assert float(ratio.std()) == pytest.approx(0.5, rel=0.2)
 
 
 def test_seed_decides_the_weights(data: DataSet, tmp_path: Path) -> None:
@@ -113,6 +194,10 @@ def test_no_noise_is_drawn_twice() -> None:
     recipe = Recipe(batch=7)
     votes = torch.cat([presentation_draws(recipe, step, 7, 10).vote for step in range(30)])
     assert torch.equal(votes, torch.arange(210))
+    draws = [presentation_draws(recipe, step, 7, 10, votes=3) for step in range(30)]
+    assert torch.equal(torch.cat([found.vote for found in draws]), torch.arange(630))
+    assert draws[0].row is not None
+    assert draws[0].row.tolist() == [image for image in range(7) for _ in range(3)]
 
 
 def test_sigma_ramps_up_and_stays() -> None:

@@ -50,6 +50,24 @@ class NoisyLayer(nn.Module):
         return NoisyLayer(fuse_linear_bn_eval(self.product, norm), None, self.noise)
 
 
+def convolution(channels_in: int, channels_out: int, site: int, *, free_scale: bool) -> NoisyLayer:
+    """Convolution 3×3 that keeps height and width – batch norm – noise – ReLU."""
+    # The batch norm subtracts the mean, so a bias before it would do nothing.
+    product = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
+    return NoisyLayer(product, nn.BatchNorm2d(channels_out, affine=free_scale), _noise_and_relu(site))
+
+
+def fully_connected(features_in: int, features_out: int, site: int, *, free_scale: bool) -> NoisyLayer:
+    """Matrix-vector product – batch norm – noise – ReLU."""
+    product = nn.Linear(features_in, features_out, bias=False)
+    return NoisyLayer(product, nn.BatchNorm1d(features_out, affine=free_scale), _noise_and_relu(site))
+
+
+def _noise_and_relu(site: int) -> GaussianNoise:
+    # Votes fan out at the first noise: what is before it is the same in every vote of an input.
+    return GaussianNoise(site, activation="relu", fan_out=site == 0)
+
+
 def fold(network: Network) -> Network:
     """A copy in evaluation mode with the batch norm of every noisy layer folded into its product."""
     folded = copy.deepcopy(network).eval()

@@ -8,7 +8,10 @@ from training.networks.mnist_cnn import MnistCnn
 from training.networks.network import Network
 from training.networks.stroke_lstm import StrokeLstm
 
-NETWORKS: Final[dict[str, type[Network]]] = {"mnist-cnn": MnistCnn, "stroke-lstm": StrokeLstm}
+NETWORKS: Final[dict[str, type[Network]]] = {
+    "mnist-cnn": MnistCnn,
+    "stroke-lstm": StrokeLstm,
+}
 
 
 class UnknownNetworkError(TrainingError):

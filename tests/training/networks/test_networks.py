@@ -1,32 +1,50 @@
 import copy
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 
 from noise_op.contract import NoiseKind, snr_db
 from noise_op.torch_twin import Draws, GaussianNoise, drawing
+from training import export
 from training.data.examples import Examples
-from training.networks.layers import Counts, NoisyLayer, count, fold
+from training.data.registry import LOADERS
+from training.evaluate import open_session
+from training.networks.layers import NoisyLayer, fold
 from training.networks.network import Network
-from training.networks.registry import UnknownNetworkError, build
+from training.networks.registry import NETWORKS, UnknownNetworkError, build, named
+from training.recipe import Recipe
 from training.train import constant_draws
 
+KINDS: tuple[NoiseKind, ...] = ("multiplicative", "additive")
 
-def network_with_statistics(kind: NoiseKind, digits: Examples) -> Network:
+every_network = pytest.mark.parametrize("name", NETWORKS)
+# A recurrent network computes a site several times and has no batch norms: its tests are its own.
+every_image_network = pytest.mark.parametrize("name", [n for n, kind in NETWORKS.items() if len(kind.input_shape) == 3])
+
+
+def inputs_of(name: str, examples: dict[str, Examples], count: int) -> Tensor:
+    """The first inputs of the network's data set."""
+    return torch.from_numpy(examples[named(name).data_set].values(slice(count)))
+
+
+def network_with_statistics(name: str, kind: NoiseKind, examples: dict[str, Examples]) -> Network:
     """A network whose batch norms have seen data and, where they are free, have scales and shifts of their own."""
     torch.manual_seed(3)
-    network = build("mnist-cnn", kind)
+    network = build(name, kind)
     for norm in norms(network):
         if norm.affine:
             nn.init.uniform_(norm.weight, 0.5, 1.5)
             nn.init.normal_(norm.bias)
-    images = torch.from_numpy(digits.values(slice(None)))
+    inputs = inputs_of(name, examples, 32)
     for vote in range(5):
-        with torch.no_grad(), drawing(constant_draws(kind, 0.5, 1, len(images), vote * len(images))):
-            network(images)
+        with torch.no_grad(), drawing(constant_draws(kind, 0.5, 1, len(inputs), vote * len(inputs))):
+            network(inputs)
     return network.eval()
 
 
@@ -40,52 +58,63 @@ def sites(network: nn.Module) -> list[GaussianNoise]:
     return [module for module in network.modules() if isinstance(module, GaussianNoise)]
 
 
-def test_counts_are_those_worked_out_by_hand() -> None:
-    """Parameters, multiply-accumulates and samples of a vote equal the sums over the paper's six layers."""
-    torch.manual_seed(0)
-    convolutions = [(28, 1, 32), (28, 32, 32), (14, 32, 64), (14, 64, 64)]  # side, channels in and out
-    linear = [(3136, 256), (256, 10)]
-    expected = Counts(
-        parameters=sum(9 * i * o + o for _, i, o in convolutions) + sum(i * o + o for i, o in linear),
-        macs=sum(side * side * 9 * i * o for side, i, o in convolutions) + sum(i * o for i, o in linear),
-        samples=sum(side * side * o for side, _, o in convolutions) + sum(o for _, o in linear),
-        noisy_layers=6,
-    )
-    assert count(build("mnist-cnn", "multiplicative")) == expected
-    assert expected == Counts(870634, 19094528, 75530, 6)
+@every_network
+def test_network_says_what_it_takes(name: str) -> None:
+    """A network's data set exists, its recipe is a valid one, and it says what it is in words."""
+    network = named(name)
+    assert network.data_set in LOADERS
+    Recipe.model_validate({**network.recipe_defaults, "network": name})
+    assert network.title
+    assert network.description
+    assert network.preprocessing
 
 
-def test_every_product_has_its_own_site_in_order() -> None:
-    """Sites are 0 to 5 in the order of computation, ReLU is fused in all but the last, votes fan out at the first."""
-    found = sites(build("mnist-cnn", "multiplicative"))
-    assert [site.site for site in found] == [0, 1, 2, 3, 4, 5]
-    assert [site.activation for site in found] == ["relu"] * 5 + ["none"]
-    assert [site.fan_out for site in found] == [True] + [False] * 5
+@every_image_network
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_product_has_its_own_site_in_order(name: str, kind: NoiseKind) -> None:
+    """Sites are 0, 1, … in the order of computation, one after each product; votes fan out at the first alone."""
+    network = build(name, kind).eval()
+    computed: list[int] = []
+
+    def record(site: nn.Module, _: tuple[Tensor, ...], __: Tensor) -> None:
+        assert isinstance(site, GaussianNoise)
+        computed.append(site.site)
+
+    for site in sites(network):
+        site.register_forward_hook(record)
+    with torch.no_grad(), drawing(constant_draws(kind, 0.5, 1, 1, 0)):
+        network(torch.zeros(1, *network.input_shape))
+    products = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    assert computed == list(range(len(products)))
+    assert [site.site for site in sites(network) if site.fan_out] == [0]
+    assert sites(network)[-1].activation == "none"
 
 
+@every_image_network
 @pytest.mark.parametrize(("kind", "free"), [("multiplicative", True), ("additive", False)])
-def test_additive_noise_fixes_scale_and_shift(kind: NoiseKind, free: bool) -> None:
+def test_additive_noise_fixes_scale_and_shift(name: str, kind: NoiseKind, free: bool) -> None:
     """Under additive noise no batch norm can raise its signal above the noise; under multiplicative it may."""
-    found = norms(build("mnist-cnn", kind))
-    assert len(found) == 5
+    found = norms(build(name, kind))
+    assert found
     assert all(norm.affine is free for norm in found)
 
 
-@pytest.mark.parametrize("kind", ["multiplicative", "additive"])
-def test_folding_batch_norms_is_exact(kind: NoiseKind, digits: Examples) -> None:
+@every_image_network
+@pytest.mark.parametrize("kind", KINDS)
+def test_folding_batch_norms_is_exact(name: str, kind: NoiseKind, examples: dict[str, Examples]) -> None:
     """With the same draws the folded network has the same logits up to float rounding, under full noise."""
-    network = network_with_statistics(kind, digits)
+    network = network_with_statistics(name, kind, examples)
     folded = fold(network)
     assert norms(folded) == []
-    images = torch.from_numpy(digits.values(slice(None)))
-    with torch.no_grad(), drawing(constant_draws(kind, 1.0, 9, len(images), 0)):
-        expected, found = network(images), folded(images)
+    inputs = inputs_of(name, examples, 16)
+    with torch.no_grad(), drawing(constant_draws(kind, 1.0, 9, len(inputs), 0)):
+        expected, found = network(inputs), folded(inputs)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
-def test_folding_leaves_the_network_as_it_was(digits: Examples) -> None:
+def test_folding_leaves_the_network_as_it_was(examples: dict[str, Examples]) -> None:
     """Folding works on a copy: training may go on with the original."""
-    network = network_with_statistics("multiplicative", digits)
+    network = network_with_statistics("mnist-cnn", "multiplicative", examples)
     before = copy.deepcopy(network.state_dict())
     fold(network)
     assert before.keys() == network.state_dict().keys()
@@ -106,10 +135,10 @@ def mean(values: Tensor) -> float:
     return float(values.mean(dtype=torch.float64))
 
 
-def powers_at_sites(kind: NoiseKind, sigma: float, digits: Examples) -> list[Powers]:
-    """Measured at each site, before the activation, over 64 votes of 8 digits."""
-    network = network_with_statistics(kind, digits)
-    row = torch.arange(8).repeat_interleave(64)
+def powers_at_sites(name: str, kind: NoiseKind, sigma: float, examples: dict[str, Examples]) -> list[Powers]:
+    """Measured at each site, before the activation, over 64 votes of 4 inputs."""
+    network = network_with_statistics(name, kind, examples)
+    row = torch.arange(4).repeat_interleave(64)
     found: list[Powers] = []
 
     def record(site: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -122,26 +151,26 @@ def powers_at_sites(kind: NoiseKind, sigma: float, digits: Examples) -> list[Pow
         site.activation = "none"
         site.register_forward_hook(record)
     draws = constant_draws(kind, sigma, 5, len(row), 0)
-    images = torch.from_numpy(digits.values(slice(8)))
     with torch.no_grad(), drawing(Draws(draws.sigma, draws.seed, draws.vote, row)):
-        network(images)
+        network(inputs_of(name, examples, 4))
+    assert len(found) == len(sites(network))
     return found
 
 
+@every_image_network
 @pytest.mark.parametrize("sigma", [0.3, 1.0])
-def test_multiplicative_noise_has_the_stated_ratio_at_every_site(sigma: float, digits: Examples) -> None:
-    """Power of the signal over power of the noise is −20·log10(sigma) dB at each of the six sites, within 0.3 dB."""
-    found = powers_at_sites("multiplicative", sigma, digits)
-    assert len(found) == 6
-    for powers in found:
+def test_multiplicative_noise_has_the_stated_ratio_at_every_site(
+    name: str, sigma: float, examples: dict[str, Examples]
+) -> None:
+    """Power of the signal over power of the noise is −20·log10(sigma) dB at each site, within 0.3 dB."""
+    for powers in powers_at_sites(name, "multiplicative", sigma, examples):
         assert 10 * math.log10(powers.signal / powers.noise) == pytest.approx(snr_db(sigma), abs=0.3)
 
 
-def test_additive_noise_has_the_stated_deviation_at_every_site(digits: Examples) -> None:
-    """The added noise has mean 0 and standard deviation sigma at each of the six sites, whatever the signal."""
-    found = powers_at_sites("additive", 0.6, digits)
-    assert len(found) == 6
-    for powers in found:
+@every_image_network
+def test_additive_noise_has_the_stated_deviation_at_every_site(name: str, examples: dict[str, Examples]) -> None:
+    """The added noise has mean 0 and standard deviation sigma at each site, whatever the signal."""
+    for powers in powers_at_sites(name, "additive", 0.6, examples):
         assert math.sqrt(powers.noise) == pytest.approx(0.6, rel=0.03)
         assert powers.offset == pytest.approx(0.0, abs=0.03)
 
@@ -156,3 +185,24 @@ def test_layer_without_batch_norm_folds_to_itself() -> None:
     """The last layer has no batch norm, as in Table 1, and is left as it is."""
     layer = NoisyLayer(nn.Linear(4, 2), None, GaussianNoise(0))
     assert layer.folded() is layer
+
+
+@every_image_network
+def test_file_and_network_decide_alike(name: str, examples: dict[str, Examples], tmp_path: Path) -> None:
+    """The exported file has the network's logits for mixed rows on the kernel, and for one row on the function body."""
+    network = network_with_statistics(name, "multiplicative", examples)
+    file = tmp_path / "variant.onnx"
+    export.write(export.export(network, Recipe(network=name)), file)
+    inputs, row = inputs_of(name, examples, 3), torch.tensor([2, 0, 1, 1, 0])
+    sigma = torch.tensor([[0.0, 0.0], [0.5, 0.0], [1.0, 0.0], [0.0, 0.3], [0.2, 0.2]])
+    draws = Draws(sigma, torch.arange(5) - 2, torch.arange(5) * 1000, row)
+    with torch.no_grad(), drawing(draws):
+        expected = network(inputs).numpy()
+    feed = dict(zip(export.INPUT_NAMES, (inputs, sigma, draws.seed, draws.vote, row), strict=True))
+    near = 1e-3 * float(np.abs(expected).max())
+    (found,) = open_session(file, threads=1).run(None, {name: tensor.numpy() for name, tensor in feed.items()})
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=near)
+    assert np.array_equal(found.argmax(axis=1), expected.argmax(axis=1))
+    stock = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    last = {name: tensor.numpy() if name == "input" else tensor[-1:].numpy() for name, tensor in feed.items()}
+    np.testing.assert_allclose(stock.run(None, last)[0], expected[-1:], rtol=1e-3, atol=near)
