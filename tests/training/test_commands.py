@@ -89,9 +89,9 @@ def test_network_brings_its_own_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path
     recipes: list[Recipe] = []
     monkeypatch.setattr(training.__main__, "train", lambda recipe, *_, **__: recipes.append(recipe))
     monkeypatch.setattr(training.__main__, "_data", lambda _: None)
-    assert main(["train", "--network", "stroke-lstm", "--batch", "99"]) == 0
+    assert main(["train", "--network", "cifar10-cnn", "--batch", "99"]) == 0
     (recipe,) = recipes
-    expected = {**named("stroke-lstm").recipe_defaults, "network": "stroke-lstm", "batch": 99}
+    expected = {**named("cifar10-cnn").recipe_defaults, "network": "cifar10-cnn", "batch": 99}
     assert expected.items() <= recipe.model_dump().items()
     assert recipe == Recipe.model_validate(expected)
 

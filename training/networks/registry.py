@@ -4,12 +4,14 @@ from typing import Final
 
 from noise_op.contract import NoiseKind
 from training.errors import TrainingError
+from training.networks.cifar_cnn import CifarCnn
 from training.networks.mnist_cnn import MnistCnn
 from training.networks.network import Network
 from training.networks.stroke_lstm import StrokeLstm
 
 NETWORKS: Final[dict[str, type[Network]]] = {
     "mnist-cnn": MnistCnn,
+    "cifar10-cnn": CifarCnn,
     "stroke-lstm": StrokeLstm,
 }
 
