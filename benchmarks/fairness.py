@@ -23,7 +23,8 @@ from service.cpus import usable_cpus
 from service.dispatcher import Dispatcher
 from service.metrics import Metrics
 from service.scheduler import Allotment, Progress, Ring, deficit_round_robin
-from training import data
+from training.data.files import DataSource
+from training.data.registry import load
 
 TITLE = "One vote among 1000-vote requests"
 HEADER = "| order | 1-vote requests | median | 99th percentile | longest | batch time | 99th percentile ÷ batch time |"
@@ -72,7 +73,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     core = load_core(options.model_store)
-    images = data.load("mnist", data.DataSource.from_environment()).test.images[: options.clients + 1]
+    images = load("mnist", DataSource.from_environment()).test.first(options.clients + 1).values(slice(None))
     seen = {name: Seen() for name in ORDERS}
     for round_ in range(options.rounds):
         for name, allot in ORDERS.items():
@@ -99,7 +100,7 @@ class BatchTimes(Metrics):
 
 
 async def _turn(
-    core: Core, images: NDArray[np.uint8], allot: Allotment, seen: Seen, options: argparse.Namespace, round_: int
+    core: Core, images: NDArray[np.float32], allot: Allotment, seen: Seen, options: argparse.Namespace, round_: int
 ) -> None:
     pauses = np.random.default_rng(round_)
     async with core.dispatching(options.lanes, BatchTimes(seen.batches), allot) as dispatcher:
@@ -116,7 +117,7 @@ async def _turn(
         await asyncio.gather(*large, return_exceptions=True)
 
 
-async def _keep_asking(core: Core, dispatcher: Dispatcher, images: NDArray[np.uint8], client: int) -> None:
+async def _keep_asking(core: Core, dispatcher: Dispatcher, images: NDArray[np.float32], client: int) -> None:
     seed = client << 32
     while True:
         await dispatcher.vote(core.request(images[client : client + 1], SIGMA, LARGE_VOTES, seed=seed))

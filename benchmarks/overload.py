@@ -25,7 +25,8 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.report import write
-from training import data
+from training.data.files import DataSource
+from training.data.registry import load
 
 TITLE = "A server offered more than it can do"
 PATH = "/v1/models/mnist-cnn/predict"
@@ -113,7 +114,7 @@ def main() -> None:
 
 
 async def _measure(options: argparse.Namespace) -> dict[str, float | dict[str, int]]:
-    image = data.load("mnist", data.DataSource.from_environment()).test.images[0]
+    image = load("mnist", DataSource.from_environment()).test.inputs[0].astype(np.uint8, copy=False)
     raw = {"b64": base64.b64encode(image.tobytes()).decode(), "dtype": "uint8"}
     plain = {"inputs": [raw], "sigma": SIGMA, "votes": options.votes}
     connections = Connections(options.url)

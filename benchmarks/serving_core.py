@@ -39,7 +39,7 @@ class Core:
 
     def request(
         self,
-        images: NDArray[np.uint8],
+        inputs: NDArray[np.float32],
         sigma: float,
         votes: int,
         rule: StopRule | None = None,
@@ -48,7 +48,6 @@ class Core:
     ) -> VoteRequest:
         """Multiplicative noise, variant `auto` for `variant_votes` (default: `votes`) votes."""
         variant = self.served.variant("auto", "multiplicative", sigma, variant_votes or votes, 1)
-        inputs = images[:, np.newaxis].astype(np.float32) / np.float32(255)
         noise = sigma_row("multiplicative", sigma)
         return VoteRequest(self.served.key(variant), inputs, 10, noise, seed, votes, rule or Fixed())
 

@@ -24,7 +24,8 @@ from service.cpus import usable_cpus
 from service.dispatcher import Dispatcher
 from service.stopping import Confidence, Exact, Fixed, StopRule
 from service.votes import Tally
-from training import data
+from training.data.files import DataSource
+from training.data.registry import load
 
 TITLE = "Stopping rules on MNIST test images"
 SIGMAS = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -81,8 +82,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     core = load_core(options.model_store)
-    test = data.load("mnist", data.DataSource.from_environment()).test
-    exact, confidence = asyncio.run(_measure(core, test.images, test.labels, options))
+    test = load("mnist", DataSource.from_environment()).test
+    exact, confidence = asyncio.run(_measure(core, test.values(slice(None)), test.labels, options))
     table = _tables(exact, confidence, options.delta)
     print(*table, sep="\n")
     if options.out:
@@ -91,7 +92,7 @@ def main() -> None:
 
 
 async def _measure(
-    core: Core, images: NDArray[np.uint8], labels: NDArray[np.uint8], options: argparse.Namespace
+    core: Core, images: NDArray[np.float32], labels: NDArray[np.uint8], options: argparse.Namespace
 ) -> tuple[list[ExactPoint], list[ConfidencePoint]]:
     exact, confidence = [], []
     few = images[np.linspace(0, len(images) - 1, options.reference_images).astype(int)]
@@ -106,7 +107,7 @@ async def _measure(
 async def _cast(
     core: Core,
     dispatcher: Dispatcher,
-    images: NDArray[np.uint8],
+    images: NDArray[np.float32],
     noise: tuple[float, int],
     rule: StopRule,
     seed: int = 0,
@@ -124,7 +125,7 @@ async def _cast(
 
 
 async def _exact(
-    core: Core, dispatcher: Dispatcher, images: NDArray[np.uint8], labels: NDArray[np.uint8], sigma: float
+    core: Core, dispatcher: Dispatcher, images: NDArray[np.float32], labels: NDArray[np.uint8], sigma: float
 ) -> ExactPoint:
     noise = sigma, FIXED_VOTES
     fixed = await _cast(core, dispatcher, images, noise, Fixed())
@@ -141,7 +142,7 @@ async def _exact(
 
 
 async def _confidence(
-    core: Core, dispatcher: Dispatcher, images: NDArray[np.uint8], sigma: float, options: argparse.Namespace
+    core: Core, dispatcher: Dispatcher, images: NDArray[np.float32], sigma: float, options: argparse.Namespace
 ) -> ConfidencePoint:
     reference = votes.decide(
         await _cast(core, dispatcher, images, (sigma, REFERENCE_VOTES), Exact(), 1 << 40, BUDGET), ALPHA
