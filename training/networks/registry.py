@@ -5,6 +5,7 @@ from typing import Final
 from noise_op.contract import NoiseKind
 from training.errors import TrainingError
 from training.networks.cifar_cnn import CifarCnn
+from training.networks.densenet import CifarDenseNet40, CifarDenseNet100
 from training.networks.mnist_cnn import MnistCnn
 from training.networks.network import Network
 from training.networks.stroke_lstm import StrokeLstm
@@ -12,6 +13,8 @@ from training.networks.stroke_lstm import StrokeLstm
 NETWORKS: Final[dict[str, type[Network]]] = {
     "mnist-cnn": MnistCnn,
     "cifar10-cnn": CifarCnn,
+    "cifar10-densenet40": CifarDenseNet40,
+    "cifar10-densenet100": CifarDenseNet100,
     "stroke-lstm": StrokeLstm,
 }
 
