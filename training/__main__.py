@@ -1,6 +1,7 @@
 """Train noisy networks, export them, measure them and publish them: `python -m training <command> --help`."""
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import TypeAlias
@@ -97,6 +98,7 @@ def _add_evaluate(commands: Commands) -> None:
     _add_runs(parser)
     parser.add_argument("--kinds", nargs="+", choices=NOISE_KINDS, default=NOISE_KINDS, help="noise kinds")
     parser.add_argument("--sigmas", nargs="+", type=float, default=SIGMAS, help="sigmas of each kind")
+    parser.add_argument("--reads", nargs="+", type=int, default=[1], help="averaged reads: noise of sigma/√reads each")
     parser.add_argument("--votes", type=int, default=20, help="votes an image")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first image")
     parser.add_argument("--images", type=int, help="only the first so many images")
@@ -104,7 +106,8 @@ def _add_evaluate(commands: Commands) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    plan = Plan(tuple(options.kinds), tuple(options.sigmas), options.votes, options.seed, options.threads)
+    sigmas = tuple(sigma / math.sqrt(reads) for reads in options.reads for sigma in options.sigmas)
+    plan = Plan(tuple(options.kinds), sigmas, options.votes, options.seed, options.threads)
     for folder in options.runs:
         recipe = folder.read_recipe()
         if options.holdout and recipe.holdout == 0:

@@ -42,7 +42,11 @@ class EvaluationError(TrainingError):
 
 
 class Measured(BaseModel):
-    """Accuracy of the mode of `votes` votes: mean and standard deviation over `groups` disjoint groups of votes."""
+    """Accuracy of the mode of `votes` votes: mean and standard deviation over `groups` disjoint groups of votes.
+
+    `soft_accuracy` is the mean accuracy of the largest mean probability of the same votes, instead of the mode;
+    None where it was not measured.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,6 +54,7 @@ class Measured(BaseModel):
     accuracy: float
     spread: float | None
     groups: int
+    soft_accuracy: float | None = None
 
 
 class Cell(BaseModel):
@@ -203,7 +208,12 @@ def measure(votes: Votes, probabilities: Probabilities, labels: NDArray[np.uint8
             accuracy=float(np.mean(accuracies)),
             spread=float(np.std(accuracies, ddof=1)) if len(groups) > 1 else None,
             groups=len(groups),
+            soft_accuracy=float(np.mean([_soft_accuracy(probabilities[:, group], labels) for group in groups])),
         )
+
+
+def _soft_accuracy(probabilities: Probabilities, labels: NDArray[np.uint8]) -> float:
+    return float(np.mean(probabilities.mean(axis=1).argmax(axis=1) == labels))
 
 
 def sha256_of(file: Path) -> str:

@@ -102,7 +102,7 @@ def table(evaluation: Evaluation) -> list[AccuracyPoint]:
     points = []
     for cell in evaluation.cells:
         for measured in _repeated(cell, counts) if cell.sigma == 0 else [m.model_dump() for m in cell.measured]:
-            del measured["groups"]
+            del measured["groups"], measured["soft_accuracy"]
             points.append(
                 AccuracyPoint(
                     noise=cell.noise, sigma=cell.sigma, images=evaluation.images, seed=evaluation.seed, **measured

@@ -64,6 +64,15 @@ def test_accuracies_are_means_over_disjoint_groups() -> None:
     assert measured[3].spread is None
 
 
+def test_soft_decisions_are_those_of_the_mean_probability() -> None:
+    """Two unsure votes against one that is sure: the mode has the two, the mean probability the one."""
+    probabilities = np.array([[[0.6, 0.4], [0.6, 0.4], [0.0, 1.0]]], np.float32)
+    votes = probabilities.argmax(axis=2).astype(np.uint8)
+    measured = {m.votes: m for m in evaluate.measure(votes, probabilities, np.array([1], np.uint8))}
+    assert (measured[3].accuracy, measured[3].soft_accuracy) == (0.0, 1.0)
+    assert measured[1].soft_accuracy == measured[1].accuracy == pytest.approx(1 / 3)
+
+
 def test_noiseless_accuracy_is_that_of_the_network(
     exported: Path, trained: RunFolder, digits: Examples, tmp_path: Path
 ) -> None:
