@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from model_store.store import ModelStore, StoreError
 from noise_op.contract import NOISE_KINDS
+from training import outputs, record
 from training.data.examples import DataSet
 from training.data.files import DataSource
 from training.data.registry import load
@@ -23,6 +24,7 @@ from training.run_folder import RunFolder
 from training.train import train
 
 SIGMAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+RECORDS = Path(__file__).resolve().parent.parent / "docs" / "results" / "runs"
 STORE = Path(__file__).resolve().parent.parent / "model_store" / "models"
 
 
@@ -56,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_evaluate(commands)
     _add_publish(commands)
+    _add_record(commands)
+    _add_outputs(commands)
+    _add_experiment(commands)
+    _add_report(commands)
     return parser
 
 
@@ -65,17 +71,29 @@ def _add_train(commands: Commands) -> None:
     parser.add_argument("--run", type=Path, help="run folder (default: runs/<network>-<variant>)")
     parser.add_argument("--stop-after", type=int, metavar="EPOCHS", help="stop early; the same command goes on later")
     parser.add_argument("--threads", type=int, default=argparse.SUPPRESS, help="CPU threads")
+    _add_recipe(parser)
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
     for name, field in Recipe.model_fields.items():
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, default=argparse.SUPPRESS, help=f"{field.description} (default: {field.default})")
 
 
 def _train(options: argparse.Namespace) -> None:
+    recipe = _recipe(options)
+    folder = RunFolder(options.run or _usual_folder(recipe))
+    train(recipe, _data(recipe), folder, stop_after=options.stop_after)
+
+
+def _usual_folder(recipe: Recipe) -> Path:
+    return Path("runs") / f"{recipe.network}-{recipe.variant}"
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
     given = {name: value for name, value in vars(options).items() if name in Recipe.model_fields}
     network = named(given.get("network", Recipe.model_fields["network"].default))
-    recipe = Recipe.model_validate({**network.recipe_defaults, **given})
-    folder = RunFolder(options.run or Path("runs") / f"{recipe.network}-{recipe.variant}")
-    train(recipe, _data(recipe), folder, stop_after=options.stop_after)
+    return Recipe.model_validate({**network.recipe_defaults, **given})
 
 
 def _add_export(commands: Commands) -> None:
@@ -130,6 +148,72 @@ def _publish(options: argparse.Namespace) -> None:
     store = ModelStore(options.store)
     first = options.runs[0].read_recipe()
     print(publish(options.runs, _data(first), store, options.version, replace=options.replace))
+
+
+def _add_record(commands: Commands) -> None:
+    parser = commands.add_parser("record", help="note finished and measured runs for the report")
+    parser.set_defaults(command=_record)
+    _add_runs(parser)
+    parser.add_argument("--records", type=Path, default=RECORDS, help="default: docs/results/runs")
+
+
+def _record(options: argparse.Namespace) -> None:
+    for folder in options.runs:
+        print(record.write(record.record(folder), options.records))
+
+
+def _add_experiment(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "experiment", help="for each σ_train: train, export, evaluate and record; goes on where it stopped"
+    )
+    parser.set_defaults(command=_experiment)
+    parser.add_argument("--sigmas-train", nargs="+", type=float, default=SIGMAS, help="one run each")
+    parser.add_argument("--votes", type=int, default=20, help="votes an input of the evaluation")
+    parser.add_argument("--threads", type=int, default=argparse.SUPPRESS, help="CPU threads")
+    parser.add_argument("--records", type=Path, default=RECORDS, help="default: docs/results/runs")
+    _add_recipe(parser)
+
+
+def _experiment(options: argparse.Namespace) -> None:
+    from training import export  # noqa: PLC0415  # as above
+
+    for sigma in options.sigmas_train:
+        recipe = _recipe(options).model_copy(update={"sigma_train": sigma})
+        data, folder = _data(recipe), RunFolder(_usual_folder(recipe))
+        train(recipe, data, folder)
+        export.write(export.export(folder.read_network(), recipe), folder.exported)
+        plan = Plan((recipe.noise,), SIGMAS, options.votes, seed=0, threads=options.threads)
+        evaluate(folder.exported, folder.evaluation, data.test, plan)
+        print(record.write(record.record(folder), options.records))
+
+
+def _add_outputs(commands: Commands) -> None:
+    parser = commands.add_parser("outputs", help="measure how the outputs of one test input scatter, for the report")
+    parser.set_defaults(command=_outputs)
+    _add_runs(parser)
+    parser.add_argument("--index", type=int, default=0, help="which test input")
+    parser.add_argument("--votes", type=int, default=1000, help="runs of it")
+    parser.add_argument("--records", type=Path, default=RECORDS, help="default: docs/results/runs")
+
+
+def _outputs(options: argparse.Namespace) -> None:
+    test = _data(options.runs[0].read_recipe()).test
+    found = outputs.outputs(options.runs, test, options.index, options.votes)
+    print(outputs.write(found, options.records.parent / "outputs"))
+
+
+def _add_report(commands: Commands) -> None:
+    parser = commands.add_parser("report", help="make the tables and figures from the records again")
+    parser.set_defaults(command=_report)
+    parser.add_argument("--records", type=Path, default=RECORDS, help="default: docs/results/runs")
+    parser.add_argument("--out", type=Path, default=RECORDS.parent, help="default: docs/results")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from training.report import report  # noqa: PLC0415  # matplotlib takes long to import; the others do without
+
+    for path in report(options.records, options.out):
+        print(path)
 
 
 def _add_runs(parser: argparse.ArgumentParser) -> None:

@@ -152,7 +152,19 @@ def cast_votes(
     plan: Plan,
     progress: Callable[[int], Any] = lambda _: None,
 ) -> tuple[Votes, Probabilities]:
-    """The single votes of every example and their softmax probabilities, in runs of about ROWS_PER_RUN rows."""
+    """The single votes of every example and their softmax probabilities; see `cast_logits`."""
+    logits = cast_logits(session, examples, noise, plan, progress)
+    return logits.argmax(axis=2).astype(np.uint8), softmax(logits)
+
+
+def cast_logits(
+    session: onnxruntime.InferenceSession,
+    examples: Examples,
+    noise: tuple[NoiseKind, float],
+    plan: Plan,
+    progress: Callable[[int], Any] = lambda _: None,
+) -> NDArray[np.float32]:
+    """The logits of every single vote, [examples, votes, classes], in runs of about ROWS_PER_RUN rows."""
     passes = plan.passes(noise[1])
     per_run = max(1, ROWS_PER_RUN // passes)
     chunks = []
@@ -160,8 +172,7 @@ def cast_votes(
         inputs = examples.values(slice(start, start + per_run))
         chunks.append(session.run(None, _feed(inputs, start, noise, passes, plan.seed))[0])
         progress(len(inputs) * passes)
-    logits: Probabilities = np.concatenate(chunks).reshape(len(examples), passes, -1)
-    return logits.argmax(axis=2).astype(np.uint8), softmax(logits)
+    return np.concatenate(chunks).reshape(len(examples), passes, -1)
 
 
 def _feed(

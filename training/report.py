@@ -1,0 +1,159 @@
+"""Tables and figures of the experiments, made from the records alone: the same records give the same bytes."""
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from noise_op.contract import NoiseKind
+from training import figures, outputs, paper
+from training.evaluate import Measured
+from training.networks.registry import named
+from training.record import Record, best, read_all, trained_for
+
+PRODUCTS: Final = 20  # reads times votes, where reads are set against votes
+READS: Final = {1: 20, 2: 10, 4: 5, 7: 3, 10: 2, 20: 1}  # to the votes that come nearest to so many products
+LEAST_RUNS: Final = 5  # of a mean with its deviation
+
+KINDS: Final[tuple[NoiseKind, ...]] = ("multiplicative", "additive")
+
+
+def report(records: Path, out: Path) -> list[Path]:
+    """Write OUT/<network>.md and its figures for every network that has records; returns what was written.
+
+    Raises:
+        RecordError: a file is no record.
+    """
+    written = []
+    for network, runs in read_all(records).items():
+        pictures = figures.draw(network, runs, outputs.read(records.parent / "outputs", network), out)
+        page = out / f"{network}.md"
+        page.write_text("\n".join(_page(network, runs, pictures)) + "\n")
+        written += [page, *pictures]
+    return written
+
+
+def _page(network: str, runs: Sequence[Record], pictures: Sequence[Path]) -> Iterable[str]:
+    yield from (f"# {named(network).title}", "", *_about(runs))
+    for noise in KINDS:
+        of_kind = trained_for(runs, noise)
+        if not any(run.noise == noise or run.most_votes(noise) for run in of_kind):
+            continue
+        yield from ("", f"## {noise.capitalize()} noise", "", *_beside_paper(network, of_kind, noise))
+        yield from ("", *_grid(of_kind, noise, 1), "", *_grid(of_kind, noise, paper.VOTES))
+        yield from _votes(of_kind, noise)
+        yield from _reads(of_kind, noise)
+    yield from ("", "## Training", "", *_training(runs), "", "## Figures", "")
+    yield from (f"![{picture.stem}]({picture.name})" for picture in pictures)
+
+
+def _about(runs: Sequence[Record]) -> Iterable[str]:
+    costs, evaluation = runs[0], runs[0].evaluation
+    yield (
+        f"{costs.parameters:,} parameters; a vote takes {costs.multiply_accumulates / 1e6:.1f} million "
+        f"multiply-accumulates and {costs.samples:,} noise samples in {costs.layers} noisy layers."
+    )
+    images = sorted({run.evaluation.images for run in runs})
+    yield (
+        f"Accuracies are in % of {' or '.join(f'{count:,}' for count in images)} test inputs, through ONNX Runtime, "
+        f"seed {evaluation.seed}. Made by `python -m training report` from the records in `runs/{costs.network}/`."
+    )
+
+
+def _beside_paper(network: str, runs: Sequence[Record], noise: NoiseKind) -> Iterable[str]:
+    """Our rows beside the paper's. As there, the best σ_train at each sigma is picked by these very test accuracies."""
+    reported = paper.reported(network, noise)
+    yield from _header(["", *(f"sigma {sigma}" for sigma in paper.SIGMAS)])
+    noiseless = [run for run in runs if run.sigma_train == 0]
+    rows = (
+        ("noiseless training, one run", noiseless, 1, reported and reported.noiseless_training),
+        ("best σ_train, one run", runs, 1, reported and reported.one_run),
+        (f"best σ_train, {paper.VOTES} votes", runs, paper.VOTES, reported and reported.voted),
+    )
+    for title, among, votes, theirs in rows:
+        ours = [best(among, noise, sigma, votes) for sigma in paper.SIGMAS]
+        yield _row([title, *(_percent(pair[1].accuracy) if pair else "–" for pair in ours)])
+        if title.startswith("best"):
+            yield _row(["σ_train of these", *(f"{pair[0].sigma_train}" if pair else "–" for pair in ours)])
+        if theirs:
+            beside = " (DenseNet-40)" if network in paper.STANDS_BESIDE else ""
+            yield _row([f"paper{beside}", *(f"{value:.1f}" for value in theirs)])
+            yield _row(["ours − paper", *(_difference(*pair) for pair in zip(ours, theirs, strict=True))])
+
+
+def _grid(runs: Sequence[Record], noise: NoiseKind, votes: int) -> Iterable[str]:
+    runs_word = "One run, mean ± deviation over runs of the whole test" if votes == 1 else f"{votes} votes, their mode"
+    yield from (f"{runs_word}:", "")
+    yield from _header(["σ_train", *(f"sigma {sigma}" for sigma in paper.SIGMAS)])
+    for run in runs:
+        cells = [run.measured(noise, sigma, votes) for sigma in paper.SIGMAS]
+        if any(cells[1:]):
+            yield _row([run.variant, *(_with_spread(cell) for cell in cells)])
+
+
+def _votes(runs: Sequence[Record], noise: NoiseKind) -> Iterable[str]:
+    """Mode against mean probability, at the largest sigma, of the run that was measured with most votes there."""
+    sigma = paper.SIGMAS[-1]
+    run = max(runs, key=lambda run: run.most_votes(noise, sigma))
+    cell = run.evaluation.cell(noise, sigma)
+    if cell is None or any(found.soft_accuracy is None for found in cell.measured):
+        return
+    yield from (
+        "",
+        f"Votes at sigma {sigma:g}, variant `{run.variant}`: the mode, and the largest mean probability:",
+        "",
+    )
+    yield from _header(["votes", *(str(found.votes) for found in cell.measured)])
+    yield _row(["mode", *(_percent(found.accuracy) for found in cell.measured)])
+    yield _row(["mean probability", *(_percent(found.soft_accuracy or 0.0) for found in cell.measured)])
+
+
+def _reads(runs: Sequence[Record], noise: NoiseKind) -> Iterable[str]:
+    """Averaging reads of each product against voting, at about the same number of products."""
+    rows = []
+    for reads, votes in READS.items():
+        pair = best(runs, noise, paper.SIGMAS[-1] / math.sqrt(reads), votes)
+        if pair is not None:
+            rows.append((reads, votes, *pair))
+    if len(rows) < 2:  # one row compares nothing
+        return
+    yield from ("", f"Reads against votes at sigma {paper.SIGMAS[-1]:g} and about {PRODUCTS} products a layer:", "")
+    yield from _header(["reads", "votes", "products", "mode", "mean probability", "variant"])
+    for reads, votes, run, found in rows:
+        soft = "–" if found.soft_accuracy is None else _percent(found.soft_accuracy)
+        yield _row([str(reads), str(votes), str(reads * votes), _percent(found.accuracy), soft, f"`{run.variant}`"])
+
+
+def _training(runs: Sequence[Record]) -> Iterable[str]:
+    yield from _header(["variant", "epochs", "minutes", "recipe where not the default", "mean weight norm", "commit"])
+    for run in runs:
+        changed = ", ".join(f"{key} {value}" for key, value in run.changed.items() if key != "epochs") or "–"
+        minutes = sum(epoch.seconds for epoch in run.epochs) / 60
+        norm = sum(run.weight_norms) / len(run.weight_norms)
+        yield _row(
+            [run.variant, str(len(run.epochs)), f"{minutes:.0f}", changed, f"{norm:.3f}", (run.commit or "–")[:7]]
+        )
+
+
+def _header(cells: Sequence[str]) -> Iterable[str]:
+    yield _row(cells)
+    yield "|" + "---|" * len(cells)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _percent(accuracy: float) -> str:
+    return f"{100 * accuracy:.2f}"
+
+
+def _with_spread(found: Measured | None) -> str:
+    if found is None:
+        return "–"
+    spread = f" ± {100 * found.spread:.2f}" if found.spread is not None and found.groups >= LEAST_RUNS else ""
+    return _percent(found.accuracy) + spread
+
+
+def _difference(ours: tuple[Record, Measured] | None, theirs: float) -> str:
+    return "–" if ours is None else f"{100 * ours[1].accuracy - theirs:+.2f}"
