@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
-import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
@@ -15,10 +14,12 @@ from starlette.requests import ClientDisconnect
 
 from noise_op.library import load_kernel
 from service import health, models, plan, predict, stream
+from service.admission import Admission
 from service.engine import Engine, OnnxEngine
 from service.errors import ServiceError
 from service.metrics import Metrics
 from service.plan_schemas import PlanRequest
+from service.problem import problem, problem_of
 from service.schemas import ImageInput, PredictRequest, RawInput
 from service.serving import Serving
 from service.settings import Settings, read_settings
@@ -57,6 +58,7 @@ def create_app(
     app.state.serving = serving
     for router in (predict.router, stream.router, plan.router, models.router, health.router):
         app.include_router(router)
+    app.add_middleware(Admission, serving=serving)
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _client_left)
@@ -65,15 +67,9 @@ def create_app(
     return app
 
 
-def _problem(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
-    printable = message.encode(errors="backslashreplace").decode()  # a key may hold half a surrogate pair
-    content = orjson.dumps({"error": {"code": code, "message": printable}})
-    return Response(content, status, headers, media_type="application/json")
-
-
 async def _service_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
-    return _problem(error.status, error.code, str(error), error.headers)
+    return problem_of(error)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -81,7 +77,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "unknown_path", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     message = f"{request.method} {request.url.path}: {error.detail}"
-    return _problem(error.status_code, code, message, dict(error.headers or {}))
+    return problem(error.status_code, code, message, dict(error.headers or {}))
 
 
 async def _client_left(_: Request, __: Exception) -> Response:
@@ -91,7 +87,7 @@ async def _client_left(_: Request, __: Exception) -> Response:
 
 async def _unexpected_error(_: Request, error: Exception) -> Response:
     """A defect of ours. The server's log has the traceback."""
-    return _problem(500, "internal_error", f"unexpected {type(error).__name__}; the server's log says more")
+    return problem(500, "internal_error", f"unexpected {type(error).__name__}; the server's log says more")
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

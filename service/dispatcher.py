@@ -41,6 +41,11 @@ class Dispatcher:
         """No more requests are accepted."""
         return self._draining
 
+    @property
+    def busy(self) -> bool:
+        """Some accepted request is not over."""
+        return bool(self._votings)
+
     def start(self) -> None:
         """Start the lanes."""
         loop = asyncio.get_running_loop()
@@ -93,11 +98,8 @@ class Dispatcher:
         if self._draining:
             raise DrainingError("draining: the server finishes what it has accepted, and ends")
         self._refuse_hopeless(deadline_ms)
-        try:
+        with self._saying_when(request.rows):
             self._lanes.add(request)
-        except QueueFullError as error:
-            room_s = self._lanes.seconds(request.session, request.rows)
-            raise QueueFullError(str(error), _whole_seconds(room_s)) from None
         voting = self._votings[request] = Voting(request, self._lanes, self._clock)
         expiry = None if deadline_ms is None else _expire_later(voting, deadline_ms)
         try:
@@ -109,6 +111,24 @@ class Dispatcher:
             del self._votings[request]
             if not self._votings:
                 self._emptied.set()
+
+    def refuse_if_full(self, rows: int, deadline_ms: float | None) -> None:
+        """Refuse a request of so many rows as `accepted` would, before the effort of decoding it.
+
+        Raises:
+            QueueFullError: it would be refused now.
+        """
+        self._refuse_hopeless(deadline_ms)
+        with self._saying_when(rows):
+            self._lanes.refuse_if_full(rows)
+
+    @contextmanager
+    def _saying_when(self, rows: int) -> Iterator[None]:
+        """Where the queue is full, say when so many rows of what waits will be done: then there is room."""
+        try:
+            yield
+        except QueueFullError as error:
+            raise QueueFullError(str(error), _whole_seconds(self._lanes.seconds_until_done(rows))) from None
 
     def _refuse_hopeless(self, deadline_ms: float | None) -> None:
         """Refuse at once what would wait until its deadline, instead of letting it wait and then refusing it."""

@@ -83,6 +83,11 @@ class Lanes:
             self._scheduler.add(request)
             self._work.notify_all()
 
+    def refuse_if_full(self, rows: int) -> None:
+        """See `Scheduler.refuse_if_full`."""
+        with self._work:
+            self._scheduler.refuse_if_full(rows)
+
     def cancel(self, request: VoteRequest) -> None:
         """Forget a request, if it is not over."""
         with self._work:
@@ -98,14 +103,20 @@ class Lanes:
         with self._work:
             return self._scheduler.standing(request) if request in self._scheduler else None
 
-    def seconds(self, session: SessionKey, rows: int) -> float:
-        """That all lanes together take for so many rows; 0 as long as nothing was timed."""
-        return rows * self._row_s.get(session, 0.0) / self.count
-
     def waiting_seconds(self) -> float:
         """That all lanes together take for what waits."""
         with self._work:
-            return sum(self.seconds(session, rows) for session, rows in self._scheduler.rows_of.items())
+            return self._waiting_seconds()
+
+    def seconds_until_done(self, rows: int) -> float:
+        """That all lanes together take for so many rows of what waits, or for all of it if that is less."""
+        with self._work:
+            return self._waiting_seconds() * min(1.0, rows / max(1, self._scheduler.rows))
+
+    def _waiting_seconds(self) -> float:
+        """The same as `waiting_seconds`, with the lock held; nothing as long as nothing was timed."""
+        rows_of = self._scheduler.rows_of
+        return sum(rows * self._row_s.get(session, 0.0) for session, rows in rows_of.items()) / self.count
 
     def load(self) -> Load:
         """What waits and runs now."""

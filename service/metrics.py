@@ -103,6 +103,7 @@ class Metrics:
         self._refusals.set(refusals)
         for session in sessions:
             self.of_session(session)
+            self.requests(session._replace(variant=""), QueueFullError.code)  # refused before its variant is known
             for code in CODES:
                 self.requests(session, code)
             for rule in RULES:

@@ -188,16 +188,24 @@ class Scheduler:
         Raises:
             QueueFullError: its rows or bytes do not fit beside what waits already. Nothing changes.
         """
-        for what, held, more, limit in (
-            ("rows", self.rows, request.rows, self.limits.rows),
-            ("bytes", self.bytes, request.bytes, self.limits.bytes),
-        ):
-            if held + more > limit:
-                raise QueueFullError(f"queue: {more} {what} more than the {held} waiting would pass {limit}")
+        self.refuse_if_full(request.rows, request.bytes)
         progress = Progress(request)
         self._requests[request] = progress
         self._hold(progress, 1)
         self._join(progress)
+
+    def refuse_if_full(self, rows: int, size: int = 0) -> None:
+        """Do nothing where so many rows and bytes fit beside what waits already.
+
+        Raises:
+            QueueFullError: they do not.
+        """
+        for what, held, more, limit in (
+            ("rows", self.rows, rows, self.limits.rows),
+            ("bytes", self.bytes, size, self.limits.bytes),
+        ):
+            if held + more > limit:
+                raise QueueFullError(f"queue: {more} {what} more than the {held} waiting would pass {limit}")
 
     def cancel(self, request: VoteRequest) -> None:
         """Forget a request: its rows that are under way will be ignored. Unknown requests are no error."""

@@ -212,8 +212,10 @@ async def test_refused_and_failed_requests_are_counted_by_their_code(store: Mode
         engine.may_run.set()
         assert (await first).status_code == 200
         after = await scrape(client)
-    for code in ("ok", "engine_error", "queue_full"):
+    for code in ("ok", "engine_error"):
         assert after.sum("requests_total", **LABELS, code=code) == 1
+    refused_at_the_door = LABELS | {"variant": "", "code": "queue_full"}
+    assert after.sum("requests_total", **refused_at_the_door) == after.sum("requests_total", code="queue_full") == 1
     assert after.sum("votes_asked_total") == 30
     assert after.sum("votes_cast_total") == 10
     assert after.sum("votes_dropped_total", **LABELS, reason="failed") == after.sum("votes_dropped_total") == 20
