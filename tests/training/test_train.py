@@ -12,9 +12,12 @@ from tqdm import tqdm
 from training import checkpoint
 from training import train as training_loop
 from training.data.examples import DataSet, Examples
+from training.networks.cifar_cnn import CifarCnn
+from training.networks.densenet import CifarDenseNet
 from training.networks.layers import NoisyLayer
 from training.networks.mnist_cnn import MnistCnn
-from training.networks.registry import NETWORKS, named
+from training.networks.network import Network
+from training.networks.registry import NETWORKS
 from training.recipe import Recipe
 from training.run_folder import NoRunError, RecipeChangedError, RunFolder
 from training.train import (
@@ -73,12 +76,24 @@ def test_stopping_and_going_on_changes_no_bit(data: DataSet, tmp_path: Path, giv
     assert [line["epoch"] for line in log_of(parts) if line["event"] == "epoch"] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in {"mnist-cnn", "stroke-lstm"}])
-def test_each_network_learns(examples: dict[str, Examples], tmp_path: Path, name: str) -> None:
-    """A few epochs of a network's own recipe teach it 64 examples, noiseless and with one vote at sigma_train."""
-    network = named(name)
-    learnt = examples[network.data_set]
-    few = {"network": name, "sigma_train": 0.3, "epochs": 20, "batch": 16, "lr": 2e-3, "optimizer": "adamw"}
+class ShallowDenseNet(CifarDenseNet):
+    """A DenseNet like those of the registry, three products a block."""
+
+    depth = 13
+    title = description = "for a test"
+
+
+@pytest.mark.parametrize(
+    ("network", "images", "epochs", "lr"), [(CifarCnn, 64, 20, 2e-3), (ShallowDenseNet, 16, 60, 1e-2)]
+)
+def test_cifar_networks_learn(
+    examples: dict[str, Examples], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    network: type[Network], images: int, epochs: int, lr: float,
+) -> None:  # fmt: skip
+    """Some steps of a network's own recipe teach it a few examples, noiseless and with one vote at sigma_train."""
+    monkeypatch.setitem(NETWORKS, "tested", network)
+    learnt = examples[network.data_set].first(images)
+    few = {"network": "tested", "sigma_train": 0.3, "epochs": epochs, "batch": 16, "lr": lr, "optimizer": "adamw"}
     short = {"average_decay": 0.9, "norm_batches": 2, "precision": "float32"}
     still = dict.fromkeys(("shift_pixels", "rotate_degrees", "scale", "crop_pixels", "flip", "ramp_epochs"), 0)
     recipe = Recipe.model_validate({**network.recipe_defaults, **few, **short, **still})
