@@ -63,8 +63,13 @@ def drawing(draws: Draws) -> Iterator[None]:
         _current.draws = before
 
 
+def current_draws() -> Draws | None:
+    """What the surrounding `drawing` draws with; None outside of one."""
+    return getattr(_current, "draws", None)
+
+
 def _draws(place: str) -> Draws:
-    draws: Draws | None = getattr(_current, "draws", None)
+    draws = current_draws()
     if draws is None:
         raise NoDrawsError(place)
     return draws

@@ -7,7 +7,7 @@ function: ONNX Runtime uses the native kernel where it is registered and the fun
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +33,7 @@ OUTPUT_NAME: Final = "logits"
 class PublishedForm(nn.Module):
     """The signature of a published graph around a folded network: N inputs, R rows."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
@@ -48,7 +48,24 @@ def export(network: Network, recipe: Recipe) -> onnx.ModelProto:
 
     The same weights give the same bytes: nothing of the machine or the moment is kept in the file.
     """
-    model = _translated(PublishedForm(fold(network)), network.input_shape)
+    metadata = {
+        "network": recipe.network,
+        "variant": recipe.variant,
+        "noise": recipe.noise,
+        "sigma_train": str(recipe.sigma_train),
+    }
+    return published_graph(fold(network), network.input_shape, metadata)
+
+
+def published_graph(folded: nn.Module, input_shape: tuple[int, ...], metadata: Mapping[str, str]) -> onnx.ModelProto:
+    """The published form of any module in evaluation mode whose noise is drawn by `GaussianNoise` sites.
+
+    Args:
+        folded: [N, *input_shape] to logits [R, classes] inside `drawing`.
+        input_shape: of one input.
+        metadata: what the file says about itself, beside the operator's version.
+    """
+    model = _translated(PublishedForm(folded), input_shape)
     _strip(model)
     _hoist_invariants(model.graph)
     model.functions.append(gaussian_noise_function())
@@ -56,14 +73,7 @@ def export(network: Network, recipe: Recipe) -> onnx.ModelProto:
         if opset.domain == DOMAIN:
             opset.version = OP_VERSION
     model.producer_name, model.producer_version = "noisevote", ""
-    metadata = {
-        "network": recipe.network,
-        "variant": recipe.variant,
-        "noise": recipe.noise,
-        "sigma_train": str(recipe.sigma_train),
-        "operator_version": str(OP_VERSION),
-    }
-    onnx.helper.set_model_props(model, metadata)
+    onnx.helper.set_model_props(model, {**metadata, "operator_version": str(OP_VERSION)})
     onnx.checker.check_model(model)
     return model
 
@@ -81,7 +91,7 @@ def _translated(published: PublishedForm, input_shape: tuple[int, ...]) -> onnx.
     seed, vote, row = (torch.zeros(3, dtype=torch.int64) for _ in range(3))
     example = (torch.zeros(2, *input_shape), torch.zeros(3, 2), seed, vote, row)
     dynamic = {0: torch.export.Dim.DYNAMIC}
-    with _without_torch_chatter():
+    with _without_torch_chatter(), torch.no_grad():  # weights put together for a loop's body need no gradient
         program = torch.onnx.export(
             published.eval(),
             example,

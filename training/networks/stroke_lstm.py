@@ -1,12 +1,11 @@
 """The paper's LSTM for pen strokes."""
 
-from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import torch
 from torch import Tensor, nn
-from torch._higher_order_ops.scan import scan  # torch's own name for it is not public yet
 
+from noise_op.recurrence import over_steps
 from noise_op.torch_twin import GaussianNoise, fanned_out
 from training.data.strokes import POINTS, SIDE
 from training.networks.layers import NoisyLayer
@@ -18,7 +17,6 @@ FEATURES: Final = 4
 
 Carry = tuple[Tensor, Tensor, Tensor]  # hidden state, cell state and sum of hidden states, each [rows, hidden]
 Element = tuple[Tensor, Tensor]  # features [rows, 4] of one step, and its number, int64 []
-Step = Callable[[Carry, Element], tuple[Carry, tuple[()]]]
 
 
 class StrokeLstm(Network):
@@ -71,9 +69,9 @@ class StrokeLstm(Network):
         """Logits of the points, drawing noise from the surrounding `noise_op.torch_twin.drawing`."""
         features = fanned_out(self.features(points)).transpose(0, 1)  # [points, rows, features]
         start = [features.new_zeros(features.shape[1], self.hidden) for _ in range(3)]
-        repeat = scan if self.scanned and torch.compiler.is_exporting() else _loop
         steps = torch.arange(len(features))
-        (_, _, total), _ = repeat(self.step, (start[0], start[1], start[2]), (features, steps))
+        carry = start[0], start[1], start[2]
+        (_, _, total), _ = over_steps(self.step, carry, (features, steps), scanned=self.scanned)
         return self.output(total / len(features))  # type: ignore[no-any-return]  # untyped __call__
 
     def features(self, points: Tensor) -> Tensor:
@@ -91,10 +89,3 @@ class StrokeLstm(Network):
         memory = torch.sigmoid(keep) * memory + torch.sigmoid(enter) * torch.tanh(new)
         hidden = torch.sigmoid(show) * torch.tanh(memory)
         return (hidden, memory, total + hidden), ()
-
-
-def _loop(step: Step, carry: Carry, elements: Element) -> tuple[Carry, Any]:
-    """What `scan` does, step by step: for training. In an exported graph, `scan` becomes one ONNX Scan."""
-    for features, number in zip(*(tensor.unbind(0) for tensor in elements), strict=True):
-        carry, _ = step(carry, (features, number))
-    return carry, ()
