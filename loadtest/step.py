@@ -1,0 +1,54 @@
+"""A step of a load test: what is asked, and how requests come."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Rule = Literal["fixed", "exact", "confidence"]
+Part = Literal["warm-up", "votes", "early stopping", "offered rate", "concurrency", "sigma", "mixed votes"]
+Votes = Annotated[int, Field(ge=1)]
+
+
+class Frozen(BaseModel):
+    """Every record that is written or sent to the generator."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ClosedLoop(Frozen):
+    """Clients that each send their next request when they have the answer to the one before."""
+
+    kind: Literal["closed"] = "closed"
+    clients: Annotated[int, Field(ge=1)]
+
+
+class OpenLoop(Frozen):
+    """Requests that come at random times (Poisson), whatever becomes of earlier ones."""
+
+    kind: Literal["open"] = "open"
+    rate: Annotated[float, Field(gt=0)]
+    """requests per second"""
+
+
+Load = Annotated[ClosedLoop | OpenLoop, Field(discriminator="kind")]
+
+
+class Step(Frozen):
+    """Some seconds of one kind of load. Each request draws its votes from `votes`, all equally likely."""
+
+    part: Part
+    votes: Annotated[tuple[Votes, ...], Field(min_length=1)]
+    sigma: Annotated[float, Field(ge=0)]
+    rule: Rule
+    load: Load
+    seconds: Annotated[float, Field(gt=0)]
+    """in which requests are sent; answers are waited for beyond it"""
+
+
+class Order(Frozen):
+    """A step as the generator gets it: where to send what."""
+
+    step: Step
+    path: str
+    bodies: dict[Votes, str]
+    """the JSON to send for each number of votes"""
