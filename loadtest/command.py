@@ -11,11 +11,11 @@ from loadtest import figure, record, table
 from loadtest.errors import LoadTestError, OutError, UnansweredError, problems
 from loadtest.flags import add_model, given_values
 from loadtest.generator_process import Generator
+from loadtest.load_profile import LoadProfile
 from loadtest.measurement import Measurement, measure
 from loadtest.overhead import read_overhead
-from loadtest.plan import Plan
+from loadtest.phase import Phase
 from loadtest.record import LoadTest
-from loadtest.step import Step
 from loadtest.target import SentInput, Target, choose_input
 
 TITLE = "A load test"
@@ -25,8 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a load test; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        plan = Plan.model_validate(given_values(options, Plan))
-        for path in _write(_run(options, plan), options.out):
+        profile = LoadProfile.model_validate(given_values(options, LoadProfile))
+        for path in _write(_run(options, profile), options.out):
             print(path)
     except (LoadTestError, ValidationError) as error:
         print(f"noisevote loadtest: {problems(error)}", file=sys.stderr)
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="the server (default: http://127.0.0.1:8000)")
     add_model(parser)
-    for name, field in Plan.model_fields.items():
+    for name, field in LoadProfile.model_fields.items():
         several = isinstance(field.default, tuple)
         shown = ",".join(f"{value:g}" for value in field.default) if several else field.default
         default = "" if shown is None else f" (default: {shown})"
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(options: argparse.Namespace, plan: Plan) -> LoadTest:
+def _run(options: argparse.Namespace, profile: LoadProfile) -> LoadTest:
     """Refuse what would fail at the end before anything is measured."""
     overhead = read_overhead(options.in_process) if options.in_process else None
     try:
@@ -67,7 +67,7 @@ def _run(options: argparse.Namespace, plan: Plan) -> LoadTest:
     described = target.describe()
     sent = choose_input(described.name, described.manifest.input, options.input)
     measurements = []
-    for found in _measure(target, sent, plan):
+    for found in _measure(target, sent, profile):
         measurements.append(found)
         print(table.progress(found), flush=True)
     return LoadTest(
@@ -76,29 +76,29 @@ def _run(options: argparse.Namespace, plan: Plan) -> LoadTest:
         version=described.version,
         input=sent.origin,
         client=record.this_machine(),
-        plan=plan,
+        profile=profile,
         measurements=tuple(measurements),
         overhead=overhead,
     )
 
 
-def _measure(target: Target, sent: SentInput, plan: Plan) -> Iterator[Measurement]:
+def _measure(target: Target, sent: SentInput, profile: LoadProfile) -> Iterator[Measurement]:
     with Generator(target.url) as generator:
 
-        def run(step: Step) -> Measurement:
-            return measure(step, generator.run(target.order(step, sent)))
+        def run(phase: Phase) -> Measurement:
+            return measure(phase, generator.run(target.order(phase, sent)))
 
-        first = run(plan.warm_up())
+        first = run(profile.warm_up())
         if not first.answered:
             raise UnansweredError(target.url, first.outcomes)
         yield first
-        for votes in plan.votes:
-            yield (closed := run(plan.closed(votes)))
-            yield run(plan.stopping(votes))
-            if (offered := plan.offered(votes, closed)) is not None:
+        for votes in profile.votes:
+            yield (closed := run(profile.closed(votes)))
+            yield run(profile.stopping(votes))
+            if (offered := profile.offered(votes, closed)) is not None:
                 yield run(offered)
-        for step in plan.others():
-            yield run(step)
+        for phase in profile.others():
+            yield run(phase)
 
 
 def _write(done: LoadTest, out: Path) -> Iterator[Path]:

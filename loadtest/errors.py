@@ -49,7 +49,7 @@ class UnansweredError(LoadTestError):
 
 
 class GeneratorEndedError(LoadTestError):
-    """The process that makes the load ended before its step."""
+    """The process that makes the load ended before its phase."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"generator: the process that makes the load ended with status {status}")

@@ -10,8 +10,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 
 from loadtest.measurement import Measurement, Percentiles
 from loadtest.overhead import Overhead
+from loadtest.phase import Part
 from loadtest.record import LoadTest
-from loadtest.step import Part
 
 DPI: Final = 110
 PERCENTILES: Final[dict[str, tuple[str, Callable[[Percentiles], float | None]]]] = {
@@ -26,27 +26,27 @@ def draw(record: LoadTest, path: Path) -> None:
     figure = Figure(figsize=(14, 8.5), layout="constrained")
     panels: Sequence[Axes] = figure.subplots(2, 3).ravel()
     closed, opened, throughput, clients, saved, mixed = panels
-    plan = record.plan
+    profile = record.profile
     opened.sharey(closed)  # before the lines are drawn, so that both are within
     _latencies(closed, record.of("votes"), _votes)
-    closed.set(title=f"latency, closed loop of {plan.clients} clients", xlabel="votes", ylabel="ms")
+    closed.set(title=f"latency, closed loop of {profile.clients} clients", xlabel="votes", ylabel="ms")
     _latencies(opened, record.of("offered rate"), _votes)
-    offered = f"{plan.rate:g} requests/s" if plan.rate else f"{100 * plan.load:g} % of that rate"
+    offered = f"{profile.rate:g} requests/s" if profile.rate else f"{100 * profile.load:g} % of that rate"
     opened.set(title=f"latency since due, open loop at {offered}", xlabel="votes", ylabel="ms")
     _throughput(throughput, record)
     _concurrency(clients, record)
     _saved(saved, record)
     _mixed(mixed, record)
-    figure.suptitle(f"{record.model} {record.version} over HTTP, sigma {plan.sigma:g} where not said otherwise")
+    figure.suptitle(f"{record.model} {record.version} over HTTP, sigma {profile.sigma:g} where not said otherwise")
     figure.savefig(path, dpi=DPI, metadata={"Software": None})  # no version in it: the same record, the same bytes
 
 
 def _votes(found: Measurement) -> float:
-    return found.step.votes[0]
+    return found.phase.votes[0]
 
 
 def _clients(found: Measurement) -> float:
-    return found.step.load.clients if found.step.load.kind == "closed" else 0
+    return found.phase.load.clients if found.phase.load.kind == "closed" else 0
 
 
 def _latencies(axes: Axes, found: Sequence[Measurement], x: Callable[[Measurement], float]) -> None:
@@ -63,17 +63,17 @@ def _percentiles(axes: Axes, points: Sequence[tuple[float, Percentiles]], style:
 
 
 def _throughput(axes: Axes, record: LoadTest) -> None:
-    plan = record.plan
+    profile = record.profile
     for part, label, colour in (
         ("votes", "all votes cast", "tab:blue"),
-        ("early stopping", f"rule {plan.rule}, votes asked for", "tab:green"),
+        ("early stopping", f"rule {profile.rule}, votes asked for", "tab:green"),
     ):
-        found = [each for each in record.measurements if each.step.part == part]
+        found = [each for each in record.measurements if each.phase.part == part]
         rates = [each.votes_asked / each.seconds for each in found]
         axes.plot([_votes(each) for each in found], rates, "o-", markersize=4, color=colour, label=f"HTTP, {label}")
-    kept = _beside(axes, record.overhead, plan.usual_votes) if record.overhead else ""
-    _log_log(axes, plan.votes)
-    axes.set(title=f"throughput, {plan.clients} clients{kept}", xlabel="votes", ylabel="votes/s")
+    kept = _beside(axes, record.overhead, profile.usual_votes) if record.overhead else ""
+    _log_log(axes, profile.votes)
+    axes.set(title=f"throughput, {profile.clients} clients{kept}", xlabel="votes", ylabel="votes/s")
 
 
 def _beside(axes: Axes, overhead: Overhead, usual_votes: int) -> str:
@@ -94,35 +94,35 @@ def _concurrency(axes: Axes, record: LoadTest) -> None:
     rates = [each.votes_per_second for each in found]
     beside.plot([_clients(each) for each in found], rates, "s--", markersize=4, color="black")
     beside.set(ylabel="votes/s (dashed)", ylim=(0, 1.3 * max(rates, default=1)))
-    axes.set(title=f"{record.plan.usual_votes} votes, by clients", xlabel="clients", ylabel="ms")
+    axes.set(title=f"{record.profile.usual_votes} votes, by clients", xlabel="clients", ylabel="ms")
 
 
 def _saved(axes: Axes, record: LoadTest) -> None:
     """Against votes, and on the same axis of shares against sigma."""
-    plan = record.plan
+    profile = record.profile
     against_sigma = axes.twiny()
     lines: tuple[tuple[Axes, Part, Callable[[Measurement], float], str, str], ...] = (
         (axes, "early stopping", _votes, "o-", "tab:green"),
-        (against_sigma, "sigma", lambda found: found.step.sigma, "d--", "tab:purple"),
+        (against_sigma, "sigma", lambda found: found.phase.sigma, "d--", "tab:purple"),
     )
     for panel, part, x, style, colour in lines:
         known = [(x(each), each.saved_share) for each in record.of(part) if each.saved_share is not None]
         if known:
             panel.plot(*zip(*known, strict=True), style, markersize=5, color=colour)
-    _log_ticks(axes, plan.votes)
+    _log_ticks(axes, profile.votes)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.set(title=f"votes saved by rule {plan.rule}", ylabel="share of the votes asked for", ylim=(0, 1))
-    axes.set_xlabel(f"votes, sigma {plan.sigma:g} (solid)", color="tab:green")
-    against_sigma.set_xlabel(f"sigma, {plan.usual_votes} votes (dashed)", color="tab:purple")
+    axes.set(title=f"votes saved by rule {profile.rule}", ylabel="share of the votes asked for", ylim=(0, 1))
+    axes.set_xlabel(f"votes, sigma {profile.sigma:g} (solid)", color="tab:green")
+    against_sigma.set_xlabel(f"sigma, {profile.usual_votes} votes (dashed)", color="tab:purple")
     axes.grid(alpha=0.25)
 
 
 def _mixed(axes: Axes, record: LoadTest) -> None:
     for found, style in zip(record.of("mixed votes"), ("-", "--"), strict=False):
-        rule = "" if found.step.rule == "fixed" else f", rule {found.step.rule}"
+        rule = "" if found.phase.rule == "fixed" else f", rule {found.phase.rule}"
         _percentiles(axes, list(found.latency_ms_by_votes.items()), style, rule)
-    _log_log(axes, record.plan.votes)
-    axes.set(title=f"mixed votes, {record.plan.clients} clients", xlabel="votes of the request", ylabel="ms")
+    _log_log(axes, record.profile.votes)
+    axes.set(title=f"mixed votes, {record.profile.clients} clients", xlabel="votes of the request", ylabel="ms")
 
 
 def _log_log(axes: Axes, ticks: Sequence[float]) -> None:

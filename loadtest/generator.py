@@ -8,8 +8,8 @@ from time import process_time
 
 from locust.env import Environment
 
+from loadtest.phase import Order
 from loadtest.sample import Sample, Turn
-from loadtest.step import Order
 from loadtest.voter import ordered
 
 
@@ -23,7 +23,7 @@ def main() -> int:
 
 def _run(url: str, order: Order) -> Turn:
     samples: list[Sample] = []
-    clients = order.step.load.clients if order.step.load.kind == "closed" else 1
+    clients = order.phase.load.clients if order.phase.load.kind == "closed" else 1
     own_began = process_time()
     users = ordered(url, order, samples.append)
     runner = Environment(user_classes=[users], host=url).create_local_runner()

@@ -6,8 +6,8 @@ from types import TracebackType
 from typing import Self
 
 from loadtest.errors import GeneratorEndedError
+from loadtest.phase import Order
 from loadtest.sample import Turn
-from loadtest.step import Order
 
 
 class Generator:
@@ -24,7 +24,7 @@ class Generator:
         self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
 
     def run(self, order: Order) -> Turn:
-        """Send the step's requests and wait for all answers. To be called after `start`.
+        """Send the phase's requests and wait for all answers. To be called after `start`.
 
         Raises:
             GeneratorEndedError: the process ended instead.

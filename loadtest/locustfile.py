@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from loadtest.arrivals import SEED
 from loadtest.errors import LoadTestError, problems
 from loadtest.flags import add_model
-from loadtest.step import ClosedLoop, Load, OpenLoop, Order, Rule, Step
+from loadtest.phase import ClosedLoop, Load, OpenLoop, Order, Phase, Rule
 from loadtest.target import Target, choose_input
 from loadtest.voter import Voter
 
@@ -52,7 +52,7 @@ def _order(environment: Environment) -> Order:
     assert options is not None
     load: Load = ClosedLoop(clients=1) if options.rate is None else OpenLoop.model_validate({"rate": options.rate})
     asked = {"votes": options.votes.split(","), "sigma": options.sigma, "rule": options.stop}
-    step = Step.model_validate(asked | {"part": "mixed votes", "load": load, "seconds": math.inf})
+    phase = Phase.model_validate(asked | {"part": "mixed votes", "load": load, "seconds": math.inf})
     target = Target(str(environment.host), options.model)
     description = target.describe()
-    return target.order(step, choose_input(description.name, description.manifest.input, options.input))
+    return target.order(phase, choose_input(description.name, description.manifest.input, options.input))

@@ -1,4 +1,4 @@
-"""From the requests of a step to its figures."""
+"""From the requests of a phase to its figures."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from loadtest.phase import Frozen, OpenLoop, Phase, Votes
 from loadtest.sample import ANSWERED, Sample, Turn
-from loadtest.step import Frozen, OpenLoop, Step, Votes
 
 
 class Percentiles(Frozen):
@@ -24,11 +24,11 @@ class Percentiles(Frozen):
 
 
 class Measurement(Frozen):
-    """The figures of a step. Votes and latencies are those of answered requests (status 200)."""
+    """The figures of a phase. Votes and latencies are those of answered requests (status 200)."""
 
-    step: Step
+    phase: Phase
     seconds: float
-    """from the step's begin to its last answer or failure"""
+    """from the phase's begin to its last answer or failure"""
     outcomes: dict[str, int]
     """requests by HTTP status, or by the name of the error that kept them from one"""
     votes_asked: int
@@ -36,7 +36,7 @@ class Measurement(Frozen):
     latency_ms: Percentiles | None
     """from when a request was due (open loop) or sent (closed loop) to its answer; None: nothing was answered"""
     latency_ms_by_votes: dict[Votes, Percentiles]
-    """the same for each number of votes of a step with several"""
+    """the same for each number of votes of a phase with several"""
     late_ms: Percentiles | None
     """open loop: from when a request was due until it was sent: the generator's own, and part of the latency"""
     client_processors: Annotated[float, Field(ge=0)]
@@ -68,22 +68,22 @@ class Measurement(Frozen):
         return 1 - self.votes_used / self.votes_asked if self.votes_asked else None
 
 
-def measure(step: Step, turn: Turn) -> Measurement:
-    """The figures of a step; of one at a low rate in which no request came, those of nothing."""
-    seconds = max((sample.finished for sample in turn.samples), default=step.seconds)
+def measure(phase: Phase, turn: Turn) -> Measurement:
+    """The figures of a phase; of one at a low rate in which no request came, those of nothing."""
+    seconds = max((sample.finished for sample in turn.samples), default=phase.seconds)
     answered = [sample for sample in turn.samples if sample.outcome == ANSWERED]
     outcomes = Counter(sample.outcome for sample in turn.samples)
-    by_votes = {votes: [sample for sample in answered if sample.votes == votes] for votes in sorted(set(step.votes))}
+    by_votes = {votes: [sample for sample in answered if sample.votes == votes] for votes in sorted(set(phase.votes))}
     late = [sample.started - sample.due for sample in turn.samples]
     return Measurement(
-        step=step,
+        phase=phase,
         seconds=seconds,
         outcomes=dict(sorted(outcomes.items())),
         votes_asked=sum(sample.votes for sample in answered),
         votes_used=sum(sample.votes_used for sample in answered),
         latency_ms=percentiles(_latencies(answered)),
         latency_ms_by_votes=_each(by_votes) if len(by_votes) > 1 else {},
-        late_ms=percentiles(late) if isinstance(step.load, OpenLoop) else None,
+        late_ms=percentiles(late) if isinstance(phase.load, OpenLoop) else None,
         client_processors=turn.processor_seconds / seconds,
     )
 

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from loadtest.errors import RecordError, problems
-from loadtest.step import Frozen, Votes
+from loadtest.phase import Frozen, Votes
 
 Positive = Annotated[float, Field(gt=0)]
 

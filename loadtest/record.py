@@ -9,10 +9,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from loadtest.errors import RecordError, problems
+from loadtest.load_profile import LoadProfile
 from loadtest.measurement import Measurement
 from loadtest.overhead import Overhead
-from loadtest.plan import Plan
-from loadtest.step import Frozen, Part
+from loadtest.phase import Frozen, Part
 
 
 class ClientMachine(Frozen):
@@ -25,7 +25,7 @@ class ClientMachine(Frozen):
 
 
 class LoadTest(Frozen):
-    """A load test: what was asked of whom, and each step's figures in the order in which they ran."""
+    """A load test: what was asked of whom, and each phase's figures in the order in which they ran."""
 
     url: str
     model: str
@@ -33,14 +33,14 @@ class LoadTest(Frozen):
     input: str
     """name of the file that was sent, or `random values`"""
     client: ClientMachine
-    plan: Plan
+    profile: LoadProfile
     measurements: tuple[Measurement, ...]
     overhead: Overhead | None
     """HTTP beside the same in one process, where it was measured"""
 
     def of(self, part: Part) -> Sequence[Measurement]:
-        """The steps of a part."""
-        return [found for found in self.measurements if found.step.part == part]
+        """The phases of a part."""
+        return [found for found in self.measurements if found.phase.part == part]
 
 
 def this_machine() -> ClientMachine:

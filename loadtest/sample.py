@@ -1,14 +1,14 @@
-"""What became of the requests of a step."""
+"""What became of the requests of a phase."""
 
 from typing import Final
 
-from loadtest.step import Frozen
+from loadtest.phase import Frozen
 
 ANSWERED: Final = "200"
 
 
 class Sample(Frozen):
-    """One request. Times are seconds from the step's begin."""
+    """One request. Times are seconds from the phase's begin."""
 
     votes: int
     due: float
@@ -24,7 +24,7 @@ class Sample(Frozen):
 
 
 class Turn(Frozen):
-    """All requests of a step, and the processor seconds that making them took."""
+    """All requests of a phase, and the processor seconds that making them took."""
 
     samples: tuple[Sample, ...]
     processor_seconds: float

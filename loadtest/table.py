@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from loadtest.measurement import Measurement, Percentiles
 from loadtest.overhead import Overhead
+from loadtest.phase import OpenLoop, Part, Phase
 from loadtest.record import LoadTest
-from loadtest.step import OpenLoop, Part, Step
 
 PARTS: tuple[Part, ...] = ("votes", "early stopping", "offered rate", "concurrency", "sigma", "mixed votes")
 HEADER = (
@@ -18,13 +18,13 @@ MIXED_HEADER = "| rule | votes | p50 ms | p95 ms | p99 ms |"
 
 def lines(record: LoadTest) -> Sequence[str]:
     """All tables, with what is needed to read them."""
-    return [*_about(record), "", *_steps(record), "", *_mixed(record), *_overhead(record.overhead)]
+    return [*_about(record), "", *_phases(record), "", *_mixed(record), *_overhead(record.overhead)]
 
 
 def _about(record: LoadTest) -> Iterator[str]:
     client = record.client
     yield (
-        f"Model {record.model} {record.version}, input {record.input}, {record.plan.step_seconds:.3g} s each step. "
+        f"Model {record.model} {record.version}, input {record.input}, phases of {record.profile.phase_seconds:.3g} s. "
         f"Load by Locust {client.locust}, Python {client.python}, on a machine of {client.processors} processors."
     )
     yield ""
@@ -35,7 +35,7 @@ def _about(record: LoadTest) -> Iterator[str]:
     )
 
 
-def _steps(record: LoadTest) -> Iterator[str]:
+def _phases(record: LoadTest) -> Iterator[str]:
     yield HEADER
     yield _rule(HEADER)
     for part in PARTS:
@@ -44,49 +44,49 @@ def _steps(record: LoadTest) -> Iterator[str]:
 
 
 def _cells(found: Measurement) -> Sequence[str]:
-    step = found.step
+    phase = found.phase
     return [
-        step.part,
-        "mixed" if len(step.votes) > 1 else str(step.votes[0]),
-        f"{step.sigma:g}",
-        step.rule,
-        load(step),
+        phase.part,
+        "mixed" if len(phase.votes) > 1 else str(phase.votes[0]),
+        f"{phase.sigma:g}",
+        phase.rule,
+        load(phase),
         str(found.answered),
         _others(found),
         *_latencies(found.latency_ms),
         f"{found.requests_per_second:.1f}",
         f"{found.votes_per_second:.0f}",
-        "" if found.saved_share is None or step.rule == "fixed" else f"{100 * found.saved_share:.1f}%",
+        "" if found.saved_share is None or phase.rule == "fixed" else f"{100 * found.saved_share:.1f}%",
         "" if found.late_ms is None else _ms(found.late_ms.longest),
         f"{found.client_processors:.2f}",
     ]
 
 
 def progress(found: Measurement) -> str:
-    """A step in one line, for whoever waits."""
+    """A phase in one line, for whoever waits."""
     cells = dict(zip(HEADER.strip("| ").split(" | "), _cells(found), strict=True))
     shown = ("votes", "rule", "load", "answered", "p50 ms", "votes/s")
     return f"{cells['part']}: {', '.join(f'{name} {cells[name]}' for name in shown)}"
 
 
-def load(step: Step) -> str:
+def load(phase: Phase) -> str:
     """In words."""
-    if isinstance(step.load, OpenLoop):
-        return f"{step.load.rate:.1f} requests/s"
-    return f"{step.load.clients} client{'s' if step.load.clients > 1 else ''}"
+    if isinstance(phase.load, OpenLoop):
+        return f"{phase.load.rate:.1f} requests/s"
+    return f"{phase.load.clients} client{'s' if phase.load.clients > 1 else ''}"
 
 
 def _mixed(record: LoadTest) -> Iterator[str]:
     """Requests of few votes among those of many."""
-    steps = [found for found in record.of("mixed votes") if found.latency_ms_by_votes]
-    if steps:
+    phases = [found for found in record.of("mixed votes") if found.latency_ms_by_votes]
+    if phases:
         yield "Latencies of mixed votes, by the request's own:"
         yield ""
         yield MIXED_HEADER
         yield _rule(MIXED_HEADER)
-    for found in steps:
+    for found in phases:
         for votes, latencies in found.latency_ms_by_votes.items():
-            yield _row([found.step.rule, str(votes), *_latencies(latencies)])
+            yield _row([found.phase.rule, str(votes), *_latencies(latencies)])
 
 
 def _overhead(overhead: Overhead | None) -> Iterator[str]:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from loadtest.arrivals import SEED
 from loadtest.errors import InputError, TargetError
-from loadtest.step import Frozen, Order, Step
+from loadtest.phase import Frozen, Order, Phase
 
 TIMEOUT_S: Final = 10
 DIGIT: Final = Path(__file__).resolve().parent.parent / "examples" / "digit-7.png"
@@ -76,11 +76,11 @@ class Target:
         except ValidationError as error:
             raise TargetError(self.url, f"{self.path} answers something else than a model's description") from error
 
-    def order(self, step: Step, sent: SentInput) -> Order:
-        """The step with what is to be sent for it. Requests have no seed: the server draws one for each."""
-        common = {"inputs": [sent.body], "sigma": step.sigma, "stop": {"rule": step.rule}}
-        bodies = {votes: json.dumps(common | {"votes": votes}) for votes in step.votes}
-        return Order(step=step, path=f"{self.path}/predict", bodies=bodies)
+    def order(self, phase: Phase, sent: SentInput) -> Order:
+        """The phase with what is to be sent for it. Requests have no seed: the server draws one for each."""
+        common = {"inputs": [sent.body], "sigma": phase.sigma, "stop": {"rule": phase.rule}}
+        bodies = {votes: json.dumps(common | {"votes": votes}) for votes in phase.votes}
+        return Order(phase=phase, path=f"{self.path}/predict", bodies=bodies)
 
 
 def choose_input(model: str, shape: InputShape, file: Path | None) -> SentInput:

@@ -12,8 +12,8 @@ from locust import FastHttpUser, task
 from locust.exception import StopUser
 
 from loadtest.arrivals import SEED, poisson
+from loadtest.phase import Order
 from loadtest.sample import ANSWERED, Sample
-from loadtest.step import Order
 
 # Connections of an open loop's user. A request that comes when all are in use waits, and its latency counts meanwhile.
 CONNECTIONS: Final = 1000
@@ -37,9 +37,9 @@ class Voter(FastHttpUser):
 
     def on_start(self) -> None:
         """Nothing is under way."""
-        step = self.order.step
+        phase = self.order.phase
         self._asking = Group()
-        self._dues = poisson(step.load.rate, step.seconds, self.random) if step.load.kind == "open" else None
+        self._dues = poisson(phase.load.rate, phase.seconds, self.random) if phase.load.kind == "open" else None
 
     @task
     def ask(self) -> None:
@@ -48,7 +48,7 @@ class Voter(FastHttpUser):
             self._ask_when_due(next(self._dues, None))
             return
         now = self._now()
-        if now >= self.order.step.seconds:
+        if now >= self.order.phase.seconds:
             raise StopUser
         self._ask(self._votes(), due=now)
 
@@ -83,7 +83,7 @@ class Voter(FastHttpUser):
         )
 
     def _votes(self) -> int:
-        return self.random.choice(self.order.step.votes)
+        return self.random.choice(self.order.phase.votes)
 
     def _now(self) -> float:
         return perf_counter() - self.began

@@ -57,7 +57,7 @@ def test_a_load_test_counts_what_the_server_counts(address: str, tmp_path: Path)
     assert (done.returncode, done.stderr) == (0, "")
     record = read(out.with_suffix(".json"))
     assert (record.model, record.input, record.overhead) == ("tiny", "random values", None)
-    assert {found.step.part for found in record.measurements} == {
+    assert {found.phase.part for found in record.measurements} == {
         "warm-up",
         "votes",
         "early stopping",
@@ -69,7 +69,7 @@ def test_a_load_test_counts_what_the_server_counts(address: str, tmp_path: Path)
     assert {outcome for found in record.measurements for outcome in found.outcomes} == {"200"}
     assert sum(found.requests for found in record.measurements) == counted(address, "requests")
     for rule in ("fixed", "exact"):
-        found = [found for found in record.measurements if found.step.rule == rule]
+        found = [found for found in record.measurements if found.phase.rule == rule]
         asked, used = (sum(getattr(each, name) for each in found) for name in ("votes_asked", "votes_used"))
         assert asked == counted(address, "votes_asked", rule=rule) > 0
         assert used == counted(address, "votes_cast", rule=rule)

@@ -1,21 +1,21 @@
-"""Steps, turns and records made up for tests."""
+"""Phases, turns and records made up for tests."""
 
 from collections.abc import Sequence
 
+from loadtest.load_profile import LoadProfile
 from loadtest.measurement import measure
 from loadtest.overhead import Overhead, OverheadPoint
-from loadtest.plan import Plan
+from loadtest.phase import ClosedLoop, Load, OpenLoop, Part, Phase, Rule
 from loadtest.record import ClientMachine, LoadTest
 from loadtest.sample import Sample, Turn
-from loadtest.step import ClosedLoop, Load, OpenLoop, Part, Rule, Step
 
 CLOSED = ClosedLoop(clients=4)
 OPEN = OpenLoop(rate=10.0)
 
 
-def step(part: Part = "votes", votes: Sequence[int] = (20,), rule: Rule = "fixed", load: Load = CLOSED) -> Step:
-    """A step of two seconds."""
-    return Step(part=part, votes=tuple(votes), sigma=0.8, rule=rule, load=load, seconds=2.0)
+def phase(part: Part = "votes", votes: Sequence[int] = (20,), rule: Rule = "fixed", load: Load = CLOSED) -> Phase:
+    """A phase of two seconds."""
+    return Phase(part=part, votes=tuple(votes), sigma=0.8, rule=rule, load=load, seconds=2.0)
 
 
 def answer(due: float, finished: float, votes: int = 20, used: int | None = None, late: float = 0.0) -> Sample:
@@ -54,19 +54,19 @@ OVERHEAD = Overhead(
 
 
 def load_test(overhead: Overhead | None = OVERHEAD) -> LoadTest:
-    """A record in which every part has a step, one of them without any answer."""
-    plan = Plan(votes=(1, 20), concurrency=(4,), sigmas=(0.8,))
+    """A record in which every part has a phase, one of them without any answer."""
+    profile = LoadProfile(votes=(1, 20), concurrency=(4,), sigmas=(0.8,))
     few = turn(*(answer(0.1 * i, 0.1 * i + 0.05, used=15) for i in range(30)))
     mixed = turn(*(answer(0.1 * i, 0.2 * i + 0.1, votes=votes) for i in range(10) for votes in (1, 20)))
     measurements = (
-        measure(step("warm-up"), few),
-        measure(step("votes", (1,)), turn(refusal(0.0, 0.1), refusal(0.1, 0.2, "ConnectionRefusedError"))),
-        measure(step("votes"), few),
-        measure(step("early stopping", rule="exact"), few),
-        measure(step("offered rate", load=OPEN), few),
-        measure(step("concurrency"), few),
-        measure(step("sigma", rule="exact"), few),
-        measure(step("mixed votes", (1, 20)), mixed),
+        measure(phase("warm-up"), few),
+        measure(phase("votes", (1,)), turn(refusal(0.0, 0.1), refusal(0.1, 0.2, "ConnectionRefusedError"))),
+        measure(phase("votes"), few),
+        measure(phase("early stopping", rule="exact"), few),
+        measure(phase("offered rate", load=OPEN), few),
+        measure(phase("concurrency"), few),
+        measure(phase("sigma", rule="exact"), few),
+        measure(phase("mixed votes", (1, 20)), mixed),
     )
     return LoadTest(
         url="http://127.0.0.1:8000",
@@ -74,7 +74,7 @@ def load_test(overhead: Overhead | None = OVERHEAD) -> LoadTest:
         version="1",
         input="digit-7.png",
         client=ClientMachine(python="3.11", locust="2.47", processors=2),
-        plan=plan,
+        profile=profile,
         measurements=measurements,
         overhead=overhead,
     )

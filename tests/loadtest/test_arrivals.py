@@ -9,8 +9,8 @@ from loadtest.arrivals import poisson
 
 
 @given(rate=st.floats(0.1, 500.0), seconds=st.floats(0.1, 5.0), seed=st.integers())
-def test_due_times_rise_and_lie_within_the_step(rate: float, seconds: float, seed: int) -> None:
-    """Every request is due after the one before, and before the step ends."""
+def test_due_times_rise_and_lie_within_the_phase(rate: float, seconds: float, seed: int) -> None:
+    """Every request is due after the one before, and before the phase ends."""
     dues = list(poisson(rate, seconds, Random(seed)))
     assert all(before < after for before, after in pairwise(dues))
     assert all(0 < due < seconds for due in dues)

@@ -10,7 +10,7 @@ from .samples import OVERHEAD, load_test
 
 @pytest.mark.parametrize("overhead", [None, OVERHEAD], ids=["alone", "with the overhead"])
 def test_a_figure_is_drawn_of_what_there_is(tmp_path: Path, overhead: object) -> None:
-    """Also of steps without an answer, and the same bytes of the same record."""
+    """Also of phases without an answer, and the same bytes of the same record."""
     done = load_test(OVERHEAD if overhead else None)
     for name in ("one.png", "two.png"):
         figure.draw(done, tmp_path / name)

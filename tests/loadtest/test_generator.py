@@ -11,8 +11,8 @@ import pytest
 
 from loadtest.errors import GeneratorEndedError
 from loadtest.generator_process import Generator
+from loadtest.phase import ClosedLoop, Load, OpenLoop, Order, Phase
 from loadtest.sample import Turn
-from loadtest.step import ClosedLoop, Load, OpenLoop, Order, Step
 
 HELD = 5
 PATIENCE_S = 60
@@ -71,8 +71,8 @@ def holding(held: int) -> Iterator[str]:
 
 def order(load: Load, *votes: int, seconds: float = 1.0) -> Order:
     """So many votes, wherever."""
-    step = Step(part="votes", votes=votes, sigma=0.5, rule="exact", load=load, seconds=seconds)
-    return Order(step=step, path="/predict", bodies={number: json.dumps({"votes": number}) for number in votes})
+    phase = Phase(part="votes", votes=votes, sigma=0.5, rule="exact", load=load, seconds=seconds)
+    return Order(phase=phase, path="/predict", bodies={number: json.dumps({"votes": number}) for number in votes})
 
 
 def by_due(turn: Turn) -> list[float]:

@@ -12,7 +12,7 @@ def rows(part: str) -> list[list[str]]:
     return [line.strip("| ").split(" | ") for line in LINES if line.startswith(f"| {part} |")]
 
 
-def test_every_step_but_the_warm_up_is_a_row() -> None:
+def test_every_phase_but_the_warm_up_is_a_row() -> None:
     """With requests that got no answer beside those that did, and empty cells where there is no figure."""
     assert LINES.count(table.HEADER) == 1
     assert not rows("warm-up")

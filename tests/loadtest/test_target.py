@@ -13,7 +13,7 @@ import pytest
 from loadtest.errors import InputError, TargetError
 from loadtest.target import DIGIT, InputShape, Target, choose_input
 
-from .samples import step
+from .samples import phase
 
 DESCRIPTION = {
     "name": "a/b",
@@ -111,8 +111,8 @@ def test_the_digit_is_sent_to_the_model_of_digits_and_a_given_file_to_any(tmp_pa
 
 
 def test_an_order_says_what_to_send_for_each_number_of_votes() -> None:
-    """Sigma and rule of the step, one input, and no seed."""
-    order = Target("http://host", "tiny").order(step(votes=(1, 20), rule="exact"), choose_input("tiny", SHAPE, None))
+    """Sigma and rule of the phase, one input, and no seed."""
+    order = Target("http://host", "tiny").order(phase(votes=(1, 20), rule="exact"), choose_input("tiny", SHAPE, None))
     assert order.path == "/v1/models/tiny/predict"
     bodies = {votes: json.loads(body) for votes, body in order.bodies.items()}
     assert {votes: body["votes"] for votes, body in bodies.items()} == {1: 1, 20: 20}

@@ -5,29 +5,29 @@ import pytest
 from pydantic import ValidationError
 
 from loadtest.errors import problems
+from loadtest.load_profile import LoadProfile
 from loadtest.measurement import measure
-from loadtest.plan import Plan
-from loadtest.step import ClosedLoop, OpenLoop, Step
+from loadtest.phase import ClosedLoop, OpenLoop, Phase
 
 from .samples import answer, refusal, turn
 
 
-def steps(plan: Plan) -> Iterator[Step]:
-    """All steps, where a server answers one request a second."""
-    yield plan.warm_up()
-    for votes in plan.votes:
-        yield plan.closed(votes)
-        yield plan.stopping(votes)
-        offered = plan.offered(votes, measure(plan.closed(votes), turn(answer(0.0, 1.0, votes=votes))))
+def phases(profile: LoadProfile) -> Iterator[Phase]:
+    """All phases, where a server answers one request a second."""
+    yield profile.warm_up()
+    for votes in profile.votes:
+        yield profile.closed(votes)
+        yield profile.stopping(votes)
+        offered = profile.offered(votes, measure(profile.closed(votes), turn(answer(0.0, 1.0, votes=votes))))
         assert offered is not None
         yield offered
-    yield from plan.others()
+    yield from profile.others()
 
 
-def test_the_usual_plan_varies_votes_sigma_and_clients_within_a_minute() -> None:
+def test_the_usual_profile_varies_votes_sigma_and_clients_within_a_minute() -> None:
     """Every part is there, and all of its seconds are shared out, with a third of a minute for starting and waiting."""
-    planned = list(steps(Plan()))
-    counts = Counter(step.part for step in planned)
+    found = list(phases(LoadProfile()))
+    counts = Counter(phase.part for phase in found)
     assert counts == {
         "warm-up": 1,
         "votes": 7,
@@ -37,34 +37,34 @@ def test_the_usual_plan_varies_votes_sigma_and_clients_within_a_minute() -> None
         "sigma": 4,
         "mixed votes": 2,
     }
-    assert sum(step.seconds for step in planned) == pytest.approx(Plan().seconds)
-    assert Plan().seconds <= 40
-    assert [step.votes for step in planned if step.part == "votes"] == [(1,), (2,), (5,), (10,), (20,), (50,), (100,)]
+    assert sum(phase.seconds for phase in found) == pytest.approx(LoadProfile().seconds)
+    assert LoadProfile().seconds <= 40
+    assert [phase.votes for phase in found if phase.part == "votes"] == [(1,), (2,), (5,), (10,), (20,), (50,), (100,)]
 
 
 def test_parts_differ_in_what_they_vary_alone() -> None:
     """Concurrency changes the clients, sigma the sigma, and both keep the usual votes."""
-    plan = Plan(concurrency=(1, 3), sigmas=(0.1, 0.2), usual_votes=7, rule="confidence")
-    others = list(plan.others())
-    assert [step.load for step in others if step.part == "concurrency"] == [ClosedLoop(clients=n) for n in (1, 3)]
-    assert [(step.sigma, step.rule) for step in others if step.part == "sigma"] == [
+    profile = LoadProfile(concurrency=(1, 3), sigmas=(0.1, 0.2), usual_votes=7, rule="confidence")
+    others = list(profile.others())
+    assert [phase.load for phase in others if phase.part == "concurrency"] == [ClosedLoop(clients=n) for n in (1, 3)]
+    assert [(phase.sigma, phase.rule) for phase in others if phase.part == "sigma"] == [
         (0.1, "confidence"),
         (0.2, "confidence"),
     ]
-    assert {step.votes for step in others if step.part != "mixed votes"} == {(7,)}
-    assert {step.votes for step in others if step.part == "mixed votes"} == {plan.votes}
+    assert {phase.votes for phase in others if phase.part != "mixed votes"} == {(7,)}
+    assert {phase.votes for phase in others if phase.part == "mixed votes"} == {profile.votes}
 
 
 def test_the_offered_rate_is_a_share_of_what_the_closed_loop_reached() -> None:
     """Or the rate that was given; and none where the closed loop got no answer."""
-    plan = Plan(load=0.25)
-    reached = measure(plan.closed(5), turn(*(answer(0.0, 2.0, votes=5) for _ in range(80))))
-    nothing = measure(plan.closed(5), turn(refusal(0.0, 1.0, "422")))
-    offered = plan.offered(5, reached)
+    profile = LoadProfile(load=0.25)
+    reached = measure(profile.closed(5), turn(*(answer(0.0, 2.0, votes=5) for _ in range(80))))
+    nothing = measure(profile.closed(5), turn(refusal(0.0, 1.0, "422")))
+    offered = profile.offered(5, reached)
     assert offered is not None
     assert offered.load == OpenLoop(rate=10.0)
-    assert plan.offered(5, nothing) is None
-    given = Plan(rate=3.0).offered(5, reached)
+    assert profile.offered(5, nothing) is None
+    given = LoadProfile(rate=3.0).offered(5, reached)
     assert given is not None
     assert given.load == OpenLoop(rate=3.0)
 
@@ -84,5 +84,5 @@ def test_the_offered_rate_is_a_share_of_what_the_closed_loop_reached() -> None:
 def test_values_that_cannot_be_used_are_refused_by_key_and_value(name: str, text: object, problem: str) -> None:
     """One line, though a list that holds such a value is refused itself, too."""
     with pytest.raises(ValidationError) as caught:
-        Plan.model_validate({name: text})
+        LoadProfile.model_validate({name: text})
     assert problems(caught.value) == problem

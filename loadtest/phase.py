@@ -1,4 +1,4 @@
-"""A step of a load test: what is asked, and how requests come."""
+"""A phase of a load test: what is asked, and how requests come."""
 
 from typing import Annotated, Literal
 
@@ -33,7 +33,7 @@ class OpenLoop(Frozen):
 Load = Annotated[ClosedLoop | OpenLoop, Field(discriminator="kind")]
 
 
-class Step(Frozen):
+class Phase(Frozen):
     """Some seconds of one kind of load. Each request draws its votes from `votes`, all equally likely."""
 
     part: Part
@@ -46,9 +46,9 @@ class Step(Frozen):
 
 
 class Order(Frozen):
-    """A step as the generator gets it: where to send what."""
+    """A phase as the generator gets it: where to send what."""
 
-    step: Step
+    phase: Phase
     path: str
     bodies: dict[Votes, str]
     """the JSON to send for each number of votes"""

@@ -1,4 +1,4 @@
-"""Which steps a load test has."""
+"""Which phases a load test has."""
 
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Final, Self
@@ -6,15 +6,15 @@ from typing import Annotated, Final, Self
 from pydantic import Field, model_validator
 
 from loadtest.measurement import Measurement
-from loadtest.step import ClosedLoop, Frozen, Load, OpenLoop, Part, Rule, Step, Votes
+from loadtest.phase import ClosedLoop, Frozen, Load, OpenLoop, Part, Phase, Rule, Votes
 
 Clients = Annotated[int, Field(ge=1)]
 Sigma = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 
-WARM_UP_SHARE: Final = 0.5  # of a step's time
+WARM_UP_SHARE: Final = 0.5  # of a phase's time
 
 
-class Plan(Frozen, use_attribute_docstrings=True):
+class LoadProfile(Frozen, use_attribute_docstrings=True):
     """What is varied around requests of `usual_votes` votes at `sigma` by so many clients."""
 
     votes: Annotated[tuple[Votes, ...], Field(min_length=1)] = (1, 2, 5, 10, 20, 50, 100)
@@ -36,7 +36,7 @@ class Plan(Frozen, use_attribute_docstrings=True):
     rate: Annotated[float, Field(gt=0)] | None = None
     """open loop: offered requests per second, instead of a share"""
     seconds: Annotated[float, Field(gt=0, le=86400)] = 40.0
-    """in which requests are sent, all steps together"""
+    """in which requests are sent, all phases together"""
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
@@ -47,41 +47,41 @@ class Plan(Frozen, use_attribute_docstrings=True):
         return self
 
     @property
-    def step_seconds(self) -> float:
-        """The time that each step gets."""
+    def phase_seconds(self) -> float:
+        """The time that each phase gets."""
         count = 3 * len(self.votes) + len(self.concurrency) + len(self.sigmas) + 2
         return self.seconds / (count + WARM_UP_SHARE)
 
-    def warm_up(self) -> Step:
-        """The first step, whose latencies nobody wants."""
-        seconds = WARM_UP_SHARE * self.step_seconds
+    def warm_up(self) -> Phase:
+        """The first phase, whose latencies nobody wants."""
+        seconds = WARM_UP_SHARE * self.phase_seconds
         return self._closed("warm-up", (self.usual_votes,), "fixed").model_copy(update={"seconds": seconds})
 
-    def closed(self, votes: int) -> Step:
+    def closed(self, votes: int) -> Phase:
         """Closed loop, all votes cast."""
         return self._closed("votes", (votes,), "fixed")
 
-    def stopping(self, votes: int) -> Step:
+    def stopping(self, votes: int) -> Phase:
         """Closed loop with early stopping."""
         return self._closed("early stopping", (votes,), self.rule)
 
-    def offered(self, votes: int, closed: Measurement) -> Step | None:
+    def offered(self, votes: int, closed: Measurement) -> Phase | None:
         """Open loop, by what the closed loop with as many votes reached; None where it reached nothing."""
         rate = self.rate or self.load * closed.requests_per_second
-        return self._step("offered rate", (votes,), "fixed", OpenLoop(rate=rate)) if rate else None
+        return self._phase("offered rate", (votes,), "fixed", OpenLoop(rate=rate)) if rate else None
 
-    def others(self) -> Iterator[Step]:
+    def others(self) -> Iterator[Phase]:
         """Concurrency, sigma, and votes mixed: each request draws its own."""
         usual = (self.usual_votes,)
         for clients in self.concurrency:
-            yield self._step("concurrency", usual, "fixed", ClosedLoop(clients=clients))
+            yield self._phase("concurrency", usual, "fixed", ClosedLoop(clients=clients))
         for sigma in self.sigmas:
             yield self._closed("sigma", usual, self.rule).model_copy(update={"sigma": sigma})
         yield self._closed("mixed votes", self.votes, "fixed")
         yield self._closed("mixed votes", self.votes, self.rule)
 
-    def _closed(self, part: Part, votes: Sequence[int], rule: Rule) -> Step:
-        return self._step(part, votes, rule, ClosedLoop(clients=self.clients))
+    def _closed(self, part: Part, votes: Sequence[int], rule: Rule) -> Phase:
+        return self._phase(part, votes, rule, ClosedLoop(clients=self.clients))
 
-    def _step(self, part: Part, votes: Sequence[int], rule: Rule, load: Load) -> Step:
-        return Step(part=part, votes=tuple(votes), sigma=self.sigma, rule=rule, load=load, seconds=self.step_seconds)
+    def _phase(self, part: Part, votes: Sequence[int], rule: Rule, load: Load) -> Phase:
+        return Phase(part=part, votes=tuple(votes), sigma=self.sigma, rule=rule, load=load, seconds=self.phase_seconds)
