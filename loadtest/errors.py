@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-INSTALL = 'pip install "noisevote[loadtest]"'
+INSTALL = 'pip install "noisevote[loadtest]" (in a checkout: pip install -e ".[loadtest]")'
 
 
 class LoadTestError(Exception):

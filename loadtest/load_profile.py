@@ -6,7 +6,7 @@ from typing import Annotated, Final, Self
 from pydantic import Field, model_validator
 
 from loadtest.measurement import Measurement
-from loadtest.phase import ClosedLoop, Frozen, Load, OpenLoop, Part, Phase, Rule, Votes
+from loadtest.phase import ClosedLoop, Frozen, Load, OpenLoop, Part, Phase, Rate, Rule, Votes
 
 Clients = Annotated[int, Field(ge=1)]
 Sigma = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
@@ -31,9 +31,9 @@ class LoadProfile(Frozen, use_attribute_docstrings=True):
     """numbers of clients that are measured"""
     sigmas: tuple[Sigma, ...] = (0.0, 0.4, 0.8, 1.2)
     """sigmas that are measured, with early stopping"""
-    load: Annotated[float, Field(gt=0, le=10)] = 0.5
+    load: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 0.5
     """open loop: offered share of the requests per second that the closed loop reached with as many votes"""
-    rate: Annotated[float, Field(gt=0)] | None = None
+    rate: Rate | None = None
     """open loop: offered requests per second, instead of a share"""
     seconds: Annotated[float, Field(gt=0, le=86400)] = 40.0
     """in which requests are sent, all phases together"""

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Rule = Literal["fixed", "exact", "confidence"]
 Part = Literal["warm-up", "votes", "early stopping", "offered rate", "concurrency", "sigma", "mixed votes"]
 Votes = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Frozen(BaseModel):
@@ -26,7 +27,7 @@ class OpenLoop(Frozen):
     """Requests that come at random times (Poisson), whatever becomes of earlier ones."""
 
     kind: Literal["open"] = "open"
-    rate: Annotated[float, Field(gt=0)]
+    rate: Rate
     """requests per second"""
 
 

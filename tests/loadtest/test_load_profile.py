@@ -77,6 +77,7 @@ def test_the_offered_rate_is_a_share_of_what_the_closed_loop_reached() -> None:
         ("sigma", "11", "sigma: '11': Input should be less than or equal to 10"),
         ("concurrency", ["0"], "concurrency: '0': Input should be greater than or equal to 1"),
         ("seconds", "0", "seconds: '0': Input should be greater than 0"),
+        ("rate", "inf", "rate: 'inf': Input should be a finite number"),
         ("rule", "never", "rule: 'never': Input should be 'fixed', 'exact' or 'confidence'"),
         ("votes", ["1", "2", "1"], "votes: 1,2,1 names a value twice"),
     ],
