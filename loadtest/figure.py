@@ -84,7 +84,7 @@ def _beside(axes: Axes, overhead: Overhead, usual_votes: int) -> str:
     rates = [point.in_process_votes_per_second for point in overhead.points]
     axes.plot(votes, rates, "s--", markersize=4, color="black", label="… in process, without HTTP")
     kept = [point.kept for point in overhead.points if point.votes == usual_votes]
-    return "".join(f"; HTTP keeps {share:.1%} at {usual_votes} votes" for share in kept)
+    return "".join(f"\nHTTP keeps {share:.1%} of in process at {usual_votes} votes" for share in kept)
 
 
 def _concurrency(axes: Axes, record: LoadTest) -> None:

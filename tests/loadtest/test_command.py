@@ -1,7 +1,6 @@
 import importlib.util
 import subprocess
 import sys
-from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import pytest
@@ -15,15 +14,6 @@ import sys
 import loadtest.command
 print(sorted({"locust", "gevent", "service", "training", "model_store", "noise_op", "onnxruntime"} & set(sys.modules)))
 """
-
-
-class Absent(MetaPathFinder):
-    """Finds no `loadtest`, wherever it is."""
-
-    def find_spec(self, fullname: str, *_: object) -> None:
-        """As the import system does at the end of its search."""
-        if fullname == "loadtest":
-            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
 
 
 def test_the_command_loads_neither_locust_nor_the_service() -> None:
@@ -45,17 +35,6 @@ def test_without_the_extra_it_says_how_to_install_it(
         f'noisevote loadtest: package {missing} is not installed; pip install "noisevote[loadtest]" '
     )
     assert told.count("\n") == 1
-
-
-def test_an_image_that_only_serves_says_that_there_is_no_load_test(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """There the room itself is missing."""
-    for name in [name for name in sys.modules if name.split(".")[0] == "loadtest"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
-    assert noisevote(["loadtest"]) == 1
-    assert capsys.readouterr().err.endswith('pip install "noisevote[loadtest]"\n')
 
 
 @pytest.mark.parametrize(
