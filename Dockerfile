@@ -16,9 +16,10 @@ COPY pyproject.toml README.md ./
 COPY noise_op noise_op
 COPY model_store/*.py model_store/
 COPY service service
+COPY noisevote noisevote
 # A missing kernel would serve too, many times slower, so here a failing compiler is an error.
 RUN PATH=/opt/venv/bin:$PATH /opt/pip/bin/pip --python /opt/venv install --no-deps --no-build-isolation \
-    --config-settings "wheel.packages=noise_op;model_store;service" . \
+    --config-settings "wheel.packages=noise_op;model_store;service;noisevote" . \
     && test -f /opt/venv/lib/python3.*/site-packages/noise_op/libnoisevote_kernel.so \
     && /opt/pip/bin/pip --python /opt/venv uninstall -y -r requirements/build.in
 # What no request needs: the packages' own tests, and the library that ONNX Runtime ships for other languages.

@@ -14,16 +14,14 @@ import base64
 import json
 import statistics
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.connections import Connections
 from benchmarks.report import write
 from training.data.files import DataSource
 from training.data.registry import load
@@ -63,36 +61,6 @@ class Outcome:
         return 1e3 * float(np.percentile(self.latencies.get(status, [0.0]), q))
 
 
-class Connections:
-    """Keep-alive connections that speak as little HTTP as this needs, so that the measuring costs little."""
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self.host, self.port = parts.hostname or "127.0.0.1", parts.port or 80
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-
-    async def post(self, body: bytes) -> tuple[int, bytes]:
-        """Status and content of the answer."""
-        async with self._connection() as (reader, writer):
-            head = f"POST {PATH} HTTP/1.1\r\nhost: {self.host}\r\ncontent-type: application/json\r\n"
-            writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-            lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            length = next(int(line.partition(":")[2]) for line in lines if line.lower().startswith("content-length:"))
-            return int(lines[0].split()[1]), await reader.readexactly(length)
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        self._idle = [(reader, writer) for reader, writer in self._idle if not reader.at_eof()]
-        connection = self._idle.pop() if self._idle else await asyncio.open_connection(self.host, self.port)
-        yield connection
-        self._idle.append(connection)
-
-    def close(self) -> None:
-        """Close what is idle."""
-        for _, writer in self._idle:
-            writer.close()
-
-
 def main() -> None:
     """Measure a long overload, then peak and overload in turns."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overload", description=__doc__)
@@ -117,7 +85,7 @@ async def _measure(options: argparse.Namespace) -> dict[str, float | dict[str, i
     image = load("mnist", DataSource.from_environment()).test.inputs[0].astype(np.uint8, copy=False)
     raw = {"b64": base64.b64encode(image.tobytes()).decode(), "dtype": "uint8"}
     plain = {"inputs": [raw], "sigma": SIGMA, "votes": options.votes}
-    connections = Connections(options.url)
+    connections = Connections(options.url, PATH)
     patient, hasty = (json.dumps(body).encode() for body in (plain, plain | {"deadline_ms": options.deadline_ms}))
     before = await _closed_loop(connections, patient, options)
     rate = options.factor * len(before.latencies[200]) / before.seconds

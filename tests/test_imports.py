@@ -9,8 +9,18 @@ ALLOWED = {
     "model_store": set[str](),
     "training": {"noise_op", "model_store"},
     "service": {"noise_op", "model_store"},
+    "loadtest": set[str](),
+    "noisevote": {"service", "loadtest"},
 }
-FORBIDDEN_LIBRARIES = {"service": {"torch", "onnx", "onnxscript", "safetensors"}, "model_store": {"torch", "onnx"}}
+TRAINING_LIBRARIES = {"torch", "onnx", "onnxscript", "safetensors"}
+# Importing Locust replaces the sockets and threads of the whole process.
+LOAD_LIBRARIES = {"locust", "gevent"}
+FORBIDDEN_LIBRARIES = {
+    "service": TRAINING_LIBRARIES | LOAD_LIBRARIES,
+    "model_store": {"torch", "onnx"},
+    "loadtest": TRAINING_LIBRARIES | {"onnxruntime"},
+    "noisevote": LOAD_LIBRARIES,
+}
 # What the service loads of noise_op, so that it starts without the training packages.
 SERVED = ("noise_op/__init__.py", "noise_op/contract.py", "noise_op/library.py")
 
@@ -36,7 +46,10 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize(("room", "path"), modules(), ids=lambda value: str(value).removeprefix(f"{ROOT}/"))
 def test_rooms_import_one_way(room: str, path: Path) -> None:
-    """Imports run training → {noise_op, model_store} ← service, and the service never loads torch or onnx."""
+    """Imports run training → {noise_op, model_store} ← service ← noisevote → loadtest, which imports nothing of ours.
+
+    The service never loads torch or onnx, and no room but loadtest loads Locust.
+    """
     roots = {name.split(".")[0] for name in imported(path)}
     assert roots & set(ALLOWED) <= ALLOWED[room] | {room}
     assert not roots & FORBIDDEN_LIBRARIES.get(room, set())
@@ -54,6 +67,14 @@ def test_what_the_service_loads_of_noise_op_needs_no_training_package() -> None:
     used = {module for room, path in modules() if room == "service" for module in imported(path)}
     files = {f"{module.replace('.', '/')}.py" for module in used if module.startswith("noise_op.")}
     assert {name for name in files if (ROOT / name).exists()} <= set(SERVED)
+
+
+def test_only_the_process_that_makes_load_imports_locust() -> None:
+    """Nothing that the command imports, directly or not, patches the process: voter.py and who imports it do."""
+    patching = {"voter", "generator", "locustfile"}
+    for _, path in (found for found in modules() if found[0] == "loadtest" and found[1].stem not in patching):
+        assert not {name.split(".")[0] for name in imported(path)} & LOAD_LIBRARIES, path
+        assert not imported(path) & {f"loadtest.{name}" for name in patching}, path
 
 
 def test_there_are_no_import_cycles() -> None:

@@ -44,7 +44,8 @@ def test_without_noise_it_is_torchs_own(
         found = flat(noisy(x, state) if given else noisy(x))
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs)
-    our_slopes, their_slopes = (torch.autograd.grad(y[0].square().sum(), list(plain.parameters())) for y in (found, expected))
+    weights = list(plain.parameters())
+    our_slopes, their_slopes = (torch.autograd.grad(y[0].square().sum(), weights) for y in (found, expected))
     for a, b in zip(our_slopes, their_slopes, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 

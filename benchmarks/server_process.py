@@ -1,0 +1,52 @@
+"""The service as a process of its own, and clients of it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import orjson
+
+from benchmarks.closed_loop import Client
+from benchmarks.connections import Connections
+from benchmarks.serving_core import MODEL
+
+PATH = f"/v1/models/{MODEL}/predict"
+DIGIT = Path(__file__).resolve().parent.parent / "examples" / "digit-7.png"
+
+
+@contextmanager
+def serving(lanes: int, store: Path) -> Iterator[tuple[str, int]]:
+    """Address and process id of a server of so many lanes, once it serves; it is ended at the end."""
+    flags = ("--port", "0", "--threads", str(lanes), "--model-store", str(store))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NOISEVOTE_")}
+    command = [sys.executable, "-m", "service", *flags]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            found = re.search(r"http://\S+", line)
+            if found is None:
+                raise RuntimeError(f"the server did not start: {line!r}, status {process.wait()}")
+            yield found.group(), process.pid
+        finally:
+            process.terminate()
+
+
+def client(connections: Connections, sigma: float, votes: int) -> Client:
+    """Asks for votes on the example's digit, as a PNG in JSON; the server draws the seeds."""
+    image = b64encode(DIGIT.read_bytes()).decode()
+    body = json.dumps({"inputs": [{"image": image}], "sigma": sigma, "votes": votes}).encode()
+
+    async def ask() -> int:
+        status, content = await connections.post(body)
+        if status != 200:
+            raise RuntimeError(f"{PATH} answers {status}: {content.decode()}")
+        return sum(prediction["votes_used"] for prediction in orjson.loads(content)["predictions"])
+
+    return ask

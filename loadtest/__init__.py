@@ -1,0 +1,1 @@
+"""Load tests of a running server, whose address is all that they know of it."""
