@@ -158,6 +158,7 @@ def prepare(body: bytes, served: ServedVersion, settings: Settings, began: float
         rule=asked.stop.as_rule(),
         priority=asked.priority,
         anytime=anytime or asked.deadline_ms is not None,
+        first_vote=asked.first_vote,
     )
     return Prepared(asked, served, variant, sigma, vote_request, began)
 

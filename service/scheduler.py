@@ -82,13 +82,13 @@ class Progress:
         self.wanted -= rows
         self.under_way += rows
         if len(self.asked) == 1:  # the usual case, and an array operation takes a microsecond
-            first_vote = int(self.issued[0])
+            first_vote = self.request.first_vote + int(self.issued[0])
             self.issued += rows
             return Share(self.request, np.zeros(rows, np.int64), np.arange(first_vote, first_vote + rows))
         need = self.asked - self.issued
         taken = _level(self.issued, need, rows) if self.request.anytime else _input_after_input(need, rows)
         inputs = np.repeat(np.arange(len(taken)), taken)
-        first = self.issued - (np.cumsum(taken) - taken)
+        first = self.request.first_vote + self.issued - (np.cumsum(taken) - taken)
         share = Share(self.request, inputs, np.repeat(first, taken) + np.arange(rows))
         self.issued += taken
         return share
