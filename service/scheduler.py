@@ -30,6 +30,19 @@ class QueueLimits:
     rows: int
     bytes: int
 
+    def admit(self, request: VoteRequest, rows: int, held: int) -> None:
+        """Nothing, if a request fits beside the rows and bytes held already.
+
+        Raises:
+            QueueFullError: it does not.
+        """
+        for what, waiting, more, limit in (
+            ("rows", rows, request.rows, self.rows),
+            ("bytes", held, request.bytes, self.bytes),
+        ):
+            if waiting + more > limit:
+                raise QueueFullError(f"queue: {more} {what} more than the {waiting} waiting would pass {limit}")
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -188,12 +201,7 @@ class Scheduler:
         Raises:
             QueueFullError: its rows or bytes do not fit beside what waits already. Nothing changes.
         """
-        for what, held, more, limit in (
-            ("rows", self.rows, request.rows, self.limits.rows),
-            ("bytes", self.bytes, request.bytes, self.limits.bytes),
-        ):
-            if held + more > limit:
-                raise QueueFullError(f"queue: {more} {what} more than the {held} waiting would pass {limit}")
+        self.limits.admit(request, self.rows, self.bytes)
         progress = Progress(request)
         self._requests[request] = progress
         self._hold(progress, 1)
