@@ -9,8 +9,13 @@ ALLOWED = {
     "model_store": set[str](),
     "training": {"noise_op", "model_store"},
     "service": {"noise_op", "model_store"},
+    "deploy": {"service", "noise_op", "model_store"},
 }
-FORBIDDEN_LIBRARIES = {"service": {"torch", "onnx", "onnxscript", "safetensors"}, "model_store": {"torch", "onnx"}}
+FORBIDDEN_LIBRARIES = {
+    "service": {"torch", "onnx", "onnxscript", "safetensors", "ray"},
+    "model_store": {"torch", "onnx"},
+    "deploy": {"torch", "onnx", "onnxscript", "safetensors"},
+}
 # What the service loads of noise_op, so that it starts without the training packages.
 SERVED = ("noise_op/__init__.py", "noise_op/contract.py", "noise_op/library.py")
 
@@ -36,7 +41,7 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize(("room", "path"), modules(), ids=lambda value: str(value).removeprefix(f"{ROOT}/"))
 def test_rooms_import_one_way(room: str, path: Path) -> None:
-    """Imports run training → {noise_op, model_store} ← service, and the service never loads torch or onnx."""
+    """Imports run training → {noise_op, model_store} ← service ← deploy, and what serves never loads torch or onnx."""
     roots = {name.split(".")[0] for name in imported(path)}
     assert roots & set(ALLOWED) <= ALLOWED[room] | {room}
     assert not roots & FORBIDDEN_LIBRARIES.get(room, set())
@@ -54,6 +59,12 @@ def test_what_the_service_loads_of_noise_op_needs_no_training_package() -> None:
     used = {module for room, path in modules() if room == "service" for module in imported(path)}
     files = {f"{module.replace('.', '/')}.py" for module in used if module.startswith("noise_op.")}
     assert {name for name in files if (ROOT / name).exists()} <= set(SERVED)
+
+
+def test_only_one_file_needs_ray() -> None:
+    """Whatever else scales out can be imported, and is tested, without it."""
+    needing = [path.name for _, path in modules() if "ray" in {name.split(".")[0] for name in imported(path)}]
+    assert needing == ["ray_serve.py"]
 
 
 def test_there_are_no_import_cycles() -> None:
