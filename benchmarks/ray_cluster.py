@@ -4,6 +4,7 @@ Everything listens on 127.0.0.1 alone, and nothing is reported to anyone.
 """
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -31,6 +32,8 @@ services.get_node_ip_address = lambda address=None: "127.0.0.1"
 from ray.scripts.scripts import main
 main()
 """
+ALIVE: Final = "sum(node['Alive'] for node in ray.nodes())"
+RUNNING: Final = "serve.status().applications['noisevote'].deployments['Voter'].replica_states.get('RUNNING', 0)"
 ENVIRONMENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # drivers and workers too take 127.0.0.1 for their address
@@ -80,6 +83,8 @@ class Cluster:
         self.http_port = free_port()
         self._address = f"{LOOPBACK}:{free_port()}"
         self._environment = environment
+        self._numbers = itertools.count()
+        self._log = folder / "none.log"
 
     @property
     def url(self) -> str:
@@ -91,13 +96,13 @@ class Cluster:
         head = ["--head", "--port", self._address.split(":")[1], "--include-dashboard=false"]
         self._start_node(*head, "--temp-dir", str(self.folder), "--ray-client-server-port", str(free_port()))
         http = ["--http-host", LOOPBACK, "--http-port", str(self.http_port), "--proxy-location", "HeadOnly"]
-        self._wait(lambda: self._run("ray.scripts.scripts", "status").returncode == 0, "the head node")
+        self._wait(lambda: self._asked(ALIVE) == 1, "the head node")
         self._serve("start", *http)
 
     def add_node(self) -> Node:
         """Another node, with a processor for one replica."""
         node = self._start_node("--address", self._address)
-        self._wait(lambda: self._alive() == len(self.nodes), "another node")
+        self._wait(lambda: self._asked(ALIVE) >= len(self.nodes), "another node")
         return node
 
     def deploy(self, **options: object) -> None:
@@ -105,6 +110,10 @@ class Cluster:
         given = [f"{name}={value}" for name, value in options.items()]
         self._serve("run", "--non-blocking", "--name", "noisevote", "deploy.ray_serve:app", *given)
         self._wait(self._ready, "the service")
+
+    def wait_for_replicas(self, count: int) -> None:
+        """Return once exactly so many are running; Ray takes a while to know that a killed node is lost."""
+        self._wait(lambda: self._asked(RUNNING) == count, f"replica {count}")
 
     def stop(self) -> None:
         """Stop all nodes, the head last."""
@@ -120,20 +129,20 @@ class Cluster:
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-c", START, "start", "--block", "--disable-usage-stats", "--num-cpus", "1"]
         command += ["--node-ip-address", LOOPBACK, "--object-store-memory", str(OBJECT_STORE_BYTES), *arguments]
-        with (self.folder / f"node-{len(self.nodes)}.log").open("wb") as log:
+        self._log = self.folder / f"node-{next(self._numbers)}.log"
+        with self._log.open("wb") as log:
             process = subprocess.Popen(command, env=self._variables(), stdout=log, stderr=log, start_new_session=True)
         self.nodes.append(Node(process))
         return self.nodes[-1]
 
     def _serve(self, *arguments: str) -> None:
-        done = self._run("ray.serve.scripts", *arguments[:1], "--address", self._address, *arguments[1:])
+        done = self._run("-m", "ray.serve.scripts", *arguments[:1], "--address", self._address, *arguments[1:])
         if done.returncode:
             raise ClusterError(f"serve {' '.join(arguments)}: {done.stdout[-4000:]}")
 
-    def _run(self, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", module, *arguments]
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command,
+            [sys.executable, *arguments],
             env=self._variables() | {"RAY_ADDRESS": self._address},
             cwd=ROOT,
             stdout=subprocess.PIPE,
@@ -146,18 +155,12 @@ class Cluster:
     def _variables(self) -> dict[str, str]:
         return {k: v for k, v in os.environ.items() if not k.startswith("NOISEVOTE_")} | ENVIRONMENT | self._environment
 
-    def _alive(self) -> int:
-        """Nodes that the head knows to be alive."""
-        code = "import ray; ray.init(log_to_driver=False); print(sum(node['Alive'] for node in ray.nodes()))"
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env=self._variables() | {"RAY_ADDRESS": self._address},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
-        return int(done.stdout.split()[-1]) if done.returncode == 0 else 0
+    def _asked(self, expression: str) -> int:
+        """A number that Ray knows; 0 where it does not answer."""
+        code = f"import ray; from ray import serve; ray.init(log_to_driver=False); print({expression})"
+        done = self._run("-c", code)
+        last = done.stdout.split()[-1:]
+        return int(last[0]) if done.returncode == 0 and last and last[0].isdigit() else 0
 
     def _ready(self) -> bool:
         try:
@@ -169,8 +172,7 @@ class Cluster:
         end = time.monotonic() + PATIENCE_S
         while not reached():
             if time.monotonic() > end or self.nodes[-1].process.poll() is not None:
-                logs = (self.folder / f"node-{len(self.nodes) - 1}.log").read_text(errors="replace")
-                raise ClusterError(f"{what} did not come up: {logs[-4000:]}")
+                raise ClusterError(f"{what} did not come up: {self._log.read_text(errors='replace')[-4000:]}")
             time.sleep(0.2)
 
 
