@@ -7,15 +7,15 @@ those of the scale-out are its arguments (`ScaleOut`).
 """
 
 import asyncio
+import logging
 import os
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Any, Final, cast
 
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ray import serve
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, BackpressureConfig
@@ -23,6 +23,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from deploy.cores import claim, keep_to
+from deploy.options import ScaleOut
 from deploy.scaling import METRIC, QueuedRows
 from noise_op.library import load_kernel
 from service.app import app_of
@@ -35,8 +36,10 @@ from service.metrics import Metrics
 from service.replica import count
 from service.serving import Serving
 from service.settings import Settings, read_settings
-from service.spreading import ReplicaLostError, Spreading
+from service.spreading import ReplicaLostError
 from service.voting import Answer
+
+logger = logging.getLogger(__name__)
 
 # How many signs of life a replica gives before its silence counts.
 BEATS: Final = 5
@@ -46,50 +49,6 @@ CORE_LOCKS: Final = Path(tempfile.gettempdir()) / "noisevote-cores"
 # Ray gives the head node a resource of this name. The head's end is the cluster's anyway, so an ingress there is
 # not lost with any other node.
 HEAD: Final = {"node:__internal_head__": 0.001}
-
-
-class ScaleOut(BaseModel):
-    """What can be said about replicas, beside the settings of the service."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    min_replicas: Annotated[int, Field(ge=1)] = 1
-    """fewest replicas"""
-    max_replicas: Annotated[int, Field(ge=1)] = 4
-    """most replicas"""
-    cpus: Annotated[int, Field(ge=1)] = 1
-    """processors of a replica, one thread each"""
-    pinned: bool = False
-    """each replica keeps to cores that no other on its machine has"""
-    rows_per_replica: Annotated[int, Field(ge=1)] = 5000
-    """queued votes for which there is another replica"""
-    upscale_delay_s: Annotated[float, Field(ge=0)] = 5
-    """for so long more replicas must be wanted before they are added"""
-    downscale_delay_s: Annotated[float, Field(ge=0)] = 120
-    """for so long fewer must be wanted before some end"""
-    part_rows: Annotated[int, Field(ge=1)] = 1000
-    """requests of more votes than this are split over replicas, in parts of at most so many"""
-    timeout_s: Annotated[float, Field(gt=0)] = 300
-    """within this time a request without a deadline is answered, or refused with 504"""
-    silence_s: Annotated[float, Field(gt=0)] = 5
-    """a replica that gives no sign of life for so long is taken for lost, and another is asked"""
-    most_requests: Annotated[int, Field(ge=1)] = 1000
-    """requests that the ingress has under way at once"""
-    most_waiting: Annotated[int, Field(ge=0)] = 100
-    """requests that wait for that in each proxy; more are answered with 429"""
-    ingress_on_head: bool = True
-    """the ingress runs on the head node, which has to outlive the others"""
-
-    @model_validator(mode="after")
-    def _bounds_are_bounds(self) -> Self:
-        if self.max_replicas < self.min_replicas:
-            raise ValueError(f"max_replicas: {self.max_replicas} is less than min_replicas ({self.min_replicas})")
-        return self
-
-    @property
-    def spreading(self) -> Spreading:
-        """For the ingress."""
-        return Spreading(self.part_rows, self.timeout_s, self.silence_s)
 
 
 class Voter:
@@ -160,11 +119,23 @@ class Ingress:
 
     def __init__(self, voters: DeploymentHandle, settings: Settings, options: ScaleOut) -> None:
         self._settings = settings
-        self._computing = Replicas(settings, options.spreading, Ask(voters), voters.catalogue.remote)
+        self._voters = voters
+        self._computing = Replicas(settings, options.spreading, Ask(voters), self._catalogue)
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
         """Ray Serve starts and ends it, and hands it the requests."""
         return app_of(Serving(self._settings, self._computing, Metrics()))
+
+    async def _catalogue(self) -> Catalogue:
+        """From any replica that lives long enough to say what it serves."""
+        while True:
+            try:
+                return cast("Catalogue", await self._voters.catalogue.remote())
+            except RayTaskError:
+                raise
+            except (RayError, RayServeException) as error:
+                logger.warning("asking again what is served: %s", error)
+                await asyncio.sleep(1)
 
 
 def app(options: ScaleOut) -> Any:

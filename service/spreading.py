@@ -41,12 +41,14 @@ class Spreading:
     """How requests are spread.
 
     `part_rows`: most rows in a part. `timeout_s`: a request without a deadline of its own is answered by then or
-    refused. `silence_s`: a replica that says nothing for so long is taken for lost.
+    refused. `silence_s`: a replica that says nothing for so long is taken for lost. `parts_at_once`: most parts of a
+    request that replicas have at a time, because each is a request to them and has its share beside others.
     """
 
     part_rows: int
     timeout_s: float
     silence_s: float
+    parts_at_once: int = 16
 
 
 class Gathering:
@@ -155,12 +157,13 @@ class Spreader:
         return sum(request.bytes for request in self._gatherings)
 
     async def _gather(self, gathering: Gathering, deadline_ms: float | None) -> None:
-        """Ask for all parts at once; the first error is that of the whole."""
+        """Ask for all parts, some at a time; the first error is that of the whole."""
+        room = asyncio.Semaphore(self._spreading.parts_at_once)
         timeout_s = self._spreading.timeout_s if deadline_ms is None else None
         try:
             async with asyncio.timeout(timeout_s), asyncio.TaskGroup() as group:
                 for index in range(len(gathering.parts)):
-                    group.create_task(self._count(gathering, index))
+                    group.create_task(self._count(gathering, index, room))
         except TimeoutError:
             problem = TimedOutError(f"no answer from replicas to {gathering.request.session} within {timeout_s:g} s")
             gathering.voting.finish(gathering.finished(problem))
@@ -176,16 +179,17 @@ class Spreader:
         else:
             gathering.voting.end(without_votes(deadline_ms))
 
-    async def _count(self, gathering: Gathering, index: int) -> None:
-        """Ask for a part until a replica answers."""
+    async def _count(self, gathering: Gathering, index: int, room: asyncio.Semaphore) -> None:
+        """Once there is room, ask for a part until a replica answers."""
         pause_s = FIRST_PAUSE_S
-        while True:
-            try:
-                return await self._listen(gathering, index)
-            except (ReplicaLostError, DrainingError) as error:
-                logger.warning("asking again for votes of %s: %s", gathering.request.session, error)
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        async with room:
+            while True:
+                try:
+                    return await self._listen(gathering, index)
+                except (ReplicaLostError, DrainingError) as error:
+                    logger.warning("asking again for votes of %s: %s", gathering.request.session, error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     async def _listen(self, gathering: Gathering, index: int) -> None:
         request, asked = gathering.parts[index].request, self._clock()

@@ -1,4 +1,5 @@
 import asyncio
+import pickle
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from itertools import count as counting_up
@@ -11,7 +12,15 @@ from hypothesis import strategies as st
 
 from service.batch import VoteRequest
 from service.dispatcher import Dispatcher
-from service.errors import DeadlineExceededError, DrainingError, EngineError, QueueFullError, TimedOutError
+from service.errors import (
+    DeadlineExceededError,
+    DrainingError,
+    EngineError,
+    OverflowedError,
+    QueueFullError,
+    ServiceError,
+    TimedOutError,
+)
 from service.lanes import Lanes
 from service.metrics import Metrics
 from service.parts import Standing
@@ -132,6 +141,39 @@ async def test_a_large_request_is_computed_by_several_replicas() -> None:
         assert sorted(replicas.asked) == [0, 0, 1, 1]
         await answered(spread, request(2, 2, Fixed()))
         assert len(replicas.asked) == 5
+
+
+async def test_replicas_have_only_some_parts_of_a_request_at_a_time() -> None:
+    """So that a large request is not a crowd beside small ones; the others follow as parts are answered."""
+    engine = FakeEngine(CLASSES)
+    engine.may_run.clear()
+    wanted = request(1, 40, Fixed())
+    async with fleet(engine) as replicas, spreader(replicas, Spreading(4, 30, 30, parts_at_once=3)) as spread:
+        asking = asyncio.create_task(answered(spread, wanted))
+        await until(lambda: replicas.replicas[0].load().lanes_busy == 2)
+        await asyncio.sleep(5 * BEAT_S)
+        assert len(replicas.asked) == 3
+        engine.may_run.set()
+        same(await asking, computed(wanted))
+        assert len(replicas.asked) == 10
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        QueueFullError("full", 7),
+        DrainingError("soon"),
+        DeadlineExceededError("late"),
+        EngineError("x"),
+        OverflowedError("y"),
+    ],
+    ids=lambda error: error.code,
+)
+def test_what_a_replica_answers_arrives_as_it_was(error: ServiceError) -> None:
+    """Errors keep their kind, message and headers on the way from another process."""
+    arrived = pickle.loads(pickle.dumps(error))
+    assert type(arrived) is type(error)
+    assert (str(arrived), arrived.headers) == (str(error), error.headers)
 
 
 async def test_a_replica_that_falls_silent_is_taken_for_lost() -> None:
