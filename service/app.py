@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from noise_op.library import load_kernel
 from service import health, models, plan, predict, stream
 from service.admission import Admission
+from service.computing import OwnLanes
 from service.engine import Engine, OnnxEngine
 from service.errors import ServiceError
 from service.metrics import Metrics
@@ -44,7 +45,11 @@ def create_app(
     engine = engine or OnnxEngine(load_kernel())
     metrics = Metrics()
     metrics.describe(version("noisevote"), engine.description)
-    serving = Serving(settings, engine, metrics, on_start)
+    return app_of(Serving(settings, OwnLanes(settings, engine, metrics), metrics, on_start))
+
+
+def app_of(serving: Serving) -> FastAPI:
+    """The application on whatever computes its votes; `serving` starts and ends with it."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -27,7 +27,7 @@ class VoteRequest:
     `inputs` is float32 [n, *shape]; `sigma` the operator's (multiplicative, additive) pair, reads
     folded in; `seed` 64 unsigned bits; `votes` the budget of each input; `priority` its weight against
     other requests, at least 1; `anytime` asks for votes on all inputs alike, because they may be looked
-    at before the end.
+    at before the end; `first_vote` is the number of each input's first vote, the others follow.
     """
 
     session: SessionKey
@@ -39,6 +39,7 @@ class VoteRequest:
     rule: StopRule
     priority: int = 1
     anytime: bool = False
+    first_vote: int = 0
 
     @property
     def bytes(self) -> int:

@@ -4,20 +4,18 @@ The lanes' threads do the computing, and report every batch to the event loop.
 """
 
 import asyncio
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
 from service.batch import SessionKey, VoteRequest
-from service.errors import DeadlineExceededError, DrainingError, QueueFullError
+from service.errors import QueueFullError
 from service.lanes import Done, Lanes
 from service.metrics import Load, Metrics
 from service.pace import Pace
+from service.under_way import UnderWay
 from service.voting import Answer, Voting
-
-logger = logging.getLogger(__name__)
 
 # How much longer than the rows waiting before it a request may take, because later ones share the lanes with it.
 # Where equal requests come steadily it is twice as long: each has half of its rows left on average, so twice as
@@ -32,19 +30,17 @@ class Dispatcher:
         self._lanes = lanes
         self._metrics = metrics
         self._clock = clock
-        self._votings: dict[VoteRequest, Voting] = {}
-        self._emptied = asyncio.Event()
-        self._draining = False
+        self._under_way = UnderWay()
 
     @property
     def draining(self) -> bool:
         """No more requests are accepted."""
-        return self._draining
+        return self._under_way.draining
 
     @property
     def busy(self) -> bool:
         """Some accepted request is not over."""
-        return bool(self._votings)
+        return self._under_way.busy
 
     def start(self) -> None:
         """Start the lanes."""
@@ -64,17 +60,8 @@ class Dispatcher:
         return self._lanes.load()
 
     async def drain(self, grace_s: float) -> None:
-        """Accept nothing more; returns once all that was accepted is over, after `grace_s` with the votes so far."""
-        self._draining = True
-        try:
-            async with asyncio.timeout(grace_s):
-                while self._votings:
-                    self._emptied.clear()
-                    await self._emptied.wait()
-        except TimeoutError:
-            logger.warning("draining: %d requests ended after %s s with the votes so far", len(self._votings), grace_s)
-            for voting in list(self._votings.values()):
-                voting.end(lambda index: DrainingError(f"draining: the server ends before inputs[{index}] had a vote"))
+        """Accept nothing more; see `UnderWay.drain`."""
+        await self._under_way.drain(grace_s)
 
     async def close(self) -> None:
         """Stop the lanes, each after the batch that it has under way."""
@@ -95,22 +82,15 @@ class Dispatcher:
             QueueFullError: there is no room for it, or what waits takes until its deadline; nothing was queued.
             DeadlineExceededError: (from the voting) at the deadline some input had no vote.
         """
-        if self._draining:
-            raise DrainingError("draining: the server finishes what it has accepted, and ends")
+        self._under_way.refuse_if_draining()
         self._refuse_hopeless(deadline_ms)
         with self._saying_when(request.rows):
             self._lanes.add(request)
-        voting = self._votings[request] = Voting(request, self._lanes, self._clock)
-        expiry = None if deadline_ms is None else _expire_later(voting, deadline_ms)
-        try:
-            yield voting
-        finally:
-            if expiry is not None:
-                expiry.cancel()
-            self._lanes.cancel(request)
-            del self._votings[request]
-            if not self._votings:
-                self._emptied.set()
+        with self._under_way.hold(Voting(request, self._lanes, self._clock), deadline_ms) as voting:
+            try:
+                yield voting
+            finally:
+                self._lanes.cancel(request)
 
     def refuse_if_full(self, rows: int, deadline_ms: float | None) -> None:
         """Refuse a request of so many rows as `accepted` would, before the effort of decoding it.
@@ -143,20 +123,13 @@ class Dispatcher:
         """Tell whoever waits for rows of a batch; some may have left meanwhile."""
         self._metrics.batch(done.batch.session, len(done.batch), done.seconds, failed=done.failed)
         for finished in done.finished:
-            if (voting := self._votings.get(finished.request)) is not None:
+            if (voting := self._under_way.get(finished.request)) is not None:
                 voting.note_start(done.began)
                 voting.finish(finished)
         for share in done.batch.shares:
-            if (voting := self._votings.get(share.request)) is not None:
+            if (voting := self._under_way.get(share.request)) is not None:
                 voting.note_start(done.began)
                 voting.note_count()
-
-
-def _expire_later(voting: Voting, deadline_ms: float) -> asyncio.TimerHandle:
-    def expired(index: int) -> DeadlineExceededError:
-        return DeadlineExceededError(f"deadline_ms: {deadline_ms:g} passed before inputs[{index}] had a vote")
-
-    return asyncio.get_running_loop().call_later(deadline_ms / 1e3, voting.end, expired)
 
 
 def _whole_seconds(seconds: float) -> int:

@@ -127,6 +127,13 @@ class DeadlineExceededError(ServiceError):
     code = "deadline_exceeded"
 
 
+class TimedOutError(ServiceError):
+    """No replica answered all parts of the request in time; those that were answered are dropped."""
+
+    status = 504
+    code = "timed_out"
+
+
 class EngineError(ServiceError):
     """The engine failed on a batch that held rows of this request."""
 

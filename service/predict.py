@@ -47,7 +47,7 @@ DOCUMENTED: Final[dict[str, Any]] = {
                 422: "A key or value that cannot be used; the message names both.",
                 429: "The queue is full, or what waits takes until the deadline; Retry-After says when to come back.",
                 503: "No model is loaded yet, or the server is about to end.",
-                504: "The deadline passed before every input had a vote.",
+                504: "The deadline passed before every input had a vote, or no replica answered in time.",
             }.items()
         },
     },
@@ -158,6 +158,7 @@ def prepare(body: bytes, served: ServedVersion, settings: Settings, began: float
         rule=asked.stop.as_rule(),
         priority=asked.priority,
         anytime=anytime or asked.deadline_ms is not None,
+        first_vote=asked.first_vote,
     )
     return Prepared(asked, served, variant, sigma, vote_request, began)
 

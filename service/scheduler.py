@@ -30,6 +30,16 @@ class QueueLimits:
     rows: int
     bytes: int
 
+    def admit(self, held: tuple[int, int], wanted: tuple[int, int]) -> None:
+        """Nothing, if what is wanted fits beside what is held already, each as (rows, bytes).
+
+        Raises:
+            QueueFullError: it does not.
+        """
+        for what, waiting, more, limit in zip(("rows", "bytes"), held, wanted, (self.rows, self.bytes), strict=True):
+            if waiting + more > limit:
+                raise QueueFullError(f"queue: {more} {what} more than the {waiting} waiting would pass {limit}")
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -82,13 +92,13 @@ class Progress:
         self.wanted -= rows
         self.under_way += rows
         if len(self.asked) == 1:  # the usual case, and an array operation takes a microsecond
-            first_vote = int(self.issued[0])
+            first_vote = self.request.first_vote + int(self.issued[0])
             self.issued += rows
             return Share(self.request, np.zeros(rows, np.int64), np.arange(first_vote, first_vote + rows))
         need = self.asked - self.issued
         taken = _level(self.issued, need, rows) if self.request.anytime else _input_after_input(need, rows)
         inputs = np.repeat(np.arange(len(taken)), taken)
-        first = self.issued - (np.cumsum(taken) - taken)
+        first = self.request.first_vote + self.issued - (np.cumsum(taken) - taken)
         share = Share(self.request, inputs, np.repeat(first, taken) + np.arange(rows))
         self.issued += taken
         return share
@@ -200,12 +210,7 @@ class Scheduler:
         Raises:
             QueueFullError: they do not.
         """
-        for what, held, more, limit in (
-            ("rows", self.rows, rows, self.limits.rows),
-            ("bytes", self.bytes, size, self.limits.bytes),
-        ):
-            if held + more > limit:
-                raise QueueFullError(f"queue: {more} {what} more than the {held} waiting would pass {limit}")
+        self.limits.admit((self.rows, self.bytes), (rows, size))
 
     def cancel(self, request: VoteRequest) -> None:
         """Forget a request: its rows that are under way will be ignored. Unknown requests are no error."""

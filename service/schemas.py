@@ -13,6 +13,8 @@ from service.stopping import Confidence, Exact, Fixed, StopRule
 MAX_SIGMA: Final = 10.0
 MAX_DEADLINE_MS: Final = 24 * 60 * 60 * 1000
 MAX_PRIORITY: Final = 8
+# With as many votes as a server may allow after it, numbers stay below the operator's 2³².
+MAX_FIRST_VOTE: Final = 2**31
 AUTO: Final = "auto"
 
 # The first digit of MNIST's test set, a seven (examples/digit-7.png).
@@ -134,6 +136,8 @@ class PredictRequest(Body):
     """reads of each analog product that are averaged: exactly noise of sigma/√reads"""
     seed: Annotated[int, Field(ge=0, lt=2**64)] | None = None
     """input i draws with seed + i modulo 2⁶⁴; a missing seed is drawn and returned"""
+    first_vote: Annotated[int, Field(ge=0, le=MAX_FIRST_VOTE)] = 0
+    """number of each input's first vote: requests for votes 0 … 9 and 10 … 19 of a seed add up to one for all 20"""
     stop: Stop = FixedStop(rule="fixed")
     """when an input has votes enough; `votes` is the budget in any case"""
     alpha: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.05

@@ -2,20 +2,15 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from typing import Final, cast
 
 from fastapi import Request
 
-from model_store.store import ModelStore
-from service.catalogue import Catalogue, load_catalogue
-from service.dispatcher import Dispatcher
-from service.engine import Engine
+from service.catalogue import Catalogue
+from service.computing import Computing
 from service.errors import NotReadyError
-from service.lanes import Lanes
 from service.metrics import Metrics
-from service.scheduler import QueueLimits, Scheduler
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -31,15 +26,17 @@ class Serving:
     """
 
     def __init__(
-        self, settings: Settings, engine: Engine, metrics: Metrics, on_start: Callable[["Serving"], None] | None
+        self,
+        settings: Settings,
+        computing: Computing,
+        metrics: Metrics,
+        on_start: Callable[["Serving"], None] | None = None,
     ) -> None:
         self.settings = settings
-        self.engine = engine
+        self.computing = computing
+        self.dispatcher = computing.dispatcher
         self.metrics = metrics
         self.problem: str | None = "models are being loaded"
-        limits = QueueLimits(rows=settings.queue_rows, bytes=settings.queue_bytes)
-        lanes = Lanes(Scheduler(limits), engine, settings.threads, settings.batch_rows, time.perf_counter)
-        self.dispatcher = Dispatcher(lanes, metrics, time.perf_counter)
         self._catalogue = Catalogue({}, ())
         self._on_start = on_start
         self._loading: asyncio.Task[None] | None = None
@@ -77,19 +74,13 @@ class Serving:
 
     def summary(self) -> str:
         """What is served and how, in one line."""
-        threads = f"{self.settings.threads} thread{'s' if self.settings.threads > 1 else ''}"
         refused = [refusal.name for refusal in self._catalogue.refusals]
-        parts = [self._catalogue.summary(), f"{self.engine.description}, {threads}"]
+        parts = [self._catalogue.summary(), self.computing.description]
         return " | ".join(parts + ([f"refused: {', '.join(refused)}"] if refused else []))
 
     async def _load(self) -> None:
         try:
-            store = ModelStore(self.settings.model_store)
-            catalogue = await asyncio.to_thread(
-                load_catalogue, store, self.engine, self.settings.batch_rows, time.perf_counter
-            )
-            self._catalogue = catalogue
-            self.dispatcher.expect(catalogue.paces())
+            self._catalogue = catalogue = await self.computing.load()
             self.metrics.declare(catalogue.sessions(), len(catalogue.refusals))
             self.problem = None if self._catalogue.models else self._nothing_served()
         except Exception as error:  # whatever it is, the server must say that it serves nothing

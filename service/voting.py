@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.batch import VoteRequest
 from service.errors import ClientLeftError, ServiceError
-from service.lanes import Lanes
 from service.scheduler import Finished
 from service.votes import Tally
 
@@ -28,12 +28,22 @@ class Answer:
     ended: bool = True
 
 
-class Voting:
-    """An accepted request, from its acceptance to its end. Made by `Dispatcher.accepted`."""
+class Counting(Protocol):
+    """Where the votes of accepted requests are counted."""
 
-    def __init__(self, request: VoteRequest, lanes: Lanes, clock: Callable[[], float]) -> None:
+    def expire(self, request: VoteRequest) -> Finished | None:
+        """End a request with the votes counted so far; None if it is over, which then was or will be reported."""
+
+    def standing(self, request: VoteRequest) -> tuple[Tally, NDArray[np.bool_]] | None:
+        """The votes of a request counted so far, and which of its inputs are complete; None as above."""
+
+
+class Voting:
+    """An accepted request, from its acceptance to its end. Made by whoever accepts it."""
+
+    def __init__(self, request: VoteRequest, counting: Counting, clock: Callable[[], float]) -> None:
         self.request = request
-        self._lanes = lanes
+        self._counting = counting
         self._clock = clock
         self._accepted = clock()
         self._started: float | None = None
@@ -61,13 +71,13 @@ class Voting:
 
     def end(self, without_votes: Callable[[int], ServiceError]) -> None:
         """Finish it now with the votes counted so far; the error is for an input that has none, by its index."""
-        if not self.over and (finished := self._lanes.expire(self.request)) is not None:
+        if not self.over and (finished := self._counting.expire(self.request)) is not None:
             empty = np.flatnonzero(finished.tally.votes_used == 0)
             self.finish(replace(finished, error=without_votes(int(empty[0]))) if len(empty) else finished)
 
     def abandon(self) -> None:
         """Its client has left: what is not yet computed is dropped."""
-        if not self.over and (finished := self._lanes.expire(self.request)) is not None:
+        if not self.over and (finished := self._counting.expire(self.request)) is not None:
             left = ClientLeftError(f"the client of {self.request.session} left before its answer")
             self.finish(replace(finished, error=left))
 
@@ -87,7 +97,7 @@ class Voting:
         while not self.over:
             await self._counted.wait()
             self._counted.clear()
-            if not self.over and (standing := self._lanes.standing(self.request)) is not None:
+            if not self.over and (standing := self._counting.standing(self.request)) is not None:
                 yield Answer(*standing, *self._times(), ended=False)
         yield await self.answer()
 

@@ -11,15 +11,17 @@ ALLOWED = {
     "service": {"noise_op", "model_store"},
     "loadtest": set[str](),
     "noisevote": {"service", "loadtest"},
+    "deploy": {"service", "noise_op", "model_store"},
 }
 TRAINING_LIBRARIES = {"torch", "onnx", "onnxscript", "safetensors"}
 # Importing Locust replaces the sockets and threads of the whole process.
 LOAD_LIBRARIES = {"locust", "gevent"}
 FORBIDDEN_LIBRARIES = {
-    "service": TRAINING_LIBRARIES | LOAD_LIBRARIES,
+    "service": TRAINING_LIBRARIES | LOAD_LIBRARIES | {"ray"},
     "model_store": {"torch", "onnx"},
     "loadtest": TRAINING_LIBRARIES | {"onnxruntime"},
     "noisevote": LOAD_LIBRARIES,
+    "deploy": TRAINING_LIBRARIES | LOAD_LIBRARIES,
 }
 # What the service loads of noise_op, so that it starts without the training packages.
 SERVED = ("noise_op/__init__.py", "noise_op/contract.py", "noise_op/library.py")
@@ -46,9 +48,9 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize(("room", "path"), modules(), ids=lambda value: str(value).removeprefix(f"{ROOT}/"))
 def test_rooms_import_one_way(room: str, path: Path) -> None:
-    """Imports run training → {noise_op, model_store} ← service ← noisevote → loadtest, which imports nothing of ours.
+    """Imports run training → {noise_op, model_store} ← service ← {deploy, noisevote}, and noisevote → loadtest.
 
-    The service never loads torch or onnx, and no room but loadtest loads Locust.
+    What serves never loads torch or onnx, and no room but loadtest loads Locust.
     """
     roots = {name.split(".")[0] for name in imported(path)}
     assert roots & set(ALLOWED) <= ALLOWED[room] | {room}
@@ -75,6 +77,12 @@ def test_only_the_process_that_makes_load_imports_locust() -> None:
     for _, path in (found for found in modules() if found[0] == "loadtest" and found[1].stem not in patching):
         assert not {name.split(".")[0] for name in imported(path)} & LOAD_LIBRARIES, path
         assert not imported(path) & {f"loadtest.{name}" for name in patching}, path
+
+
+def test_only_one_file_needs_ray() -> None:
+    """Whatever else scales out can be imported, and is tested, without it."""
+    needing = [path.name for _, path in modules() if "ray" in {name.split(".")[0] for name in imported(path)}]
+    assert needing == ["ray_serve.py"]
 
 
 def test_there_are_no_import_cycles() -> None:

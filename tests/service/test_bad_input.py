@@ -82,6 +82,8 @@ NAN, INFINITY = float("nan"), float("inf")
         ({"votes": 101}, "votes: 101 is more than 100"),
         ({"votes": 2.5}, "votes: 2.5"),
         ({"votes": "20"}, "votes: '20'"),
+        ({"first_vote": -1}, "first_vote: -1"),
+        ({"first_vote": 2**31 + 1}, f"first_vote: {2**31 + 1}"),
         ({"votes": INFINITY}, "votes: inf"),
         ({"votes": 100, "inputs": GOOD["inputs"] * 3}, "votes: 100 on each of 3 inputs"),  # type: ignore[operator]
         ({"reads": 0}, "reads: 0"),

@@ -100,6 +100,22 @@ async def test_a_request_can_be_split_by_input(client: httpx.AsyncClient, seed: 
     assert together["seed"] == seed
 
 
+@pytest.mark.parametrize("cut", [1, 13, 19])
+async def test_a_request_can_be_split_by_votes(client: httpx.AsyncClient, cut: int) -> None:
+    """Two requests, the second from vote `cut` on, have histograms that add up to the whole one's."""
+    whole = await predict(client, sigma=0.8, seed=5, votes=20, variant="mul-0.8")
+    parts = [
+        await predict(client, sigma=0.8, seed=5, votes=votes, first_vote=first, variant="mul-0.8")
+        for first, votes in ((0, cut), (cut, 20 - cut))
+    ]
+    added = np.array(histograms(parts[0])) + np.array(histograms(parts[1]))
+    assert added.tolist() == histograms(whole)
+    assert histograms(parts[1]) != histograms(await predict(client, sigma=0.8, seed=5, votes=20 - cut))
+    for i, prediction in enumerate(whole["predictions"]):
+        shares = [np.array(part["predictions"][i]["mean_probabilities"]) * part["votes"] / 20 for part in parts]
+        np.testing.assert_allclose(sum(shares), prediction["mean_probabilities"], rtol=0, atol=1e-12)
+
+
 async def test_all_forms_of_an_input_are_the_same_input(client: httpx.AsyncClient) -> None:
     """Nested numbers, bytes of either type: one histogram."""
     raw = np.rint(INPUTS * 255).astype(np.uint8)

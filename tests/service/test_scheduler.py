@@ -53,11 +53,12 @@ def request(
     session: int = 0,
     priority: int = 1,
     anytime: bool = False,
+    first_vote: int = 0,
 ) -> VoteRequest:
     """A request whose inputs differ."""
     values = np.arange(inputs, dtype=np.float32)[:, np.newaxis] + seed
     rule = rule or Fixed()
-    return VoteRequest(key(session), values, CLASSES, (0.5, 0.0), seed, votes, rule, priority, anytime)
+    return VoteRequest(key(session), values, CLASSES, (0.5, 0.0), seed, votes, rule, priority, anytime, first_vote)
 
 
 def ballots(batch: Batch) -> Ballots:
@@ -69,7 +70,7 @@ def alone(wanted: VoteRequest) -> NDArray[np.int64]:
     """The slow reference: each input by itself, vote after vote, until its rule asks for no more."""
     histogram = np.zeros((len(wanted.inputs), CLASSES), np.int64)
     for i in range(len(wanted.inputs)):
-        vote = 0
+        vote = wanted.first_vote
         while more := int(wanted.rule.more(histogram[i : i + 1], wanted.votes)[0]):
             for _ in range(more):
                 one = Batch(wanted.session, (Share(wanted, np.array([i]), np.array([vote])),))
@@ -101,6 +102,7 @@ REQUESTS = st.builds(
     session=st.integers(0, 1),
     priority=st.integers(1, 3),
     anytime=st.booleans(),
+    first_vote=st.sampled_from([0, 1, 1000, 2**31]),
 )
 
 

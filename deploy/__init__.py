@@ -1,0 +1,1 @@
+"""Ways to run the service on more than one process: files for other programs, and `ray_serve.py`."""

@@ -1,0 +1,107 @@
+"""Two Ray nodes on this machine, each with a replica, beside a single process on the same models."""
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from benchmarks.ray_cluster import Cluster, cluster
+from model_store.store import ModelStore
+from tests.end_to_end.process import server, start_line
+from tests.service.conftest import publish_tiny
+from tests.service.test_predict import INPUTS, PATH
+
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (extra `ray`)")
+
+TIMEOUT_S = 60.0
+BODIES: list[dict[str, Any]] = [
+    {"votes": 20, "seed": 7},
+    {"votes": 3001, "seed": 2**64 - 1, "noise": "additive"},
+    {"votes": 900, "seed": 5, "stop": {"rule": "exact"}},
+]
+LOAD: dict[str, Any] = {"inputs": INPUTS.tolist(), "sigma": 0.8, "votes": 2000, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """A folder with a short name: Ray's sockets lie below, and their paths have at most 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="nv", ignore_cleanup_errors=True) as name:
+        publish_tiny(ModelStore(Path(name) / "models"))
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def one_process(folder: Path) -> Iterator[str]:
+    """Address of a single process."""
+    with server("--port", "0", "--model-store", str(folder / "models"), "--threads", "1") as process:
+        yield start_line(process)[1]
+
+
+@pytest.fixture(scope="module")
+def ray(folder: Path) -> Iterator[Cluster]:
+    """Two nodes with a replica each; requests of more than 500 votes are split."""
+    settings = {"NOISEVOTE_MODEL_STORE": str(folder / "models")}
+    with cluster(folder / "r", nodes=2, environment=settings) as made:
+        made.deploy(min_replicas=2, max_replicas=2, part_rows=500, timeout_s=TIMEOUT_S)
+        yield made
+
+
+def predictions(url: str, body: dict[str, Any]) -> Any:
+    """Of a request that must succeed within the service's timeout; a connection of its own, as after a lost one."""
+    response = httpx.post(f"{url}{PATH}", json=body, timeout=TIMEOUT_S)
+    assert response.status_code == 200, response.text
+    return response.json()["predictions"]
+
+
+def replicas(cluster: Cluster) -> int:
+    """Which have counted votes, by their logs."""
+    return len({line.split()[4] for line in cluster.log("CALL count OK")})
+
+
+@pytest.mark.parametrize("body", BODIES, ids=str)
+def test_two_nodes_answer_as_one_process(ray: Cluster, one_process: str, body: dict[str, Any]) -> None:
+    """Histograms, mean probabilities, decisions: all but times, for whole requests and for those in parts."""
+    whole = {"inputs": INPUTS.tolist(), "sigma": 0.8} | body
+    assert predictions(ray.url, whole) == predictions(one_process, whole)
+
+
+def test_what_cannot_be_used_is_refused_as_by_one_process(ray: Cluster, one_process: str) -> None:
+    """Status and message, through Ray Serve's own proxy."""
+    for path, body in ((PATH, {"inputs": INPUTS.tolist(), "votes": 0}), ("/v1/models/none/predict", LOAD)):
+        answers = [httpx.post(f"{url}{path}", json=body, timeout=TIMEOUT_S) for url in (ray.url, one_process)]
+        assert answers[0].status_code == answers[1].status_code >= 400
+        assert answers[0].json() == answers[1].json()
+
+
+def test_a_node_killed_under_load_costs_no_request_its_answer(ray: Cluster, one_process: str) -> None:
+    """`kill -9` to a node while four clients ask: all are answered, none wrong, some parts by a second replica."""
+    expected = predictions(one_process, LOAD)
+    answers: list[Any] = []
+    killed = threading.Event()
+
+    def client() -> None:
+        after = 0
+        while after < 2:
+            began_after = killed.is_set()
+            answers.append(predictions(ray.url, LOAD))
+            after += began_after
+
+    clients = [threading.Thread(target=client) for _ in range(4)]
+    for each in clients:
+        each.start()
+    while len(answers) < 8 and all(each.is_alive() for each in clients):
+        killed.wait(0.05)
+    before = replicas(ray)
+    ray.nodes[1].kill()
+    killed.set()
+    for each in clients:
+        each.join()
+    assert before == 2
+    assert len(answers) >= 8 + 2 * len(clients)
+    assert all(answer == expected for answer in answers)
+    assert ray.log("asking again for votes of tiny 1")
