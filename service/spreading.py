@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from service.batch import VoteRequest
@@ -208,7 +208,9 @@ class Spreader:
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     async def _listen(self, gathering: Gathering, index: int) -> None:
-        request, asked = gathering.parts[index].request, self._clock()
+        # A request of its own each time: one is told from others by identity, and a replica that was taken for lost
+        # may still have rows of the former under way.
+        request, asked = replace(gathering.parts[index].request), self._clock()
         left_ms = None if gathering.deadline is None else max(1.0, 1e3 * (gathering.deadline - asked))
         async with aclosing(self._ask(request, left_ms)) as answers:
             while True:

@@ -270,19 +270,36 @@ async def test_a_deadline_before_any_vote_is_an_error(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("lost", [False, True])
 async def test_standings_grow_to_the_answer(*, lost: bool) -> None:
     """A stream hears of votes as replicas count them, never of fewer than before, though a part is asked for again."""
-    fates = iter([False, False, False, lost])
+    fates = {1: iter([lost])}  # that of the second replica's first answer
     wanted = request(2, 60, Fixed(), anytime=True)
+    engines = Slow(1, CLASSES), Slow(1, CLASSES)
     async with (
-        fleet(fate=lambda _: next(fates, False)) as replicas,
+        fleet(*engines, fate=lambda number: next(fates.get(number, iter(())), False)) as replicas,
         spreader(replicas, Spreading(60, 30, 30)) as spread,
     ):
+        used = []
         with spread.accepted(wanted) as voting:
-            told = [answer async for answer in voting.standings()]
-        assert len(replicas.asked) == (3 if lost else 2)
-        used = [int(answer.tally.histogram.sum()) for answer in told]
+            async for answer in voting.standings():
+                used.append(int(answer.tally.histogram.sum()))
+                for engine in engines:
+                    engine.may_run.set()
+        assert replicas.asked == ([0, 1, 0] if lost else [0, 1])
         assert used == sorted(used)
-        assert len(used) > 2
-        same(told[-1], computed(wanted))
+        assert used[0] < used[-1] == wanted.rows
+        same(answer, computed(wanted))
+
+
+async def test_what_a_lost_replica_has_under_way_is_not_counted_when_it_is_asked_again() -> None:
+    """A replica taken for lost while it computes, and then asked for the same votes, counts each of them once."""
+    engine = FakeEngine(CLASSES)
+    engine.may_run.clear()
+    losing = iter([True])  # at the first sign of life, while its lanes hold a batch each
+    wanted = request(1, 40, Exact())
+    async with fleet(engine, fate=lambda _: next(losing, False)) as replicas, spreader(replicas) as spread:
+        asking = asyncio.create_task(answered(spread, wanted))
+        await until(lambda: len(replicas.asked) > 1)
+        engine.may_run.set()
+        same(await asking, computed(wanted))
 
 
 async def test_a_replica_about_to_end_is_no_refusal() -> None:
