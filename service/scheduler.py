@@ -13,6 +13,7 @@ Sessions with waiting rows take turns, a batch each.
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,14 +141,21 @@ def _level(issued: NDArray[np.int64], need: NDArray[np.int64], rows: int) -> NDA
     return np.bincount(chosen, minlength=len(need)).astype(np.int64)
 
 
+# Of a batch with more different inputs, too much goes into what their rows cannot share: the layers before the first
+# noise, and cutting and counting. With 16 inputs instead of 8 in a batch of 16, a row of mnist-cnn took a tenth longer.
+MOST_SHARING: Final = 8
+
 Ring = deque[Progress]
 # Takes a ring of requests and a number of rows; allots rows, and removes from the ring who wants no more.
 Allotment = Callable[[Ring, int], dict[Progress, int]]
 
 
 def deficit_round_robin(ring: Ring, max_rows: int) -> dict[Progress, int]:
-    """Allot up to `max_rows` rows; requests that want no more leave the ring, the others keep their place in turn."""
-    quantum = max(1, max_rows // len(ring))
+    """Allot up to `max_rows` rows; requests that want no more leave the ring, the others keep their place in turn.
+
+    As long as no more than MOST_SHARING requests wait, all of them are in every batch.
+    """
+    quantum = max(1, max_rows // min(len(ring), MOST_SHARING))
     allotted: dict[Progress, int] = {}
     room = max_rows
     while room and ring:

@@ -1,5 +1,6 @@
 """The models that the repository publishes, served as `make serve` serves them."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.service.conftest import serve
 
 STORE = ModelStore(Settings.model_fields["model_store"].default)
 DIGITS = np.load(Path(__file__).parents[1] / "data" / "mnist_digits.npz")
+EXAMPLES = Path(__file__).parents[2] / "examples"
 PATH = "/v1/models/mnist-cnn/predict"
 INPUTS = [(image[np.newaxis] / 255).tolist() for image in DIGITS["images"]]
 
@@ -28,7 +30,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
 
 def test_every_published_file_is_the_one_that_its_manifest_describes() -> None:
     """And is small enough to live in a repository."""
-    assert "mnist-cnn" in STORE.names()
+    assert {"mnist-cnn", "stroke-lstm"} <= set(STORE.names())
     for name in STORE.names():
         for version in STORE.versions(name):
             publication = STORE.publication(name, version)
@@ -86,3 +88,13 @@ async def test_exact_decides_on_digits_as_all_votes_do_with_at_most_60_percent_o
     stopped = (await client.post(PATH, json=body | {"stop": {"rule": "exact"}})).json()["predictions"]
     assert [prediction["index"] for prediction in stopped] == [prediction["index"] for prediction in whole]
     assert sum(prediction["votes_used"] for prediction in stopped) <= 0.6 * 20 * len(INPUTS)
+
+
+async def test_pen_strokes_are_asked_as_points(client: httpx.AsyncClient) -> None:
+    """A seven as the pixels that the pen passed, 30 of them, under full noise."""
+    points = json.loads((EXAMPLES / "pen-7.json").read_text())
+    body = {"inputs": [points], "sigma": 1.0, "votes": 40, "seed": 1}
+    answer = (await client.post("/v1/models/stroke-lstm/predict", json=body)).json()
+    assert len(points) == 30
+    assert answer["predictions"][0]["label"] == "7"
+    assert answer["analog_cost"]["latency_parallel"] == 57

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from service.batch import Feeds, SessionKey
 from service.pace import ABOUT_AS_FAST, LONGEST_BATCH_S, Pace, measure
+from service.scheduler import MOST_SHARING
 from tests.model_store.samples import manifest
 
 from .fakes import FakeEngine
@@ -75,3 +76,11 @@ def test_a_slow_network_is_not_measured_beyond_the_first_batch_that_takes_too_lo
     engine = TimedEngine(0.0, 0.03)
     assert paced(engine).rows == 1
     assert max(len(feeds.row) for _, feeds in engine.batches) == 2
+
+
+def test_batches_are_those_of_a_busy_server() -> None:
+    """As many different inputs are in each as may share one, so that what rows of an input share is not overrated."""
+    engine = TimedEngine(0.001, 0.0001)
+    paced(engine, most_rows=32)
+    found = {len(feeds.row): len(feeds.input) for _, feeds in engine.batches}
+    assert found == {1: 1, 2: 2, 4: 4, 8: MOST_SHARING, 16: MOST_SHARING, 32: MOST_SHARING}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from service import votes
 from service.batch import Batch, SessionKey, Share, VoteRequest
 from service.errors import EngineError, OverflowedError, QueueFullError
-from service.scheduler import Finished, QueueLimits, Scheduler
+from service.scheduler import MOST_SHARING, Finished, QueueLimits, Scheduler
 from service.stopping import Confidence, Exact, Fixed, StopRule
 from service.votes import Ballots
 
@@ -222,7 +222,18 @@ def test_waiting_requests_advance_together(requests: int, max_rows: int, batches
         batch = scheduler.next_batch(max_rows)
         assert batch is not None
         served.update({share.request.seed: len(share.inputs) for share in batch.shares})
-    assert max(served.values()) - min(served.values()) <= max(1, max_rows // requests)
+    assert max(served.values()) - min(served.values()) <= max(1, max_rows // min(requests, MOST_SHARING))
+
+
+def test_a_batch_is_shared_by_a_few_requests_in_turn() -> None:
+    """However many wait, so that rows of an input stay together; each has its part once in every round."""
+    scheduler = Scheduler(AMPLE)
+    for seed in range(3 * MOST_SHARING):
+        scheduler.add(request(votes=100, seed=seed))
+    turns = [{share.request.seed: len(share.inputs) for share in batch.shares}
+             for batch in (scheduler.next_batch(2 * MOST_SHARING) for _ in range(3)) if batch]  # fmt: skip
+    assert all(turn == dict.fromkeys(turn, 2) and len(turn) == MOST_SHARING for turn in turns)
+    assert sorted(seed for turn in turns for seed in turn) == list(range(3 * MOST_SHARING))
 
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 5)), min_size=1, max_size=6), st.integers(1, 10))
