@@ -92,9 +92,11 @@ def _grid(runs: Sequence[Record], noise: NoiseKind, votes: int) -> Iterable[str]
 
 
 def _votes(runs: Sequence[Record], noise: NoiseKind) -> Iterable[str]:
-    """Mode against mean probability, at the largest sigma, of the run that was measured with most votes there."""
+    """Mode against mean probability, at the largest sigma, of the best of the runs measured with most votes there."""
     sigma = paper.SIGMAS[-1]
-    run = max(runs, key=lambda run: run.most_votes(noise, sigma))
+    most = max(run.most_votes(noise, sigma) for run in runs)
+    chosen = best(runs, noise, sigma, most)
+    run = chosen[0] if chosen else runs[0]
     cell = run.evaluation.cell(noise, sigma)
     if cell is None or any(found.soft_accuracy is None for found in cell.measured):
         return
