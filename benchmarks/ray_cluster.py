@@ -55,6 +55,12 @@ class Node:
         """Ids of all its processes, its own first."""
         return [self.process.pid, *descendants(self.process.pid)]
 
+    def freeze(self) -> None:
+        """Let all of it stand still, so that what it has under way stays so until it is killed."""
+        for process in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGSTOP)
+
     def kill(self) -> None:
         """`kill -9` to all of it, as if its machine had lost its power."""
         for process in self.processes():

@@ -78,8 +78,8 @@ def test_what_cannot_be_used_is_refused_as_by_one_process(ray: Cluster, one_proc
         assert answers[0].json() == answers[1].json()
 
 
-def test_a_node_killed_under_load_costs_no_request_its_answer(ray: Cluster, one_process: str) -> None:
-    """`kill -9` to a node while four clients ask: all are answered, none wrong, some parts by a second replica."""
+def kill_while_it_computes(ray: Cluster, one_process: str) -> None:
+    """`kill -9` to a node while four clients ask, frozen just before so that it has parts under way."""
     expected = predictions(one_process, LOAD)
     answers: list[Any] = []
     killed = threading.Event()
@@ -97,11 +97,26 @@ def test_a_node_killed_under_load_costs_no_request_its_answer(ray: Cluster, one_
     while len(answers) < 8 and all(each.is_alive() for each in clients):
         killed.wait(0.05)
     before = replicas(ray)
-    ray.nodes[1].kill()
+    ray.nodes[1].freeze()
+    killed.wait(1)  # time for more parts to be sent there, and too little for it to be taken for lost
+    ray.nodes.pop().kill()
     killed.set()
     for each in clients:
         each.join()
-    assert before == 2
+    assert before >= 2
     assert len(answers) >= 8 + 2 * len(clients)
     assert all(answer == expected for answer in answers)
-    assert ray.log("asking again for votes of tiny 1")
+
+
+def test_a_node_killed_under_load_costs_no_request_its_answer(ray: Cluster, one_process: str) -> None:
+    """All requests are answered, none wrong, and some parts by a second replica.
+
+    Whether a part is under way on the node is for Ray's routing to say, so it may take more than one kill.
+    """
+    for _ in range(3):
+        kill_while_it_computes(ray, one_process)
+        if ray.log("asking again for votes of tiny 1"):
+            return
+        ray.add_node()
+        ray.wait_for_replicas(2)
+    pytest.fail("no node had a part under way when it was killed")
