@@ -23,7 +23,9 @@ import httpx
 
 from benchmarks.ray_cluster import ROOT, Cluster, cluster
 from benchmarks.report import write
-from benchmarks.single_process import single_process
+from benchmarks.server_process import serving
+from service.cpus import usable_cpus
+from service.settings import Settings
 
 TITLE = "Replicas on two Ray nodes"
 PATH = "/v1/models/mnist-cnn/predict"
@@ -107,7 +109,7 @@ def main() -> None:
 def _measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     image = base64.b64encode(DIGIT.read_bytes()).decode()
     body = {"inputs": [{"image": image}], "sigma": 0.8, "votes": options.votes, "seed": 7}
-    with single_process() as url:
+    with serving(usable_cpus(), Settings.model_fields["model_store"].default) as (url, _):
         expected = httpx.post(f"{url}{PATH}", json=body, timeout=600).json()["predictions"]
         bodies = [body | changed for changed in ({"seed": 2**64 - 1}, {"votes": 20}, {"stop": {"rule": "exact"}})]
         others = [(each, httpx.post(f"{url}{PATH}", json=each, timeout=600).json()["predictions"]) for each in bodies]
