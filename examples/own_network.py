@@ -94,7 +94,7 @@ def main() -> None:
         input=InputSpec(shape=(1, 28, 28), preprocessing="Inside the graph: minus 0.13."),
         recipe={"epochs": options.epochs, "batch": 128, "lr": 5e-3, "optimizer": "adamw"},
     )
-    plan = Plan(("multiplicative",), (0.0, 0.4, 0.7, 1.0), options.votes, seed=0, threads=torch.get_num_threads())
+    plan = Plan(("multiplicative",), (0.0, 0.4, 0.7, 1.0), options.votes, seed=0)
     print(publish(variants, described, data, ModelStore(options.store), plan))
 
 

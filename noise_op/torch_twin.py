@@ -2,16 +2,19 @@
 
 A network holds `GaussianNoise` modules and runs inside `drawing(Draws(...))`, which says what every
 site of one forward pass draws with. On the CPU the native kernel computes (float32 and bfloat16,
-contiguous and channels-last); elsewhere, or without a kernel, `torch_philox` does.
+contiguous and channels-last), on a CUDA device `triton_philox` where Triton is installed (torch brings it
+along there); elsewhere, or without a kernel, `torch_philox` does.
 """
 
 import ctypes
+import importlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -147,20 +150,34 @@ def _gaussian_noise(
     rows = sigma.shape[0]
     if row is None and x.shape[0] != rows:
         raise ValueError(f"x: {x.shape[0]} rows and sigma: {rows} differ and no row index was given")
-    _check_range("vote", vote, MAX_VOTE)
     number = 0 if step is None else int(step)
     if not 0 <= number <= MAX_STEP:
         raise ValueError(f"step: {number} is not within 0 .. {MAX_STEP}")
-    if row is not None:
-        _check_range("row", row, x.shape[0] - 1)
+    if x.device.type == "cpu":  # elsewhere a look at the values would wait for the device at every site
+        _check_range("vote", vote, MAX_VOTE)
+        if row is not None:
+            _check_range("row", row, x.shape[0] - 1)
     kernel = load_kernel() if x.device.type == "cpu" else None
     if kernel is None:
-        return torch_philox.gaussian_noise(x, sigma, seed, vote, row, number, site, activation == "relu")
+        return _portable(x).gaussian_noise(x, sigma, seed, vote, row, number, site, activation == "relu")  # type: ignore[no-any-return]  # a module chosen at run time
     x = _dense(x)
     y = torch.empty((rows, *x.shape[1:]), dtype=x.dtype, memory_format=_format(x))
     held = _Held(x, sigma, seed, vote, row, number, site, activation == "relu")
     kernel.forward(held.batch, x.dtype == torch.bfloat16, x.data_ptr(), y.data_ptr(), _team())
     return y
+
+
+def _portable(x: Tensor) -> Any:
+    """The module that computes where no native kernel does: `triton_philox` or `torch_philox`."""
+    return _triton() or torch_philox if x.is_cuda else torch_philox
+
+
+@cache
+def _triton() -> Any:
+    try:
+        return importlib.import_module("noise_op.triton_philox")
+    except ImportError:
+        return None
 
 
 def _check_range(name: str, values: Tensor, last: int) -> None:
@@ -186,7 +203,7 @@ def _gradient(
 ) -> Tensor:
     kernel = load_kernel() if x.device.type == "cpu" else None
     if kernel is None:
-        return torch_philox.gradient(g, x, y, sigma, row, relu)
+        return _portable(x).gradient(g, x, y, sigma, row, relu)  # type: ignore[no-any-return]  # as above
     return _kernel_gradient(kernel, g, x, y, sigma, seed, vote, row, relu)
 
 

@@ -15,8 +15,9 @@ from training import outputs, record
 from training.data.examples import DataSet
 from training.data.files import DataSource
 from training.data.registry import load
+from training.engines import Engine, OnnxRuntime, TorchTwin
 from training.errors import TrainingError
-from training.evaluate import Plan, evaluate
+from training.evaluate import EvaluationError, Plan, evaluate
 from training.networks.registry import named
 from training.publish import publish
 from training.recipe import Recipe
@@ -70,8 +71,13 @@ def _add_train(commands: Commands) -> None:
     parser.set_defaults(command=_train)
     parser.add_argument("--run", type=Path, help="run folder (default: runs/<network>-<variant>)")
     parser.add_argument("--stop-after", type=int, metavar="EPOCHS", help="stop early; the same command goes on later")
-    parser.add_argument("--threads", type=int, default=argparse.SUPPRESS, help="CPU threads")
+    _add_device(parser)
     _add_recipe(parser)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, default=argparse.SUPPRESS, help="CPU threads")
+    parser.add_argument("--device", type=torch.device, default="cpu", help="where torch computes: cpu or cuda")
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +89,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
 def _train(options: argparse.Namespace) -> None:
     recipe = _recipe(options)
     folder = RunFolder(options.run or _usual_folder(recipe))
-    train(recipe, _data(recipe), folder, stop_after=options.stop_after)
+    train(recipe, _data(recipe), folder, stop_after=options.stop_after, device=options.device)
 
 
 def _usual_folder(recipe: Recipe) -> Path:
@@ -120,19 +126,30 @@ def _add_evaluate(commands: Commands) -> None:
     parser.add_argument("--votes", type=int, default=20, help="votes an image")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first image")
     parser.add_argument("--images", type=int, help="only the first so many images")
+    parser.add_argument(
+        "--engine", choices=[OnnxRuntime.name, TorchTwin.name], default=OnnxRuntime.name, help="what computes"
+    )
+    parser.add_argument("--device", type=torch.device, default="cpu", help="of engine torch: cpu or cuda")
     parser.add_argument("--holdout", action="store_true", help="on the held-out training images, <run>/holdout.json")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     sigmas = tuple(sigma / math.sqrt(reads) for reads in options.reads for sigma in options.sigmas)
-    plan = Plan(tuple(options.kinds), sigmas, options.votes, options.seed, options.threads)
+    plan = Plan(tuple(options.kinds), sigmas, options.votes, options.seed)
     for folder in options.runs:
         recipe = folder.read_recipe()
         if options.holdout and recipe.holdout == 0:
             raise NoHoldoutError(folder)
         examples = _data(recipe).to_judge(recipe.holdout if options.holdout else 0)
         results = folder.holdout_evaluation if options.holdout else folder.evaluation
-        evaluate(folder.exported, results, examples.first(options.images or len(examples)), plan)
+        evaluate(_engine(folder, options), results, examples.first(options.images or len(examples)), plan)
+
+
+def _engine(folder: RunFolder, options: argparse.Namespace) -> Engine:
+    file = folder.exported if options.engine == OnnxRuntime.name else folder.weights
+    if not file.exists():
+        raise EvaluationError(file, "there is no such file; train and export the run first")
+    return OnnxRuntime(file, options.threads) if file == folder.exported else TorchTwin(folder, options.device)
 
 
 def _add_publish(commands: Commands) -> None:
@@ -169,8 +186,8 @@ def _add_experiment(commands: Commands) -> None:
     parser.set_defaults(command=_experiment)
     parser.add_argument("--sigmas-train", nargs="+", type=float, default=SIGMAS, help="one run each")
     parser.add_argument("--votes", type=int, default=20, help="votes an input of the evaluation")
-    parser.add_argument("--threads", type=int, default=argparse.SUPPRESS, help="CPU threads")
     parser.add_argument("--records", type=Path, default=RECORDS, help="default: docs/results/runs")
+    _add_device(parser)
     _add_recipe(parser)
 
 
@@ -180,10 +197,10 @@ def _experiment(options: argparse.Namespace) -> None:
     for sigma in options.sigmas_train:
         recipe = _recipe(options).model_copy(update={"sigma_train": sigma})
         data, folder = _data(recipe), RunFolder(_usual_folder(recipe))
-        train(recipe, data, folder)
+        train(recipe, data, folder, device=options.device)
         export.write(export.export(folder.read_network(), recipe), folder.exported)
-        plan = Plan((recipe.noise,), SIGMAS, options.votes, seed=0, threads=options.threads)
-        evaluate(folder.exported, folder.evaluation, data.test, plan)
+        plan = Plan((recipe.noise,), SIGMAS, options.votes, seed=0)
+        evaluate(OnnxRuntime(folder.exported, options.threads), folder.evaluation, data.test, plan)
         print(record.write(record.record(folder), options.records))
 
 

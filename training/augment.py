@@ -17,7 +17,7 @@ def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tenso
     Args:
         images: float32 [n, channels, height, width]; inputs of any shape if the recipe asks for no change.
         recipe: `shift_pixels`, `rotate_degrees`, `scale`, `crop_pixels` and `flip` bound the uniform draws.
-        generator: source of the draws.
+        generator: source of the draws, on the CPU wherever the images are, so that they do not depend on the device.
     """
     if images.dim() == POINTS_RANK:
         return mapped_points(images, recipe, generator)
@@ -33,7 +33,8 @@ def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tenso
 def mapped(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
     """Each image moved by its own random affine map, bilinear, zeros outside."""
     rows, _, height, width = images.shape
-    draws = torch.rand(4, rows, generator=generator) * 2 - 1  # [map parameters, rows] in [-1, 1]
+    drawn = torch.rand(4, rows, generator=generator) * 2 - 1  # [map parameters, rows] in [-1, 1]
+    draws = drawn.to(images.device, non_blocking=True)
     angle = draws[0] * math.radians(recipe.rotate_degrees)
     size = 1 + draws[1] * recipe.scale
     across = draws[2] * recipe.shift_pixels * 2 / width  # affine_grid's image is 2 wide
@@ -51,7 +52,8 @@ def mapped_points(points: Tensor, recipe: Recipe, generator: torch.Generator) ->
         recipe: as for `augment`.
         generator: source of the draws.
     """
-    draws = torch.rand(4, len(points), 1, generator=generator) * 2 - 1  # [map parameters, n, 1] in [-1, 1]
+    drawn = torch.rand(4, len(points), 1, generator=generator) * 2 - 1  # [map parameters, n, 1] in [-1, 1]
+    draws = drawn.to(points.device, non_blocking=True)
     angle = draws[0] * math.radians(recipe.rotate_degrees)
     size = 1 + draws[1] * recipe.scale
     cos, sin = torch.cos(angle) * size, torch.sin(angle) * size
@@ -64,15 +66,16 @@ def mapped_points(points: Tensor, recipe: Recipe, generator: torch.Generator) ->
 def cropped(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
     """Each image moved by up to `pixels` whole pixels in each direction, mirrored at its edges."""
     rows, _, height, width = images.shape
-    start = torch.randint(2 * pixels + 1, (2, rows, 1), generator=generator)
-    down = (start[0] + torch.arange(height)).reshape(rows, 1, height, 1)
-    across = (start[1] + torch.arange(width)).reshape(rows, 1, 1, width)
+    device = images.device
+    start = torch.randint(2 * pixels + 1, (2, rows, 1), generator=generator).to(device, non_blocking=True)
+    down = (start[0] + torch.arange(height, device=device)).reshape(rows, 1, height, 1)
+    across = (start[1] + torch.arange(width, device=device)).reshape(rows, 1, 1, width)
     wide = pad(images, (pixels, pixels, pixels, pixels), mode="reflect").movedim(1, -1)  # channels last
-    image = torch.arange(rows).reshape(rows, 1, 1, 1)
+    image = torch.arange(rows, device=device).reshape(rows, 1, 1, 1)
     return wide[image, down, across].squeeze(1).movedim(-1, 1)
 
 
 def flipped(images: Tensor, generator: torch.Generator) -> Tensor:
     """Each image mirrored left to right with probability one half."""
-    mirrored = torch.rand(len(images), generator=generator) < 0.5
+    mirrored = (torch.rand(len(images), generator=generator) < 0.5).to(images.device, non_blocking=True)
     return torch.where(mirrored.reshape(-1, 1, 1, 1), images.flip(3), images)

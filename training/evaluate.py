@@ -1,4 +1,4 @@
-"""Accuracy of an exported file, measured through ONNX Runtime as the service runs it.
+"""Accuracy of a variant, measured through ONNX Runtime as the service runs it, or by the torch twin.
 
 The test images are treated as one request: image i draws with seed + i and votes 0, 1, …; so every figure
 can be repeated vote by vote by the service. Results are kept after each cell (noise kind, sigma).
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import tqdm
@@ -22,13 +21,11 @@ from tqdm import tqdm
 from noise_op.contract import NoiseKind, sigma_row
 from noise_op.library import load_kernel
 from training.data.examples import Examples
+from training.engines import Engine
 from training.errors import TrainingError
 from training.provenance import git_commit, versions
 
 VOTE_COUNTS: Final = (1, 2, 3, 5, 10, 20, 50, 100)
-ROWS_PER_RUN: Final = (
-    40  # measured on mnist-cnn: from 20 to 320 rows a vote costs the same, and this needs little memory
-)
 
 Votes = NDArray[np.uint8]  # [images, votes]: class of each single vote
 Probabilities = NDArray[np.float32]  # [images, votes, classes]
@@ -70,11 +67,12 @@ class Cell(BaseModel):
 
 
 class Evaluation(BaseModel):
-    """Measurements of one file; `images` and `seed` hold for every cell."""
+    """Measurements of one file, exported or of weights; `engine`, `images` and `seed` hold for every cell."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sha256: str
+    engine: str = "onnxruntime"
     seed: int
     images: int
     commit: str | None
@@ -96,7 +94,6 @@ class Plan:
     sigmas: tuple[float, ...]
     votes: int
     seed: int
-    threads: int
 
     def cells(self) -> list[tuple[NoiseKind, float]]:
         """Kinds and sigmas to measure; sigma 0 under the first kind only, as it is the same under all."""
@@ -107,33 +104,26 @@ class Plan:
         return 1 if sigma == 0 else self.votes
 
 
-def open_session(file: Path, threads: int) -> onnxruntime.InferenceSession:
-    """A session on the native kernel where it is built, else on the function body."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    if kernel := load_kernel():
-        kernel.register(options)
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-
-
-def evaluate(file: Path, results: Path, examples: Examples, plan: Plan) -> Evaluation:
+def evaluate(engine: Engine, results: Path, examples: Examples, plan: Plan) -> Evaluation:
     """Measure what `plan` asks for and `results` does not hold yet; returns all that is measured.
 
+    Args:
+        engine: computes the votes, of what its file holds.
+        results: where measurements are kept.
+        examples: what to measure on.
+        plan: what to measure.
+
     Raises:
-        EvaluationError: `file` is missing, or `results` is not a file of results.
+        EvaluationError: `results` is not a file of results.
     """
-    if not file.exists():
-        raise EvaluationError(file, "there is no such file; export the run first")
-    evaluation = _started(file, results, examples, plan)
-    session = open_session(file, plan.threads)
+    evaluation = _started(engine, results, examples, plan)
     todo = [cell for cell in plan.cells() if not _covers(evaluation.cell(*cell), plan.passes(cell[1]))]
     total = sum(plan.passes(sigma) for _, sigma in todo) * len(examples)
-    with tqdm(total=total, unit="vote", unit_scale=True, desc=file.stem, disable=None) as bar:
+    with tqdm(total=total, unit="vote", unit_scale=True, desc=engine.file.stem, disable=None) as bar:
         for kind, sigma in todo:
             bar.set_postfix(noise=kind, sigma=sigma)
             started = time.perf_counter()
-            votes, probabilities = cast_votes(session, examples, (kind, sigma), plan, bar.update)
+            votes, probabilities = cast_votes(engine, examples, (kind, sigma), plan, bar.update)
             seconds = round(time.perf_counter() - started, 2)
             measured = tuple(measure(votes, probabilities, examples.labels))
             cell = Cell(noise=kind, sigma=sigma, passes=votes.shape[1], seconds=seconds, measured=measured)
@@ -141,52 +131,47 @@ def evaluate(file: Path, results: Path, examples: Examples, plan: Plan) -> Evalu
             cells = tuple(sorted((*others, cell), key=lambda c: (c.noise, c.sigma)))
             evaluation = evaluation.model_copy(update={"cells": cells})
             _write(results, evaluation)
-            bar.write(f"{file.stem} {kind} sigma {sigma}: " + _readable(measured))
+            bar.write(f"{engine.file.stem} {kind} sigma {sigma}: " + _readable(measured))
     return evaluation
 
 
 def cast_votes(
-    session: onnxruntime.InferenceSession,
+    engine: Engine,
     examples: Examples,
     noise: tuple[NoiseKind, float],
     plan: Plan,
     progress: Callable[[int], Any] = lambda _: None,
 ) -> tuple[Votes, Probabilities]:
     """The single votes of every example and their softmax probabilities; see `cast_logits`."""
-    logits = cast_logits(session, examples, noise, plan, progress)
+    logits = cast_logits(engine, examples, noise, plan, progress)
     return logits.argmax(axis=2).astype(np.uint8), softmax(logits)
 
 
 def cast_logits(
-    session: onnxruntime.InferenceSession,
+    engine: Engine,
     examples: Examples,
     noise: tuple[NoiseKind, float],
     plan: Plan,
     progress: Callable[[int], Any] = lambda _: None,
 ) -> NDArray[np.float32]:
-    """The logits of every single vote, [examples, votes, classes], in runs of about ROWS_PER_RUN rows."""
+    """The logits of every single vote, [examples, votes, classes], in runs of about as many rows as suit the engine."""
     passes = plan.passes(noise[1])
-    per_run = max(1, ROWS_PER_RUN // passes)
+    per_run = max(1, engine.rows // passes)
     chunks = []
     for start in range(0, len(examples), per_run):
         inputs = examples.values(slice(start, start + per_run))
-        chunks.append(session.run(None, _feed(inputs, start, noise, passes, plan.seed))[0])
+        chunks.append(engine.logits(inputs, *_rows(len(inputs), start, noise, passes, plan.seed)))
         progress(len(inputs) * passes)
     return np.concatenate(chunks).reshape(len(examples), passes, -1)
 
 
-def _feed(
-    inputs: NDArray[np.float32], start: int, noise: tuple[NoiseKind, float], passes: int, seed: int
-) -> dict[str, NDArray[Any]]:
-    rows = len(inputs) * passes
-    row = np.repeat(np.arange(len(inputs), dtype=np.int64), passes)
-    return {
-        "input": inputs,
-        "sigma": np.tile(np.array(sigma_row(*noise), np.float32), (rows, 1)),
-        "seed": row + np.int64(start + seed),
-        "vote": np.tile(np.arange(passes, dtype=np.int64), len(inputs)),
-        "row": row,
-    }
+def _rows(
+    inputs: int, start: int, noise: tuple[NoiseKind, float], passes: int, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Sigma [R, 2], seed, vote and row [R] of `passes` votes for each of so many inputs."""
+    row = np.repeat(np.arange(inputs, dtype=np.int64), passes)
+    sigma = np.tile(np.array(sigma_row(*noise), np.float32), (len(row), 1))
+    return sigma, row + np.int64(start + seed), np.tile(np.arange(passes, dtype=np.int64), inputs), row
 
 
 def softmax(logits: Probabilities) -> Probabilities:
@@ -244,21 +229,22 @@ def read(results: Path) -> Evaluation:
         raise EvaluationError(results, str(error)) from error
 
 
-def _started(file: Path, results: Path, examples: Examples, plan: Plan) -> Evaluation:
-    """What `results` holds of exactly this file, seed and number of images; else nothing measured yet."""
+def _started(engine: Engine, results: Path, examples: Examples, plan: Plan) -> Evaluation:
+    """What `results` holds of exactly this engine, file, seed and number of images; else nothing measured yet."""
     kernel = load_kernel()
     fresh = Evaluation(
-        sha256=sha256_of(file),
+        sha256=sha256_of(engine.file),
+        engine=engine.name,
         seed=plan.seed,
         images=len(examples),
         commit=git_commit(),
-        versions=versions(),
-        isa=kernel.isa if kernel else None,
+        versions=versions(engine.device),
+        isa=kernel.isa if kernel and engine.device.type == "cpu" else None,
     )
     if not results.exists():
         return fresh
     before = read(results)
-    same = all(getattr(before, key) == getattr(fresh, key) for key in ("sha256", "seed", "images"))
+    same = all(getattr(before, key) == getattr(fresh, key) for key in ("sha256", "engine", "seed", "images"))
     return before if same else fresh
 
 

@@ -17,6 +17,7 @@ from noise_op.injection import NoisyModule
 from noise_op.torch_twin import Draws, GaussianNoise, drawing
 from training import evaluate, export
 from training.data.examples import DataSet
+from training.engines import OnnxRuntime
 from training.evaluate import Plan
 from training.networks.layers import Counts
 from training.provenance import git_commit, versions
@@ -99,7 +100,8 @@ def count(module: NoisyModule, input_shape: tuple[int, ...]) -> Counts:
 
 
 def _variant(name: str, module: NoisyModule, described: Description, data: DataSet, file: Path, plan: Plan) -> Variant:
-    measured = evaluate.evaluate(file, file.with_suffix(".json"), data.test, plan)
+    engine = OnnxRuntime(file, torch.get_num_threads())
+    measured = evaluate.evaluate(engine, file.with_suffix(".json"), data.test, plan)
     costs = count(module, described.input.shape)
     return Variant(
         name=name,

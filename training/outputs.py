@@ -8,8 +8,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from training.data.examples import Examples
+from training.engines import OnnxRuntime
 from training.errors import TrainingError
-from training.evaluate import Plan, cast_logits, open_session
+from training.evaluate import Plan, cast_logits
 from training.run_folder import RunFolder
 
 QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -41,11 +42,11 @@ def outputs(folders: Sequence[RunFolder], examples: Examples, index: int, votes:
     recipes = [folder.read_recipe() for folder in folders]
     kind = recipes[0].noise
     one = Examples(examples.inputs[index : index + 1], examples.labels[index : index + 1])
-    plan = Plan((kind,), SIGMAS, votes, seed=index, threads=1)
+    plan = Plan((kind,), SIGMAS, votes, seed=index)
     logits = {}
     for folder, recipe in zip(folders, recipes, strict=True):
-        session = open_session(folder.exported, plan.threads)
-        scattered = [cast_logits(session, one, (kind, sigma), plan)[0] for sigma in SIGMAS]  # [votes, classes] each
+        engine = OnnxRuntime(folder.exported, threads=1)
+        scattered = [cast_logits(engine, one, (kind, sigma), plan)[0] for sigma in SIGMAS]  # [votes, classes] each
         found = np.quantile(np.array(scattered, np.float64), QUANTILES, axis=1)  # [quantiles, sigmas, classes]
         logits[recipe.variant] = found.transpose(1, 2, 0).round(4).tolist()
     return Outputs(

@@ -1,21 +1,34 @@
 """Which code and which versions made a result."""
 
+import os
 import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
+import torch
+
+COMMIT_VARIABLE: Final = "NOISEVOTE_COMMIT"
 REPOSITORY = Path(__file__).resolve().parent.parent
 _PACKAGES = ("torch", "numpy", "onnx", "onnxruntime")
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that decide results."""
-    return {"python": platform.python_version()} | {package: version(package) for package in _PACKAGES}
+def versions(device: torch.device | None = None) -> dict[str, str]:
+    """Versions of Python and of the libraries that decide results, and the graphics card if one computed."""
+    found = {"python": platform.python_version()} | {package: version(package) for package in _PACKAGES}
+    if device is None or device.type != "cuda":
+        return found
+    return found | {"cuda": str(torch.version.cuda), "device": torch.cuda.get_device_name(device)}
 
 
 def git_commit() -> str | None:
-    """Commit of the working tree, with `-dirty` where tracked files differ from it; None outside a git checkout."""
+    """Commit of the working tree, with `-dirty` where tracked files differ from it; None outside a git checkout.
+
+    A copy without its history is told by the variable NOISEVOTE_COMMIT what it is a copy of.
+    """
+    if told := os.environ.get(COMMIT_VARIABLE):
+        return told
     commit = _git("rev-parse", "HEAD")
     if not commit:
         return None

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from training import evaluate, export
 from training.data.examples import Examples
+from training.engines import OnnxRuntime, open_session
 from training.evaluate import EvaluationError, Plan, Probabilities, Votes
+from training.glance import one_vote_accuracy
 from training.run_folder import RunFolder
-from training.train import one_vote_accuracy
 
-PLAN = Plan(kinds=("multiplicative", "additive"), sigmas=(0.0, 0.7), votes=4, seed=11, threads=1)
+PLAN = Plan(kinds=("multiplicative", "additive"), sigmas=(0.0, 0.7), votes=4, seed=11)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def test_noiseless_accuracy_is_that_of_the_network(
     exported: Path, trained: RunFolder, digits: Examples, tmp_path: Path
 ) -> None:
     """At sigma 0 the file scores exactly what the torch network scores, from one vote an image."""
-    evaluation = evaluate.evaluate(exported, tmp_path / "results.json", digits, PLAN)
+    evaluation = evaluate.evaluate(OnnxRuntime(exported, 1), tmp_path / "results.json", digits, PLAN)
     cell = evaluation.cell("multiplicative", 0.0)
     assert cell is not None
     assert cell.passes == 1
@@ -88,8 +89,8 @@ def test_noiseless_accuracy_is_that_of_the_network(
 
 def test_any_vote_can_be_cast_again_alone(exported: Path, digits: Examples) -> None:
     """Vote v of image i depends on seed + i and v alone: one row by itself gives the vote of the whole evaluation."""
-    session = evaluate.open_session(exported, threads=1)
-    votes, _ = evaluate.cast_votes(session, digits, ("multiplicative", 0.7), PLAN)
+    votes, _ = evaluate.cast_votes(OnnxRuntime(exported, 1), digits, ("multiplicative", 0.7), PLAN)
+    session = open_session(exported, threads=1)
     assert votes.shape == (64, 4)
     for image, vote in ((0, 0), (17, 3), (63, 1)):
         feed = {
@@ -106,12 +107,12 @@ def test_measured_cells_are_not_measured_again(exported: Path, digits: Examples,
     """A second evaluation keeps the cells that it finds, and measures those that are missing or had fewer votes."""
     results = tmp_path / "results.json"
     few = digits.first(6)
-    first = evaluate.evaluate(exported, results, few, Plan(("multiplicative",), (0.7,), 2, 11, 1))
+    first = evaluate.evaluate(OnnxRuntime(exported, 1), results, few, Plan(("multiplicative",), (0.7,), 2, 11))
     marked = first.model_copy(update={"cells": (first.cells[0].model_copy(update={"seconds": -1.0}),)})
     results.write_text(marked.model_dump_json())
-    second = evaluate.evaluate(exported, results, few, Plan(("multiplicative",), (0.3, 0.7), 2, 11, 1))
+    second = evaluate.evaluate(OnnxRuntime(exported, 1), results, few, Plan(("multiplicative",), (0.3, 0.7), 2, 11))
     assert [(cell.sigma, cell.seconds < 0) for cell in second.cells] == [(0.3, False), (0.7, True)]
-    third = evaluate.evaluate(exported, results, few, Plan(("multiplicative",), (0.7,), 3, 11, 1))
+    third = evaluate.evaluate(OnnxRuntime(exported, 1), results, few, Plan(("multiplicative",), (0.7,), 3, 11))
     assert [(cell.sigma, cell.passes) for cell in third.cells] == [(0.3, 2), (0.7, 3)]
     assert evaluate.read(results) == third
 
@@ -120,11 +121,11 @@ def test_results_of_another_file_or_seed_are_not_mixed(exported: Path, digits: E
     """Measurements of other bytes, or with another seed, are dropped rather than continued."""
     results = tmp_path / "results.json"
     few = digits.first(6)
-    evaluate.evaluate(exported, results, few, Plan(("multiplicative",), (0.0,), 1, 11, 1))
-    other = evaluate.evaluate(exported, results, few, Plan(("multiplicative",), (0.5,), 1, 12, 1))
+    evaluate.evaluate(OnnxRuntime(exported, 1), results, few, Plan(("multiplicative",), (0.0,), 1, 11))
+    other = evaluate.evaluate(OnnxRuntime(exported, 1), results, few, Plan(("multiplicative",), (0.5,), 1, 12))
     assert [cell.sigma for cell in other.cells] == [0.5]
     results.write_text(other.model_copy(update={"sha256": "0" * 64}).model_dump_json())
-    again = evaluate.evaluate(exported, results, few, Plan(("multiplicative",), (0.0,), 1, 12, 1))
+    again = evaluate.evaluate(OnnxRuntime(exported, 1), results, few, Plan(("multiplicative",), (0.0,), 1, 12))
     assert [cell.sigma for cell in again.cells] == [0.0]
 
 

@@ -13,7 +13,8 @@ from noise_op.injection import NoisyModule, inject_noise
 from noise_op.torch_twin import Draws, drawing
 from training import export
 from training.data.examples import DataSet
-from training.evaluate import Plan, open_session
+from training.engines import open_session
+from training.evaluate import Plan
 from training.injected import Description, count, publish
 from training.networks.layers import Counts
 
@@ -93,7 +94,7 @@ def test_costs_are_those_worked_out_by_hand() -> None:
 def test_a_module_is_published_with_what_was_measured(data: DataSet, tmp_path: Path) -> None:
     """Two variants with their noise, costs and tables; the store reads them back and refuses none."""
     described = Description("own", "1", "Own", "A network of one's own.", InputSpec(shape=(1, 28, 28)), {"epochs": 3})
-    plan = Plan(("multiplicative",), (0.0, 0.5), votes=5, seed=0, threads=1)
+    plan = Plan(("multiplicative",), (0.0, 0.5), votes=5, seed=0)
     store = ModelStore(tmp_path / "models")
     publish({"mul-0.0": noisy(Residual(), 0.0), "mul-0.5": noisy(Residual())}, described, data, store, plan)
     publication = store.publication("own", "1")

@@ -5,7 +5,7 @@ import pytest
 
 from training import export, outputs
 from training.data.examples import Examples
-from training.evaluate import open_session
+from training.engines import open_session
 from training.outputs import QUANTILES, SIGMAS, OutputsError
 from training.run_folder import RunFolder
 

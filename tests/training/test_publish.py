@@ -8,6 +8,7 @@ from model_store.store import ModelStore, VersionExistsError
 from training import checkpoint, evaluate, export
 from training.checkpoint import Checkpoint
 from training.data.examples import DataSet
+from training.engines import OnnxRuntime
 from training.evaluate import Cell, Evaluation, Measured, Plan
 from training.publish import UnpublishableError, describe, publish, table
 from training.run_folder import RunFolder
@@ -20,7 +21,10 @@ def measured(trained: RunFolder, data: DataSet, tmp_path_factory: pytest.TempPat
     shutil.copytree(trained.path, folder.path)
     export.write(export.export(folder.read_network(), folder.read_recipe()), folder.exported)
     evaluate.evaluate(
-        folder.exported, folder.evaluation, data.test, Plan(("multiplicative",), (0.0, 0.5), 3, seed=4, threads=1)
+        OnnxRuntime(folder.exported, 1),
+        folder.evaluation,
+        data.test,
+        Plan(("multiplicative",), (0.0, 0.5), 3, seed=4),
     )
     return folder
 

@@ -7,6 +7,7 @@ import torch
 
 from training import evaluate, export, record
 from training.data.examples import DataSet
+from training.engines import OnnxRuntime
 from training.evaluate import Plan
 from training.networks.layers import fold
 from training.record import Record, RecordError, best, trained_for
@@ -19,8 +20,8 @@ def measured(trained: RunFolder, data: DataSet, tmp_path_factory: pytest.TempPat
     folder = RunFolder(tmp_path_factory.mktemp("record") / "run")
     shutil.copytree(trained.path, folder.path)
     export.write(export.export(folder.read_network(), folder.read_recipe()), folder.exported)
-    plan = Plan(("multiplicative",), (0.0, 0.5), 5, seed=4, threads=1)
-    evaluate.evaluate(folder.exported, folder.evaluation, data.test, plan)
+    plan = Plan(("multiplicative",), (0.0, 0.5), 5, seed=4)
+    evaluate.evaluate(OnnxRuntime(folder.exported, 1), folder.evaluation, data.test, plan)
     return folder
 
 

@@ -9,9 +9,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, softmax
 from tqdm import tqdm
 
-from training import checkpoint
-from training import train as training_loop
+from training import checkpoint, gradients
 from training.data.examples import DataSet, Examples
+from training.draws import presentation_draws, sigma_at
+from training.glance import one_vote_accuracy
+from training.gradients import loss_of, voted
 from training.networks.cifar_cnn import CifarCnn
 from training.networks.densenet import CifarDenseNet
 from training.networks.layers import NoisyLayer
@@ -20,16 +22,7 @@ from training.networks.network import Network
 from training.networks.registry import NETWORKS
 from training.recipe import Recipe
 from training.run_folder import NoRunError, RecipeChangedError, RunFolder
-from training.train import (
-    TooFewImagesError,
-    Training,
-    loss_of,
-    one_vote_accuracy,
-    presentation_draws,
-    sigma_at,
-    train,
-    voted,
-)
+from training.train import TooFewImagesError, Training, train
 
 
 def log_of(folder: RunFolder) -> list[dict[str, Any]]:
@@ -150,7 +143,7 @@ def test_loss_sees_the_votes_that_the_recipe_asks_for(
         logits.append(found.detach())
         return voted(found, votes)
 
-    monkeypatch.setattr(training_loop, "voted", recorded)
+    monkeypatch.setattr(gradients, "voted", recorded)
     with tqdm(disable=True) as bar:
         training.run_epoch(bar)
     assert {len(signal) for signal in signals} == {16 * loss_votes}

@@ -14,12 +14,12 @@ from noise_op.torch_twin import Draws, GaussianNoise, drawing
 from training import export
 from training.data.examples import Examples
 from training.data.registry import LOADERS
-from training.evaluate import open_session
+from training.draws import constant_draws
+from training.engines import open_session
 from training.networks.layers import NoisyLayer, fold
 from training.networks.network import Network
 from training.networks.registry import NETWORKS, UnknownNetworkError, build, named
 from training.recipe import Recipe
-from training.train import constant_draws
 
 KINDS: tuple[NoiseKind, ...] = ("multiplicative", "additive")
 

@@ -14,11 +14,13 @@ from noise_op.torch_twin import Draws, GaussianNoise, drawing
 from tests.training.test_export import session
 from training import checkpoint, export
 from training.data.examples import DataSet, Examples
+from training.draws import constant_draws
+from training.glance import one_vote_accuracy
 from training.networks.layers import Counts, count
 from training.networks.stroke_lstm import StrokeLstm
 from training.recipe import Recipe
 from training.run_folder import RunFolder
-from training.train import constant_draws, one_vote_accuracy, train
+from training.train import train
 
 
 class Tiny(StrokeLstm):
