@@ -109,6 +109,10 @@ class Variant(_Record):
     samples: Annotated[Count, Field(description="noise samples per vote")]
     layers: Annotated[Count, Field(description="noisy products one after another: L of the analog cost")]
     accuracy: Annotated[tuple[AccuracyPoint, ...], Field(description="the measured table")]
+    engine: Annotated[
+        Literal["onnxruntime", "torch"],
+        Field(description="what cast the votes of the table: ONNX Runtime, or the torch twin with the same draws"),
+    ] = "onnxruntime"
 
     @model_validator(mode="after")
     def _no_point_twice(self) -> Self:

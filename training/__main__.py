@@ -26,6 +26,8 @@ from training.train import train
 
 SIGMAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 RECORDS = Path(__file__).resolve().parent.parent / "docs" / "results" / "runs"
+MULTIPLIES_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # the last one on Arm
+DEVICES = ("cpu", "cuda")
 STORE = Path(__file__).resolve().parent.parent / "model_store" / "models"
 
 
@@ -77,7 +79,15 @@ def _add_train(commands: Commands) -> None:
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=argparse.SUPPRESS, help="CPU threads")
-    parser.add_argument("--device", type=torch.device, default="cpu", help="where torch computes: cpu or cuda")
+    parser.add_argument("--device", type=_device, default="cpu", help="where torch computes: cpu or cuda")
+
+
+def _device(name: str) -> torch.device:
+    if name not in DEVICES:
+        raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(DEVICES)}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise argparse.ArgumentTypeError("'cuda': torch finds no CUDA device here")
+    return torch.device(name)
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +99,18 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
 def _train(options: argparse.Namespace) -> None:
     recipe = _recipe(options)
     folder = RunFolder(options.run or _usual_folder(recipe))
+    _warn_of_slow_precision(recipe, options.device)
     train(recipe, _data(recipe), folder, stop_after=options.stop_after, device=options.device)
+
+
+def _warn_of_slow_precision(recipe: Recipe, device: torch.device) -> None:
+    able = torch.cpu.get_capabilities()
+    if recipe.precision == "bfloat16" and device.type == "cpu" and not any(able.get(name) for name in MULTIPLIES_BF16):
+        print(
+            "precision: this processor does not multiply bfloat16, so that training in it is many times slower "
+            "than with --precision float32",
+            file=sys.stderr,
+        )
 
 
 def _usual_folder(recipe: Recipe) -> Path:
@@ -129,7 +150,7 @@ def _add_evaluate(commands: Commands) -> None:
     parser.add_argument(
         "--engine", choices=[OnnxRuntime.name, TorchTwin.name], default=OnnxRuntime.name, help="what computes"
     )
-    parser.add_argument("--device", type=torch.device, default="cpu", help="of engine torch: cpu or cuda")
+    parser.add_argument("--device", type=_device, default="cpu", help="of engine torch: cpu or cuda")
     parser.add_argument("--holdout", action="store_true", help="on the held-out training images, <run>/holdout.json")
 
 
@@ -197,10 +218,13 @@ def _experiment(options: argparse.Namespace) -> None:
     for sigma in options.sigmas_train:
         recipe = _recipe(options).model_copy(update={"sigma_train": sigma})
         data, folder = _data(recipe), RunFolder(_usual_folder(recipe))
+        _warn_of_slow_precision(recipe, options.device)
         train(recipe, data, folder, device=options.device)
         export.write(export.export(folder.read_network(), recipe), folder.exported)
         plan = Plan((recipe.noise,), SIGMAS, options.votes, seed=0)
-        evaluate(OnnxRuntime(folder.exported, options.threads), folder.evaluation, data.test, plan)
+        on_card = options.device.type == "cuda"  # where the twin is many times faster than a processor
+        engine = TorchTwin(folder, options.device) if on_card else OnnxRuntime(folder.exported, options.threads)
+        evaluate(engine, folder.evaluation, data.test, plan)
         print(record.write(record.record(folder), options.records))
 
 

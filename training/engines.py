@@ -4,7 +4,7 @@ Both draw the same noise for the same (seed, vote), so their votes differ only w
 """
 
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import numpy as np
 import onnxruntime
@@ -23,7 +23,7 @@ class Engine(Protocol):
     """Computes the votes of what a file holds."""
 
     @property
-    def name(self) -> str:
+    def name(self) -> Literal["onnxruntime", "torch"]:
         """How it computes."""
 
     @property

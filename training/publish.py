@@ -3,19 +3,26 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
+import torch
 
 from model_store.manifest import AccuracyPoint, InputSpec, Manifest, Operator, Provenance, Variant
 from model_store.store import ModelStore
 from noise_op.contract import DOMAIN, OP_VERSION
 from training import checkpoint, evaluate
-from training.data.examples import DataSet
-from training.engines import OnnxRuntime
+from training.data.examples import DataSet, Examples
+from training.engines import OnnxRuntime, TorchTwin
 from training.errors import TrainingError
-from training.evaluate import Cell, Evaluation
+from training.evaluate import Cell, Evaluation, Plan
 from training.networks.layers import count
 from training.networks.registry import named
 from training.run_folder import RunFolder
+
+CHECKED_INPUTS: Final = 64
+CHECKED_VOTES: Final = 4
+MOST_DIFFERENT: Final = 0.01  # of the votes, by rounding: see docs/training.md for how many do
 
 
 class UnpublishableError(TrainingError):
@@ -69,6 +76,8 @@ def describe(folder: RunFolder, data: DataSet) -> Variant:
     expected = sha256 if measured.engine == OnnxRuntime.name else evaluate.sha256_of(folder.weights)
     if measured.sha256 != expected:
         raise UnpublishableError(folder, f"its evaluation is of a file of sha256 {measured.sha256}, not {expected}")
+    if measured.engine != OnnxRuntime.name:
+        _check_votes(folder, data.test)
     made: dict[str, Any] = checkpoint.read(folder.weights).state
     return Variant(
         name=recipe.variant,
@@ -91,7 +100,23 @@ def describe(folder: RunFolder, data: DataSet) -> Variant:
         samples=costs.samples,
         layers=costs.noisy_layers,
         accuracy=tuple(table(measured)),
+        engine=measured.engine,
     )
+
+
+def _check_votes(folder: RunFolder, examples: Examples) -> None:
+    """That the file casts the votes of the weights that were measured in its place, but for rounding."""
+    recipe, few = folder.read_recipe(), examples.first(CHECKED_INPUTS)
+    noise = (recipe.noise, recipe.sigma_train or 0.2)
+    plan = Plan((recipe.noise,), (noise[1],), CHECKED_VOTES, seed=0)
+    engines = (OnnxRuntime(folder.exported, threads=1), TorchTwin(folder, torch.device("cpu")))
+    ours, measured = (evaluate.cast_votes(engine, few, noise, plan)[0] for engine in engines)
+    different = float(np.mean(ours != measured))
+    if different > MOST_DIFFERENT:
+        raise UnpublishableError(
+            folder,
+            f"{different:.1%} of the votes of {folder.exported.name} are not those of the weights that were measured",
+        )
 
 
 def table(evaluation: Evaluation) -> list[AccuracyPoint]:

@@ -7,7 +7,7 @@ from typing import Final
 
 from noise_op.contract import NoiseKind
 from training import figures, outputs, paper
-from training.evaluate import Measured
+from training.evaluate import Evaluation, Measured
 from training.networks.registry import named
 from training.record import Record, best, read_all, trained_for
 
@@ -48,16 +48,25 @@ def _page(network: str, runs: Sequence[Record], pictures: Sequence[Path]) -> Ite
 
 
 def _about(runs: Sequence[Record]) -> Iterable[str]:
-    costs, evaluation = runs[0], runs[0].evaluation
+    costs, evaluations = runs[0], [run.evaluation for run in runs]
     yield (
         f"{costs.parameters:,} parameters; a vote takes {costs.multiply_accumulates / 1e6:.1f} million "
         f"multiply-accumulates and {costs.samples:,} noise samples in {costs.layers} noisy layers."
     )
-    images = sorted({run.evaluation.images for run in runs})
+    images = sorted({evaluation.images for evaluation in evaluations})
+    engines = sorted({_engine(evaluation) for evaluation in evaluations})
+    counts = " or ".join(f"{count:,}" for count in images)
     yield (
-        f"Accuracies are in % of {' or '.join(f'{count:,}' for count in images)} test inputs, through ONNX Runtime, "
-        f"seed {evaluation.seed}. Made by `python -m training report` from the records in `runs/{costs.network}/`."
+        f"Accuracies are in % of {counts} test inputs, by {' or '.join(engines)}, seed {evaluations[0].seed}. "
+        f"Made by `python -m training report` from the records in `runs/{costs.network}/`."
     )
+
+
+def _engine(evaluation: Evaluation) -> str:
+    """What cast the votes, as readers know it."""
+    if evaluation.engine == "onnxruntime":
+        return "ONNX Runtime"
+    return f"the torch twin on {evaluation.versions.get('device', 'the CPU')}"
 
 
 def _beside_paper(network: str, runs: Sequence[Record], noise: NoiseKind) -> Iterable[str]:
@@ -127,13 +136,23 @@ def _reads(runs: Sequence[Record], noise: NoiseKind) -> Iterable[str]:
 
 
 def _training(runs: Sequence[Record]) -> Iterable[str]:
-    yield from _header(["variant", "epochs", "minutes", "recipe where not the default", "mean weight norm", "commit"])
+    yield from _header(
+        ["variant", "epochs", "minutes", "on", "recipe where not the default", "mean weight norm", "commit"]
+    )
     for run in runs:
         changed = ", ".join(f"{key} {value}" for key, value in run.changed.items() if key != "epochs") or "–"
         minutes = sum(epoch.seconds for epoch in run.epochs) / 60
         norm = sum(run.weight_norms) / len(run.weight_norms)
         yield _row(
-            [run.variant, str(len(run.epochs)), f"{minutes:.0f}", changed, f"{norm:.3f}", (run.commit or "–")[:7]]
+            [
+                run.variant,
+                str(len(run.epochs)),
+                f"{minutes:.0f}",
+                run.versions.get("device", "CPU"),
+                changed,
+                f"{norm:.3f}",
+                (run.commit or "–")[:7],
+            ]
         )
 
 

@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 
 import pytest
+import torch
 
 import training.__main__
 from model_store.store import ModelStore
@@ -68,6 +69,47 @@ def test_mistakes_are_told_in_a_line(arguments: list[str], message: str, capsys:
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+def test_weights_are_measured_and_published_by_the_twin(folder: Path) -> None:
+    """With `--engine torch` the weights are measured before they are exported, and the manifest says by what."""
+    run = str(folder / "run")
+    assert main(["train", "--run", run, "--epochs", "1", "--batch", "32", "--norm-batches", "1"]) == 0
+    few = ["--kinds", "multiplicative", "--sigmas", "0.6", "--votes", "2", "--images", "10"]
+    assert main(["evaluate", run, "--engine", "torch", *few]) == 0
+    assert main(["export", run]) == 0
+    assert main(["publish", run, "--version", "1", "--store", str(folder / "store")]) == 0
+    (variant,) = ModelStore(folder / "store").publication("mnist-cnn", "1").manifest.variants
+    assert variant.engine == "torch"
+
+
+@pytest.mark.parametrize(
+    ("device", "why"),
+    [
+        ("tpu", "'tpu' is not one of cpu, cuda"),
+        pytest.param(
+            "cuda", "torch finds no CUDA device here",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
+        ),
+    ],
+)  # fmt: skip  # a case a line
+def test_device_that_is_not_there_is_told_in_a_line(device: str, why: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown device, or a graphics card that is missing, ends the command before it does anything."""
+    with pytest.raises(SystemExit):
+        main(["train", "--device", device])
+    assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("able", "warned"), [({"avx512_bf16": True}, False), ({"avx2": True}, True), ({}, True)])
+def test_slow_precision_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], able: dict[str, bool],
+    warned: bool,
+) -> None:  # fmt: skip  # as above
+    """Where the processor does not multiply bfloat16, `train` says that float32 is faster, and trains."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    few = ["--epochs", "1", "--stop-after", "1", "--batch", "32", "--norm-batches", "1"]
+    assert main(["train", "--run", str(folder / "run"), *few]) == 0
+    assert ("--precision float32" in capsys.readouterr().err) == warned
 
 
 def test_choices_can_be_judged_on_held_out_images(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,8 +27,14 @@ def test_replayed_training_learns(data: DataSet, tiny_recipe: Recipe, tmp_path: 
 
 
 @pytest.mark.parametrize("votes", [(1, 1), (2, 4)])
-def test_replayed_gradients_are_those_of_the_cpu(data: DataSet, tiny_recipe: Recipe, votes: tuple[int, int]) -> None:
-    """At each of several steps the replayed loss and gradients are those that the CPU computes, to rounding."""
+def test_replayed_gradients_are_those_of_the_cpu(
+    data: DataSet, tiny_recipe: Recipe, votes: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each of several steps the replayed loss and gradients are those that the CPU computes, but for rounding.
+
+    Rounding can turn a ReLU or a maximum over, so gradients are compared as a whole.
+    """
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     recipe = tiny_recipe.model_copy(update={"loss_votes": votes[0], "output_votes": votes[1], "lr": 1e-6})
     here, there = Training(recipe, data.train), Training(recipe, data.train, CUDA)
     for step in range(3):
@@ -40,7 +46,7 @@ def test_replayed_gradients_are_those_of_the_cpu(data: DataSet, tiny_recipe: Rec
         for own, other in zip(here.network.parameters(), there.network.parameters(), strict=True):
             assert own.grad is not None
             assert other.grad is not None
-            torch.testing.assert_close(other.grad.cpu(), own.grad, rtol=0.05, atol=0.02 * float(own.grad.abs().max()))
+            assert torch.linalg.vector_norm(other.grad.cpu() - own.grad) <= 0.05 * torch.linalg.vector_norm(own.grad)
 
 
 def test_device_casts_the_same_votes(trained: RunFolder, data: DataSet) -> None:

@@ -3,12 +3,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from noise_op.contract import NoiseKind
 from training import evaluate, export
 from training.data.examples import Examples
-from training.engines import OnnxRuntime, open_session
+from training.engines import OnnxRuntime, TorchTwin, open_session
 from training.evaluate import EvaluationError, Plan, Probabilities, Votes
 from training.glance import one_vote_accuracy
 from training.run_folder import RunFolder
@@ -101,6 +103,32 @@ def test_any_vote_can_be_cast_again_alone(exported: Path, digits: Examples) -> N
             "row": np.array([0]),
         }
         assert session.run(None, feed)[0].argmax() == votes[image, vote]
+
+
+@pytest.mark.parametrize("noise", ["multiplicative", "additive"])
+def test_both_engines_cast_the_same_votes(
+    exported: Path, trained: RunFolder, digits: Examples, noise: NoiseKind
+) -> None:
+    """The torch twin and ONNX Runtime cast the same 20 votes for each of 64 digits, and are as sure of them."""
+    plan = Plan((noise,), (0.7,), 20, seed=5)
+    votes, probabilities = evaluate.cast_votes(OnnxRuntime(exported, 1), digits, (noise, 0.7), plan)
+    twin = TorchTwin(trained, torch.device("cpu"))
+    votes_of_twin, probabilities_of_twin = evaluate.cast_votes(twin, digits, (noise, 0.7), plan)
+    np.testing.assert_array_equal(votes, votes_of_twin)
+    np.testing.assert_allclose(probabilities, probabilities_of_twin, atol=1e-4)
+
+
+def test_measurements_of_another_engine_are_not_mixed(
+    exported: Path, trained: RunFolder, digits: Examples, tmp_path: Path
+) -> None:
+    """What ONNX Runtime measured of the exported file is dropped when the twin measures the weights."""
+    results, plan = tmp_path / "results.json", Plan(("multiplicative",), (0.7,), 2, 11)
+    first = evaluate.evaluate(OnnxRuntime(exported, 1), results, digits, plan)
+    twin = TorchTwin(trained, torch.device("cpu"))
+    second = evaluate.evaluate(twin, results, digits, Plan(("multiplicative",), (0.3,), 2, 11))
+    assert (first.engine, first.sha256) == ("onnxruntime", evaluate.sha256_of(exported))
+    assert (second.engine, second.sha256) == ("torch", evaluate.sha256_of(trained.weights))
+    assert [cell.sigma for cell in second.cells] == [0.3]
 
 
 def test_measured_cells_are_not_measured_again(exported: Path, digits: Examples, tmp_path: Path) -> None:

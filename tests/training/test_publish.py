@@ -3,12 +3,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from model_store.store import ModelStore, VersionExistsError
 from training import checkpoint, evaluate, export
 from training.checkpoint import Checkpoint
 from training.data.examples import DataSet
-from training.engines import OnnxRuntime
+from training.engines import OnnxRuntime, TorchTwin
 from training.evaluate import Cell, Evaluation, Measured, Plan
 from training.publish import UnpublishableError, describe, publish, table
 from training.run_folder import RunFolder
@@ -101,6 +102,22 @@ def test_measurements_of_another_file_are_refused(copied: RunFolder, data: DataS
     with pytest.raises(UnpublishableError, match="evaluation is of a file"):
         publish([copied], data, ModelStore(tmp_path / "store"), "1")
     assert not (tmp_path / "store").exists()
+
+
+def test_what_the_twin_measured_is_published_if_the_file_casts_its_votes(
+    copied: RunFolder, data: DataSet, tmp_path: Path
+) -> None:
+    """A table measured by the torch twin goes with the export of the same weights, and with no other file."""
+    twin = TorchTwin(copied, torch.device("cpu"))
+    evaluate.evaluate(twin, copied.evaluation, data.test, Plan(("multiplicative",), (0.5,), 3, seed=4))
+    assert describe(copied, data).engine == "torch"
+    network = copied.read_network()
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.mul_(-1)
+    export.write(export.export(network, copied.read_recipe()), copied.exported)
+    with pytest.raises(UnpublishableError, match="are not those of the weights"):
+        publish([copied], data, ModelStore(tmp_path / "store"), "1")
 
 
 @pytest.mark.parametrize(("missing", "why"), [("weights.safetensors", "not finished"), ("mul-0.3.onnx", "export it")])
