@@ -48,7 +48,9 @@ class Recipe(BaseModel):
     holdout: Annotated[
         int, Field(ge=0, description="training images, the last ones, to look at instead of training on them")
     ] = 0
-    init: Annotated[str | None, Field(description="finished run folder whose weights the training starts from")] = None
+    init: Annotated[
+        str | None, Field(description="finished run folder, or ONNX file, whose weights the training starts from")
+    ] = None
     seed: Annotated[int, Field(ge=0, lt=2**63, description="root of every random number")] = 1
 
     @property

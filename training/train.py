@@ -30,6 +30,7 @@ from training.networks.registry import build
 from training.provenance import git_commit, versions
 from training.recipe import Purpose, Recipe, derived_seed
 from training.run_folder import RunFolder
+from training.warm_start import INPUTS, start_from
 
 GLANCE_NORM_BATCHES = 20
 
@@ -79,7 +80,8 @@ class Training:
             torch.manual_seed(derived_seed(recipe.seed, Purpose.WEIGHTS))
             self.network = build(recipe.network, recipe.noise)
         if recipe.init is not None:
-            self.network.load_state_dict(RunFolder(Path(recipe.init)).read_network().state_dict())
+            some = torch.from_numpy(examples.first(INPUTS).values(slice(None)))
+            start_from(self.network, Path(recipe.init), some)
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # an overload torch leaves out
         self.average = _Average(self.network, recipe.average_decay)
         self.optimizer = _optimizer(self.network, recipe)
