@@ -3,6 +3,7 @@
 Both draw the same noise for the same (seed, vote), so their votes differ only where rounding decides.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -17,6 +18,16 @@ from training.networks.layers import fold
 from training.run_folder import RunFolder
 
 Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What R votes draw with: sigma [R, 2], multiplicative and additive; seed, vote and row, the input of each, [R]."""
+
+    sigma: NDArray[np.float32]
+    seed: NDArray[np.int64]
+    vote: NDArray[np.int64]
+    row: NDArray[np.int64]
 
 
 class Engine(Protocol):
@@ -38,23 +49,8 @@ class Engine(Protocol):
     def file(self) -> Path:
         """What it computes: an exported file, or weights."""
 
-    def logits(
-        self,
-        inputs: NDArray[np.float32],
-        sigma: NDArray[np.float32],
-        seed: NDArray[np.int64],
-        vote: NDArray[np.int64],
-        row: NDArray[np.int64],
-    ) -> Logits:
-        """Logits of R votes, [R, classes].
-
-        Args:
-            inputs: [N, *input_shape].
-            sigma: [R, 2], multiplicative and additive.
-            seed: [R].
-            vote: [R].
-            row: [R], which input each vote is of.
-        """
+    def logits(self, inputs: NDArray[np.float32], rows: Rows) -> Logits:
+        """Logits of R votes, [R, classes], of inputs [N, *input_shape]."""
 
 
 class OnnxRuntime:
@@ -68,17 +64,9 @@ class OnnxRuntime:
         self.file = file
         self._session = open_session(file, threads)
 
-    def logits(
-        self,
-        inputs: NDArray[np.float32],
-        sigma: NDArray[np.float32],
-        seed: NDArray[np.int64],
-        vote: NDArray[np.int64],
-        row: NDArray[np.int64],
-    ) -> Logits:
+    def logits(self, inputs: NDArray[np.float32], rows: Rows) -> Logits:
         """See `Engine`."""
-        feed = {"input": inputs, "sigma": sigma, "seed": seed, "vote": vote, "row": row}
-        (found,) = self._session.run(None, feed)
+        (found,) = self._session.run(None, {"input": inputs, **vars(rows)})
         return np.asarray(found)
 
 
@@ -96,19 +84,12 @@ class TorchTwin:
         torch.backends.cudnn.allow_tf32 = False  # products of 10 bits would turn some votes over
 
     @torch.no_grad()
-    def logits(
-        self,
-        inputs: NDArray[np.float32],
-        sigma: NDArray[np.float32],
-        seed: NDArray[np.int64],
-        vote: NDArray[np.int64],
-        row: NDArray[np.int64],
-    ) -> Logits:
+    def logits(self, inputs: NDArray[np.float32], rows: Rows) -> Logits:
         """See `Engine`."""
-        x, sigma_, seed_, vote_, row_ = (
-            torch.from_numpy(array).to(self.device) for array in (inputs, sigma, seed, vote, row)
+        x, sigma, seed, vote, row = (
+            torch.from_numpy(array).to(self.device) for array in (inputs, rows.sigma, rows.seed, rows.vote, rows.row)
         )
-        with drawing(Draws(sigma_, seed_, vote_, row_)):
+        with drawing(Draws(sigma, seed, vote, row)):
             found = self._network(x)
         return np.asarray(found.cpu().numpy())
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from noise_op.contract import NoiseKind, sigma_row
 from noise_op.library import load_kernel
 from training.data.examples import Examples
-from training.engines import Engine
+from training.engines import Engine, Rows
 from training.errors import TrainingError
 from training.provenance import git_commit, versions
 
@@ -160,18 +160,17 @@ def cast_logits(
     chunks = []
     for start in range(0, len(examples), per_run):
         inputs = examples.values(slice(start, start + per_run))
-        chunks.append(engine.logits(inputs, *_rows(len(inputs), start, noise, passes, plan.seed)))
+        chunks.append(engine.logits(inputs, _rows(len(inputs), start, noise, passes, plan.seed)))
         progress(len(inputs) * passes)
     return np.concatenate(chunks).reshape(len(examples), passes, -1)
 
 
-def _rows(
-    inputs: int, start: int, noise: tuple[NoiseKind, float], passes: int, seed: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Sigma [R, 2], seed, vote and row [R] of `passes` votes for each of so many inputs."""
+def _rows(inputs: int, start: int, noise: tuple[NoiseKind, float], passes: int, seed: int) -> Rows:
+    """`passes` votes for each of so many inputs, the first of which is number `start` of all."""
     row = np.repeat(np.arange(inputs, dtype=np.int64), passes)
     sigma = np.tile(np.array(sigma_row(*noise), np.float32), (len(row), 1))
-    return sigma, row + np.int64(start + seed), np.tile(np.arange(passes, dtype=np.int64), inputs), row
+    vote = np.tile(np.arange(passes, dtype=np.int64), inputs)
+    return Rows(sigma, row + np.int64(start + seed), vote, row)
 
 
 def softmax(logits: Probabilities) -> Probabilities:
