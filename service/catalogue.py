@@ -119,7 +119,7 @@ class Catalogue:
 
 
 def load_catalogue(store: ModelStore, engine: Engine, most_rows: int, clock: Clock) -> Catalogue:
-    """Load every variant of every published version, and time batches of up to `most_rows` rows of each.
+    """Load every variant of every published version, and time batches of up to `most_rows` rows of each network.
 
     What cannot be loaded is refused by name.
     """
@@ -142,6 +142,8 @@ def load_catalogue(store: ModelStore, engine: Engine, most_rows: int, clock: Clo
 
 def _load_version(publication: Publication, engine: Engine, most_rows: int, clock: Clock) -> ServedVersion:
     manifest, refused = publication.manifest, dict(publication.refusals)
+    shapes = {variant.name: _shape(variant) for variant in manifest.variants}
+    measured: dict[tuple[str | int, ...], Pace] = {}  # variants of one network differ in weights, not in time
     paces = {}
     for variant, content in publication.files.items():
         key = SessionKey(manifest.name, manifest.version, variant)
@@ -150,6 +152,14 @@ def _load_version(publication: Publication, engine: Engine, most_rows: int, cloc
         except BadModelError as error:
             refused[variant] = str(error)
         else:
-            paces[key] = measure(engine, key, manifest, most_rows, clock)
+            shape = shapes[variant]
+            if shape not in measured:
+                measured[shape] = measure(engine, key, manifest, most_rows, clock)
+            paces[key] = measured[shape]
     loaded = tuple(variant for variant in manifest.variants if variant.name not in refused)
     return ServedVersion(manifest, loaded, refused, paces)
+
+
+def _shape(variant: Variant) -> tuple[str | int, ...]:
+    """What decides how long a vote of the variant takes."""
+    return variant.network, variant.parameters, variant.multiply_accumulates, variant.samples, variant.layers

@@ -137,7 +137,7 @@ def _reads(runs: Sequence[Record], noise: NoiseKind) -> Iterable[str]:
 
 def _training(runs: Sequence[Record]) -> Iterable[str]:
     yield from _header(
-        ["variant", "epochs", "minutes", "on", "recipe where not the default", "mean weight norm", "commit"]
+        ["variant", "epochs", "minutes", "on", "votes by", "recipe where not the default", "mean weight norm", "commit"]
     )
     for run in runs:
         changed = ", ".join(f"{key} {value}" for key, value in run.changed.items() if key != "epochs") or "–"
@@ -149,6 +149,7 @@ def _training(runs: Sequence[Record]) -> Iterable[str]:
                 str(len(run.epochs)),
                 f"{minutes:.0f}",
                 run.versions.get("device", "CPU"),
+                _engine(run.evaluation),
                 changed,
                 f"{norm:.3f}",
                 (run.commit or "–")[:7],

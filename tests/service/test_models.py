@@ -7,10 +7,16 @@ from fastapi import FastAPI
 
 from model_store.manifest import MANIFEST_FILE, Manifest
 from model_store.store import ModelStore
+from service import catalogue
 from service.app import create_app
+from service.batch import SessionKey
+from service.catalogue import load_catalogue
+from service.engine import Engine
+from service.pace import Pace
 from service.schemas import ModelDescription, ModelList
 from service.serving import Serving
 from service.settings import Settings
+from tests.model_store import samples as variants
 
 from .conftest import publish_tiny, serve
 from .fakes import FakeEngine, until
@@ -175,3 +181,21 @@ async def test_an_engine_error_is_a_500_and_the_next_request_is_answered(store: 
         assert broken.status_code == 500
         assert broken.json()["error"] == {"code": "engine_error", "message": "tiny 1 mul-0.0: RuntimeError"}
         assert (await client.post(PREDICT, json=BODY | {"votes": 9})).status_code == 200
+
+
+def test_each_network_is_timed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variants that differ in their weights alone share one measurement, so that many of them start as fast as one."""
+    timed: list[SessionKey] = []
+
+    def measured(_: Engine, key: SessionKey, *__: object) -> Pace:
+        timed.append(key)
+        return Pace(8, 0.001, ((8, 0.008),))
+
+    monkeypatch.setattr(catalogue, "measure", measured)
+    store = ModelStore(tmp_path)
+    files = {name: name.encode() for name in ("mul-0.0", "mul-0.8", "mul-1.0")}
+    alike, wider = variants.manifest(files), variants.variant("mul-0.9", b"wide", multiply_accumulates=20)
+    store.publish(alike.model_copy(update={"variants": (*alike.variants, wider)}), {**files, "mul-0.9": b"wide"})
+    loaded = load_catalogue(store, FakeEngine(), 32, lambda: 0.0)
+    assert [key.variant for key in timed] == ["mul-0.0", "mul-0.9"]
+    assert {key.variant for key in loaded.paces()} == {*files, "mul-0.9"}
