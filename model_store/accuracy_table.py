@@ -7,7 +7,8 @@ Carlson 1980), and between those a straight line along the logarithm of the vote
 point and stay between neighbours: they invent neither a peak nor a dip, and nothing is taken for granted, not
 even that more votes or less noise are better. docs/architecture.md says how far off this was found to be.
 
-Outside of the measured points nothing is extrapolated: an estimate there is that of the nearest ones, and says so.
+Outside of the measured points nothing is extrapolated: an estimate there is that of the nearest ones, first in sigma,
+then in votes, and says so.
 """
 
 import math
@@ -149,16 +150,17 @@ class AccuracyTable:
     def estimate(self, sigma: float, votes: int) -> Estimate:
         """The accuracy at one effective sigma with one number of votes."""
         sigma = self._snapped(sigma)
+        covered = any(curve.covers(sigma) for curve in self.curves)
+        # Nearest in sigma first: a few votes at this noise say more about many than many votes at another one do.
+        sigma = sigma if covered else min(self.sigmas, key=lambda each: abs(each - sigma))
         curves = [curve for curve in self.curves if curve.covers(sigma)]
-        inside = bool(curves) and curves[0].votes <= votes <= curves[-1].votes
-        if not inside:
-            curves = list(self.curves)
-            votes = min(max(votes, curves[0].votes), curves[-1].votes)
+        inside = covered and curves[0].votes <= votes <= curves[-1].votes
+        votes = min(max(votes, curves[0].votes), curves[-1].votes)
         above = next(curve for curve in curves if curve.votes >= votes)
         below = next(curve for curve in reversed(curves) if curve.votes <= votes)
         ends = (below,) if below is above else (below, above)
-        points = tuple(point for curve in ends for point in curve.around(curve.clamped(sigma)))
-        probits = [curve.probits(np.array([curve.clamped(sigma)]))[0] for curve in ends]
+        points = tuple(point for curve in ends for point in curve.around(sigma))
+        probits = [curve.probits(np.array([sigma]))[0] for curve in ends]
         accuracy = special.ndtr(probits[0] + _share(below.votes, above.votes, votes) * (probits[-1] - probits[0]))
         # The way to the probit and back rounds; what was measured is given as it was measured.
         lowest, highest = (bound(point.accuracy for point in points) for bound in (min, max))

@@ -23,9 +23,9 @@ def estimate(variant: Variant, noise: NoiseKind, sigma: float, votes: int, reads
 def select(variants: Iterable[Variant], noise: NoiseKind, sigma: float, votes: int, reads: int = 1) -> Variant:
     """The variant with the best estimated accuracy; equal ones: the smaller σ_train, then the name.
 
-    Outside of what was measured, accuracies at the nearest measured points are compared. Variants without a
-    measurement of the noise kind come after all measured ones: those trained under it first, then by how near
-    their σ_train is to the effective sigma.
+    Outside of what was measured, accuracies at the nearest measured points are compared, nearest in sigma first,
+    then in votes. Variants without a measurement of the noise kind come after all measured ones: those trained
+    under it first, then by how near their σ_train is to the effective sigma.
 
     Raises:
         NoVariantsError: `variants` is empty.

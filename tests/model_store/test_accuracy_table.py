@@ -92,10 +92,12 @@ def slow_estimate(points: Sequence[AccuracyPoint], sigma: float, votes: int) -> 
     }
     covering = {count: curve for count, curve in curves.items() if min(curve) <= sigma <= max(curve)}
     inside = any(count <= votes for count in covering) and any(count >= votes for count in covering)
-    used = covering if inside else curves
+    sigmas = sorted(sigma for curve in curves.values() for sigma in curve)
+    nearest = sigma if covering else min(sigmas, key=lambda each: abs(each - sigma))
+    used = {count: curve for count, curve in curves.items() if min(curve) <= nearest <= max(curve)}
     wanted = min(max(votes, min(used)), max(used))
     below, above = max(c for c in used if c <= wanted), min(c for c in used if c >= wanted)
-    ends = [slow_curve(used[count], min(max(sigma, min(used[count])), max(used[count]))) for count in (below, above)]
+    ends = [slow_curve(used[count], nearest) for count in (below, above)]
     share = 0.0 if below == above else math.log(wanted / below) / math.log(above / below)
     return NORMAL.cdf(ends[0] + share * (ends[1] - ends[0])), inside
 
@@ -176,6 +178,16 @@ def test_outside_the_table_the_nearest_point_counts_and_the_estimate_says_so(
     """Nothing is extrapolated."""
     found = table_of(point(0.5, 0.9), point(1.0, 0.6)).estimate(sigma, votes)
     assert (found.accuracy, found.inside) == (nearest, False)
+
+
+@pytest.mark.parametrize("sigma", [0.9, 1.0, 3.0])
+def test_a_few_votes_at_this_noise_say_more_than_many_at_less(sigma: float) -> None:
+    """A variant that fails with 5 votes is not taken to be good with 20, because it was so at a smaller sigma."""
+    ragged = table_of(
+        *(point(0.4, 0.9, votes=votes) for votes in (5, 20)), point(0.9, 0.1, votes=5), point(1.0, 0.1, votes=5)
+    )
+    found = ragged.estimate(sigma, 20)
+    assert (found.accuracy, found.inside) == (0.1, False)
 
 
 def test_points_measured_with_reads_count_at_their_effective_sigma() -> None:
