@@ -7,6 +7,7 @@ from typing import Final
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from noise_op.contract import NoiseKind
 from training import paper
@@ -85,6 +86,8 @@ def _learning(runs: Sequence[Record]) -> Figure:
         loss.plot(epochs, [epoch.loss for epoch in run.epochs], style, color=colour, label=run.variant)
         errors = [_error(epoch.glance_one_vote) for epoch in run.epochs]
         accuracy.plot(epochs, errors, style, color=colour)
+    for axes in (loss, accuracy):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     loss.set(xlabel="epoch", ylabel="training loss", yscale="log")
     accuracy.set(xlabel="epoch", ylabel="error of one run at σ_train (a glance)", yscale="log")
     loss.legend(fontsize=7)
