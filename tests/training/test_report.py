@@ -60,5 +60,16 @@ def test_tables_say_what_was_measured_and_what_was_not(tmp_path: Path) -> None:
     assert "| ours − paper | – | -0.50 | – | – | – | +2.30 |" in lines
     assert "| best σ_train, 20 votes | – | 99.50 | – | – | – | 90.00 |" in lines
     assert "| mul-1.0 | – | 95.00 ± 1.00 | – | – | – | 80.00 ± 1.00 |" in lines
-    assert "| mul-1.0 | 1 | 2 | lr 0.1 | 1.500 | 0123456 |" in lines
+    assert "| mul-1.0 | 1 | 2 | CPU | ONNX Runtime | lr 0.1 | 1.500 | 0123456 |" in lines
     assert not any("Additive" in line for line in lines)
+
+
+def test_tables_say_what_trained_and_what_voted(tmp_path: Path) -> None:
+    """A run that a graphics card trained and measured names it in its row, and above the tables."""
+    here, card = run(1.0, {1.0: 0.8}), {"device": "Some Card"}
+    measured = here.evaluation.model_copy(update={"engine": "torch", "versions": card})
+    write(here.model_copy(update={"versions": card, "evaluation": measured}), tmp_path / "runs")
+    report(tmp_path / "runs", tmp_path / "out")
+    page = (tmp_path / "out" / "mnist-cnn.md").read_text()
+    assert "| mul-1.0 | 1 | 2 | Some Card | the torch twin on Some Card | lr 0.1 | 1.500 | 0123456 |" in page
+    assert "by the torch twin on Some Card, seed 0" in page
