@@ -21,9 +21,8 @@ from torch import Tensor, nn
 
 from noise_op import torch_philox
 from noise_op.contract import ACTIVATIONS, MAX_SITE, MAX_STEP, MAX_VOTE, Activation
+from noise_op.layout import IMAGE_RANK, dense, layout
 from noise_op.library import Batch, Kernel, Team, load_kernel
-
-_IMAGE_RANK = 4  # [rows, channels, height, width], the rank that has a channels-last layout
 
 
 class NoDrawsError(RuntimeError):
@@ -160,8 +159,8 @@ def _gaussian_noise(
     kernel = load_kernel() if x.device.type == "cpu" else None
     if kernel is None:
         return _portable(x).gaussian_noise(x, sigma, seed, vote, row, number, site, activation == "relu")  # type: ignore[no-any-return]  # a module chosen at run time
-    x = _dense(x)
-    y = torch.empty((rows, *x.shape[1:]), dtype=x.dtype, memory_format=_format(x))
+    x = dense(x)
+    y = torch.empty((rows, *x.shape[1:]), dtype=x.dtype, memory_format=layout(x))
     held = _Held(x, sigma, seed, vote, row, number, site, activation == "relu")
     kernel.forward(held.batch, x.dtype == torch.bfloat16, x.data_ptr(), y.data_ptr(), _team())
     return y
@@ -211,8 +210,8 @@ def _kernel_gradient(
     kernel: Kernel, g: Tensor, x: Tensor, y: Tensor, sigma: Tensor, seed: Tensor, vote: Tensor, row: Tensor | None,
     relu: bool,
 ) -> Tensor:  # fmt: skip  # one line of operands, one of results
-    x = _dense(x)
-    memory = _format(x)
+    x = dense(x)
+    memory = layout(x)
     g = g.to(x.dtype).contiguous(memory_format=memory)
     y = y.contiguous(memory_format=memory)
     gx = torch.empty_like(y, memory_format=memory)
@@ -276,12 +275,12 @@ class _Held:
         if self._sigma.shape != (rows, 2) or self._seed.shape != (rows,) or self._vote.shape != (rows,):
             raise ValueError(f"sigma {tuple(sigma.shape)}, seed {tuple(seed.shape)}, vote {tuple(vote.shape)}: "
                              "must be [rows, 2], [rows] and [rows]")  # fmt: skip
-        channels = x.shape[1] if x.dim() == _IMAGE_RANK else 1
+        channels = x.shape[1] if x.dim() == IMAGE_RANK else 1
         self.batch = Batch(
             rows=rows,
             channels=channels,
             positions=x[0].numel() // channels if x.numel() else 0,
-            channels_last=_format(x) is torch.channels_last,
+            channels_last=layout(x) is torch.channels_last,
             sigma=self._sigma.data_ptr(),
             seed=self._seed.data_ptr(),
             vote=self._vote.data_ptr(),
@@ -290,17 +289,3 @@ class _Held:
             step=step,
             relu=relu,
         )
-
-
-def _format(x: Tensor) -> torch.memory_format:
-    """The layout that x already has: channels-last only where it is not plain C order too."""
-    if x.dim() == _IMAGE_RANK and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
-        return torch.channels_last
-    return torch.contiguous_format
-
-
-def _dense(x: Tensor) -> Tensor:
-    """X itself where the kernel can read it as it lies, else a copy: float32 or bfloat16, without gaps."""
-    if x.dtype not in (torch.float32, torch.bfloat16):
-        x = x.to(torch.float32)
-    return x.contiguous(memory_format=_format(x))

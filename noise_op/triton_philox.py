@@ -10,15 +10,16 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra import libdevice
 
+from noise_op.layout import dense, layout
+
 _BLOCK = 1024
-_IMAGE_RANK = 4
 
 
 @triton.jit(do_not_specialize=["site", "step"])
 def _forward(
     x_ptr, y_ptr, sigma_ptr, seed_ptr, vote_ptr, row_ptr, site, step, total, count, channels,
     fan_out: tl.constexpr, channels_last: tl.constexpr, relu: tl.constexpr, block: tl.constexpr,
-):  # fmt: skip  # type: ignore[no-untyped-def]  # a kernel's arguments are Triton's own types
+):  # fmt: skip  # pointers and numbers, constants
     at = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
     inside = at < total
     row = at // count
@@ -55,7 +56,7 @@ def _forward(
 def _backward(
     g_ptr, x_ptr, y_ptr, gx_ptr, sigma_ptr, row_ptr, total, count,
     fan_out: tl.constexpr, relu: tl.constexpr, block: tl.constexpr,
-):  # fmt: skip  # type: ignore[no-untyped-def]  # as above
+):  # fmt: skip  # as above
     at = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
     inside = at < total
     row = at // count
@@ -80,7 +81,8 @@ def gaussian_noise(
 
     `row` must lie within x and `vote` within 32 bits: to look would wait for the device.
     """
-    x, memory = _dense(x)
+    x = dense(x)
+    memory = layout(x)
     y = torch.empty((len(sigma), *x.shape[1:]), dtype=x.dtype, device=x.device, memory_format=memory)
     if y.numel() == 0:
         return y
@@ -95,7 +97,8 @@ def gaussian_noise(
 
 def gradient(g: Tensor, x: Tensor, y: Tensor, sigma: Tensor, row: Tensor | None, relu: bool) -> Tensor:
     """g·dy/dx summed over the rows that read each input; see native/apply.h for the formula."""
-    x, memory = _dense(x)
+    x = dense(x)
+    memory = layout(x)
     y = y.contiguous(memory_format=memory)
     g = g.to(x.dtype).contiguous(memory_format=memory)
     gx = torch.empty_like(y, memory_format=memory)
@@ -111,15 +114,6 @@ def gradient(g: Tensor, x: Tensor, y: Tensor, sigma: Tensor, row: Tensor | None,
 
 def _grid(y: Tensor) -> tuple[int]:
     return (triton.cdiv(y.numel(), _BLOCK),)
-
-
-def _dense(x: Tensor) -> tuple[Tensor, torch.memory_format]:
-    """X without gaps, float32 or bfloat16, and the layout that it has; channels-last only where it is not both."""
-    if x.dtype not in (torch.float32, torch.bfloat16):
-        x = x.float()
-    last = x.dim() == _IMAGE_RANK and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
-    memory = torch.channels_last if last else torch.contiguous_format
-    return x.contiguous(memory_format=memory), memory
 
 
 def _signed(word: int) -> int:
