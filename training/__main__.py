@@ -104,8 +104,10 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _warn_of_slow_precision(recipe: Recipe, device: torch.device) -> None:
+    if recipe.precision != "bfloat16" or device.type != "cpu":
+        return
     able = torch.cpu.get_capabilities()
-    if recipe.precision == "bfloat16" and device.type == "cpu" and not any(able.get(name) for name in MULTIPLIES_BF16):
+    if not any(able.get(name) for name in MULTIPLIES_BF16):
         print(
             "precision: this processor does not multiply bfloat16, so that training in it is many times slower "
             "than with --precision float32",

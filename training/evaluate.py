@@ -23,7 +23,7 @@ from noise_op.library import load_kernel
 from training.data.examples import Examples
 from training.engines import Engine, Rows
 from training.errors import TrainingError
-from training.provenance import git_commit, versions
+from training.provenance import DEVICE, git_commit, versions
 
 VOTE_COUNTS: Final = (1, 2, 3, 5, 10, 20, 50, 100)
 
@@ -55,7 +55,7 @@ class Measured(BaseModel):
 
 
 class Cell(BaseModel):
-    """All measurements at one noise kind and sigma."""
+    """All measurements at one noise kind and sigma; `device`: where, if not where the evaluation's first cell was."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -64,6 +64,7 @@ class Cell(BaseModel):
     passes: int
     seconds: float
     measured: tuple[Measured, ...]
+    device: str | None = None
 
 
 class Evaluation(BaseModel):
@@ -126,7 +127,14 @@ def evaluate(engine: Engine, results: Path, examples: Examples, plan: Plan) -> E
             votes, probabilities = cast_votes(engine, examples, (kind, sigma), plan, bar.update)
             seconds = round(time.perf_counter() - started, 2)
             measured = tuple(measure(votes, probabilities, examples.labels))
-            cell = Cell(noise=kind, sigma=sigma, passes=votes.shape[1], seconds=seconds, measured=measured)
+            cell = Cell(
+                noise=kind,
+                sigma=sigma,
+                passes=votes.shape[1],
+                seconds=seconds,
+                measured=measured,
+                device=_elsewhere(evaluation, engine),
+            )
             others = [c for c in evaluation.cells if (c.noise, c.sigma) != (kind, sigma)]
             cells = tuple(sorted((*others, cell), key=lambda c: (c.noise, c.sigma)))
             evaluation = evaluation.model_copy(update={"cells": cells})
@@ -245,6 +253,12 @@ def _started(engine: Engine, results: Path, examples: Examples, plan: Plan) -> E
     before = read(results)
     same = all(getattr(before, key) == getattr(fresh, key) for key in ("sha256", "engine", "seed", "images"))
     return before if same else fresh
+
+
+def _elsewhere(evaluation: Evaluation, engine: Engine) -> str | None:
+    """The device that the engine computes on, if what was measured before it was measured on another."""
+    here = versions(engine.device).get(DEVICE)
+    return None if here == evaluation.versions.get(DEVICE) else here or "CPU"
 
 
 def _covers(cell: Cell | None, passes: int) -> bool:

@@ -9,6 +9,7 @@ from typing import Final
 
 import torch
 
+DEVICE: Final = "device"  # among the versions, where a graphics card computed
 COMMIT_VARIABLE: Final = "NOISEVOTE_COMMIT"
 REPOSITORY = Path(__file__).resolve().parent.parent
 _PACKAGES = ("torch", "numpy", "onnx", "onnxruntime")
@@ -19,7 +20,7 @@ def versions(device: torch.device | None = None) -> dict[str, str]:
     found = {"python": platform.python_version()} | {package: version(package) for package in _PACKAGES}
     if device is None or device.type != "cuda":
         return found
-    return found | {"cuda": str(torch.version.cuda), "device": torch.cuda.get_device_name(device)}
+    return found | {"cuda": str(torch.version.cuda), DEVICE: torch.cuda.get_device_name(device)}
 
 
 def git_commit() -> str | None:

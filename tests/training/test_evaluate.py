@@ -131,6 +131,16 @@ def test_measurements_of_another_engine_are_not_mixed(
     assert [cell.sigma for cell in second.cells] == [0.3]
 
 
+def test_cells_of_another_device_say_so(exported: Path, digits: Examples, tmp_path: Path) -> None:
+    """What goes on from another device's measurements on the processor is marked, and what was there is not."""
+    results, engine = tmp_path / "results.json", OnnxRuntime(exported, 1)
+    first = evaluate.evaluate(engine, results, digits.first(4), Plan(("multiplicative",), (0.3,), 1, 11))
+    on_card = first.model_copy(update={"versions": first.versions | {"device": "Some Card"}})
+    results.write_text(on_card.model_dump_json())
+    second = evaluate.evaluate(engine, results, digits.first(4), Plan(("multiplicative",), (0.7,), 1, 11))
+    assert [(cell.sigma, cell.device) for cell in second.cells] == [(0.3, None), (0.7, "CPU")]
+
+
 def test_measured_cells_are_not_measured_again(exported: Path, digits: Examples, tmp_path: Path) -> None:
     """A second evaluation keeps the cells that it finds, and measures those that are missing or had fewer votes."""
     results = tmp_path / "results.json"
