@@ -150,9 +150,9 @@ def _add_evaluate(commands: Commands) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the first image")
     parser.add_argument("--images", type=int, help="only the first so many images")
     parser.add_argument(
-        "--engine", choices=[OnnxRuntime.name, TorchTwin.name], default=OnnxRuntime.name, help="what computes"
+        "--engine", choices=[OnnxRuntime.name, TorchTwin.name], help="what computes (default: torch on cuda only)"
     )
-    parser.add_argument("--device", type=_device, default="cpu", help="of engine torch: cpu or cuda")
+    parser.add_argument("--device", type=_device, default="cpu", help="where torch computes: cpu or cuda")
     parser.add_argument("--holdout", action="store_true", help="on the held-out training images, <run>/holdout.json")
 
 
@@ -169,10 +169,13 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _engine(folder: RunFolder, options: argparse.Namespace) -> Engine:
-    file = folder.exported if options.engine == OnnxRuntime.name else folder.weights
+    """The engine asked for; by default the twin on a graphics card, where it is much faster, else ONNX Runtime."""
+    usual = OnnxRuntime.name if options.device.type == "cpu" else TorchTwin.name
+    exported = (options.engine or usual) == OnnxRuntime.name
+    file = folder.exported if exported else folder.weights
     if not file.exists():
         raise EvaluationError(file, "there is no such file; train and export the run first")
-    return OnnxRuntime(file, options.threads) if file == folder.exported else TorchTwin(folder, options.device)
+    return OnnxRuntime(file, options.threads) if exported else TorchTwin(folder, options.device)
 
 
 def _add_publish(commands: Commands) -> None:
@@ -206,7 +209,7 @@ def _add_experiment(commands: Commands) -> None:
     parser = commands.add_parser(
         "experiment", help="for each σ_train: train, export, evaluate and record; goes on where it stopped"
     )
-    parser.set_defaults(command=_experiment)
+    parser.set_defaults(command=_experiment, engine=None)
     parser.add_argument("--sigmas-train", nargs="+", type=float, default=SIGMAS, help="one run each")
     parser.add_argument("--votes", type=int, default=20, help="votes an input of the evaluation")
     parser.add_argument("--records", type=Path, default=RECORDS, help="default: docs/results/runs")
@@ -224,9 +227,7 @@ def _experiment(options: argparse.Namespace) -> None:
         train(recipe, data, folder, device=options.device)
         export.write(export.export(folder.read_network(), recipe), folder.exported)
         plan = Plan((recipe.noise,), SIGMAS, options.votes, seed=0)
-        on_card = options.device.type == "cuda"  # where the twin is many times faster than a processor
-        engine = TorchTwin(folder, options.device) if on_card else OnnxRuntime(folder.exported, options.threads)
-        evaluate(engine, folder.evaluation, data.test, plan)
+        evaluate(_engine(folder, options), folder.evaluation, data.test, plan)
         print(record.write(record.record(folder), options.records))
 
 

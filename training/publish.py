@@ -22,7 +22,7 @@ from training.run_folder import RunFolder
 
 CHECKED_INPUTS: Final = 64
 CHECKED_VOTES: Final = 4
-MOST_DIFFERENT: Final = 0.01  # of the votes, by rounding: see docs/training.md for how many do
+MOST_DIFFERENT: Final = 0.01  # of the votes, by rounding; none did where it was tried
 
 
 class UnpublishableError(TrainingError):

@@ -112,6 +112,18 @@ def test_slow_precision_is_told(
     assert ("--precision float32" in capsys.readouterr().err) == warned
 
 
+def test_experiment_goes_on_where_it_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One command trains, exports, measures and records each σ_train; again, it repeats nothing."""
+    monkeypatch.chdir(folder)
+    few = ["--epochs", "1", "--batch", "32", "--norm-batches", "1", "--precision", "float32", "--votes", "2"]
+    command = ["experiment", "--sigmas-train", "0.2", "0.5", *few, "--records", str(folder / "records")]
+    assert main(command) == 0
+    written = {path.name: path.read_text() for path in (folder / "records" / "mnist-cnn").iterdir()}
+    assert sorted(written) == ["mul-0.2.json", "mul-0.5.json"]
+    assert main(command) == 0
+    assert {path.name: path.read_text() for path in (folder / "records" / "mnist-cnn").iterdir()} == written
+
+
 def test_choices_can_be_judged_on_held_out_images(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Evaluating on held-out training images writes a file of its own, and is refused where none were held out."""
     run = folder / "run"
