@@ -42,6 +42,8 @@ class Draws:
         vote: int64 [R], 0 <= vote < 2^32.
         row: int64 [R], which input each row reads, at the site made with `fan_out=True`; None: identity.
         step: time step of a recurrent network.
+        output: what the site made with `output=True` draws with instead, where it answers several times for each row
+            (its `row` says for which); training averages such answers, which cost next to nothing.
     """
 
     sigma: Tensor
@@ -49,6 +51,7 @@ class Draws:
     vote: Tensor
     row: Tensor | None = None
     step: int = 0
+    output: "Draws | None" = None
 
 
 _current = threading.local()
@@ -90,9 +93,14 @@ def fanned_out(x: Tensor) -> Tensor:
 
 
 class GaussianNoise(nn.Module):
-    """One site. `fan_out=True` belongs on the first site of a network: it turns inputs into rows."""
+    """One site. `fan_out=True` belongs on the first site of a network: it turns inputs into rows.
 
-    def __init__(self, site: int, activation: Activation = "none", fan_out: bool = False) -> None:
+    `output=True` belongs on the last one: it may answer several times for each row, see `Draws.output`.
+    """
+
+    def __init__(
+        self, site: int, activation: Activation = "none", fan_out: bool = False, output: bool = False
+    ) -> None:
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation: {activation!r} is not one of {ACTIVATIONS}")
         if not 0 <= site <= MAX_SITE:
@@ -101,11 +109,14 @@ class GaussianNoise(nn.Module):
         self.site = site
         self.activation: Activation = activation
         self.fan_out = fan_out
+        self.output = output
 
     def forward(self, x: Tensor, step: Tensor | None = None) -> Tensor:
         """Add this site's noise to x, [N, ...] → [R, ...], at a time step (int64 [], by default the draws' own)."""
-        draws = _draws(f"site {self.site}")
-        return gaussian_noise(x, draws, site=self.site, activation=self.activation, fan_out=self.fan_out, step=step)
+        draws, fan_out = _draws(f"site {self.site}"), self.fan_out
+        if self.output and draws.output is not None:
+            draws, fan_out = draws.output, True
+        return gaussian_noise(x, draws, site=self.site, activation=self.activation, fan_out=fan_out, step=step)
 
     def extra_repr(self) -> str:
         """What `print(network)` shows."""
@@ -193,7 +204,8 @@ def _(
     x: Tensor, sigma: Tensor, seed: Tensor, vote: Tensor, row: Tensor | None, step: Tensor | None, site: int,
     activation: str,
 ) -> Tensor:  # fmt: skip  # as above
-    return x.new_empty((sigma.shape[0], *x.shape[1:]))
+    x = dense(x)
+    return torch.empty((sigma.shape[0], *x.shape[1:]), dtype=x.dtype, device=x.device, memory_format=layout(x))
 
 
 @torch.library.custom_op("noisevote::gaussian_noise_gradient", mutates_args=())
@@ -229,7 +241,7 @@ def _kernel_gradient(
 def _(
     g: Tensor, x: Tensor, y: Tensor, sigma: Tensor, seed: Tensor, vote: Tensor, row: Tensor | None, relu: bool
 ) -> Tensor:
-    return torch.empty_like(x)
+    return torch.empty_like(dense(x))
 
 
 def _remember(ctx, inputs, output):  # type: ignore[no-untyped-def]  # torch gives its context no public type

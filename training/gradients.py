@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax
 
-from noise_op.torch_twin import Draws, GaussianNoise, drawing, gaussian_noise
+from noise_op.torch_twin import Draws, drawing
 from training.networks.network import Network
 from training.recipe import Recipe
 
@@ -19,14 +18,14 @@ WARM_UP = 3  # computations before a capture: libraries choose their kernels, Tr
 class Compute(Protocol):
     """Puts the gradients of a batch's loss into the parameters."""
 
-    def __call__(self, inputs: Tensor, labels: Tensor, draws: Draws, last: Draws | None) -> tuple[Tensor, Tensor]:
+    def __call__(self, inputs: Tensor, labels: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """Mean loss and share of right answers of the batch, each [].
 
         Args:
             inputs: float32 [batch, *input_shape].
             labels: int64 [batch].
-            draws: of the whole network, for `loss_votes` votes of each input.
-            last: of the last site, where it answers several times for each of them.
+            draws: of the whole network, for `loss_votes` votes of each input; `draws.output` of its last site, where
+                that answers several times for each of them.
         """
 
 
@@ -37,9 +36,9 @@ class Gradients:
         self.network = network
         self.recipe = recipe
 
-    def __call__(self, inputs: Tensor, labels: Tensor, draws: Draws, last: Draws | None) -> tuple[Tensor, Tensor]:
+    def __call__(self, inputs: Tensor, labels: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """See `Compute`."""
-        with drawing(draws), _repeated_output(self.network, last), _precision(self.recipe, inputs.device):
+        with drawing(draws), _precision(self.recipe, inputs.device):
             votes = self.recipe.loss_votes * self.recipe.output_votes
             logits = voted(self.network(inputs).float(), votes)  # [batch, classes]
             loss = loss_of(logits, labels, self.recipe)
@@ -61,29 +60,27 @@ class Replayed:
         self._held: list[Tensor] = []
         self._answer: tuple[Tensor, Tensor] | None = None
 
-    def __call__(self, inputs: Tensor, labels: Tensor, draws: Draws, last: Draws | None) -> tuple[Tensor, Tensor]:
+    def __call__(self, inputs: Tensor, labels: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """See `Compute`; the answers are overwritten by the next batch."""
-        given = [inputs, labels, *_tensors(draws), *([] if last is None else _tensors(last))]
+        given = [inputs, labels, *_tensors(draws)]
         if self._graph is None or self._answer is None:
             self._held = [tensor.clone() for tensor in given]
-            self._graph, self._answer = self._capture(draws, last)
+            self._graph, self._answer = self._capture(draws)
         for held, tensor in zip(self._held, given, strict=True):
             held.copy_(tensor)
         self._graph.replay()
         return self._answer
 
-    def _capture(self, draws: Draws, last: Draws | None) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, Tensor]]:
+    def _capture(self, draws: Draws) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, Tensor]]:
         inputs, labels, *tensors = self._held
-        count = len(_tensors(draws))
-        held = _with_tensors(tensors[:count])
-        held_last = None if last is None else _with_tensors(tensors[count:])
+        held = _with_tensors(draws, iter(tensors))
         network = self._computed.network
         before = {name: tensor.clone() for name, tensor in network.named_buffers()}
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # untyped in torch
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(WARM_UP):
-                self._computed(inputs, labels, held, held_last)
+                self._computed(inputs, labels, held)
         torch.cuda.current_stream().wait_stream(side)
         with torch.no_grad():  # what the warm-up did to batch norms is undone
             for name, tensor in network.named_buffers():
@@ -91,7 +88,7 @@ class Replayed:
         network.zero_grad()  # the graph then has gradients of its own, which each replay overwrites
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            answer = self._computed(inputs, labels, held, held_last)
+            answer = self._computed(inputs, labels, held)
         return graph, answer
 
 
@@ -118,28 +115,6 @@ def loss_of(logits: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
     return (-torch.expm1(recipe.loss_power * log_p) / recipe.loss_power).mean()
 
 
-@contextmanager
-def _repeated_output(network: Network, draws: Draws | None) -> Iterator[None]:
-    """Inside, the last site answers several times for each row, each time with noise of its own.
-
-    Nothing before it is computed again, so this costs next to nothing.
-    """
-    if draws is None:
-        yield
-        return
-
-    def repeat(site: torch.nn.Module, signals: tuple[Tensor, ...], _: Tensor) -> Tensor:
-        assert isinstance(site, GaussianNoise)
-        return gaussian_noise(signals[0], draws, site=site.site, activation=site.activation, fan_out=True)
-
-    *_, last = (module for module in network.modules() if isinstance(module, GaussianNoise))
-    hook = last.register_forward_hook(repeat)
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
 def _precision(recipe: Recipe, device: torch.device) -> torch.autocast:
     # a graph would go on with the first batch's weights if their bfloat16 copies were kept
     kept = device.type == "cpu"
@@ -147,9 +122,12 @@ def _precision(recipe: Recipe, device: torch.device) -> torch.autocast:
 
 
 def _tensors(draws: Draws) -> list[Tensor]:
-    return [draws.sigma, draws.seed, draws.vote, *([] if draws.row is None else [draws.row])]
+    own = [draws.sigma, draws.seed, draws.vote, *([] if draws.row is None else [draws.row])]
+    return own if draws.output is None else own + _tensors(draws.output)
 
 
-def _with_tensors(tensors: list[Tensor]) -> Draws:
-    sigma, seed, vote, *rows = tensors
-    return Draws(sigma, seed, vote, rows[0] if rows else None)
+def _with_tensors(draws: Draws, tensors: Iterator[Tensor]) -> Draws:
+    """Draws of the same parts, of the tensors that `_tensors` lists."""
+    sigma, seed, vote = next(tensors), next(tensors), next(tensors)
+    row = None if draws.row is None else next(tensors)
+    return Draws(sigma, seed, vote, row, output=None if draws.output is None else _with_tensors(draws.output, tensors))

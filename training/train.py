@@ -7,6 +7,7 @@ and goes on makes the same weights as one that is not.
 import copy
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ class Training:
         self.network.train()
         loss_sum, right_sum = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         for step, (inputs, labels) in enumerate(self._batches(self.epoch)):
-            loss, right = self.compute(inputs, labels, *self._draws(self.epoch * self.steps_per_epoch + step))
+            loss, right = self.compute(inputs, labels, self._draws(self.epoch * self.steps_per_epoch + step))
             if self.recipe.clip_norm > 0:
                 clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
             self.optimizer.step()
@@ -139,14 +140,14 @@ class Training:
         self.schedule.load_state_dict(saved.state["schedule"])
         self.epoch = saved.state["epoch"]
 
-    def _draws(self, step: int) -> tuple[Draws, Draws | None]:
+    def _draws(self, step: int) -> Draws:
         """Of the whole network at a step, and of its last site where that answers several times."""
         recipe, epoch = self.recipe, self.steps_per_epoch
         draws = presentation_draws(recipe, step, recipe.batch, epoch, recipe.loss_votes, self.device)
         if recipe.output_votes == 1:
-            return draws, None
+            return draws
         rows = recipe.batch * recipe.loss_votes
-        return draws, presentation_draws(recipe, step, rows, epoch, recipe.output_votes, self.device)
+        return replace(draws, output=presentation_draws(recipe, step, rows, epoch, recipe.output_votes, self.device))
 
     def _batches(self, epoch: int, augmented: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
         """Shuffled batches, images channels-last; the last, smaller one is left out."""

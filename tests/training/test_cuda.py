@@ -40,8 +40,8 @@ def test_replayed_gradients_are_those_of_the_cpu(
     for step in range(3):
         batches = zip(here._batches(step), there._batches(step), strict=True)
         (inputs, labels), (inputs_there, labels_there) = next(batches)
-        expected = here.compute(inputs, labels, *here._draws(step))
-        found = there.compute(inputs_there, labels_there, *there._draws(step))
+        expected = here.compute(inputs, labels, here._draws(step))
+        found = there.compute(inputs_there, labels_there, there._draws(step))
         torch.testing.assert_close([answer.cpu() for answer in found], list(expected), rtol=1e-2, atol=1e-3)
         for own, other in zip(here.network.parameters(), there.network.parameters(), strict=True):
             assert own.grad is not None

@@ -77,7 +77,7 @@ class CifarCnn(Network):
             Residual(conv(8 * w, 8 * w, 6), conv(8 * w, 8 * w, 7)),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
-            NoisyLayer(nn.Linear(8 * w, 10), None, GaussianNoise(8)),
+            NoisyLayer(nn.Linear(8 * w, 10), None, GaussianNoise(8, output=True)),
         )
 
     def forward(self, images: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ class CifarDenseNet(Network):
             if block < BLOCKS - 1:
                 layers.append(_Activated(self._norm(channels), _convolution(channels, channels, 1, self._site(layers))))
                 layers.append(nn.AvgPool2d(2))
-        last = NoisyLayer(nn.Linear(channels, 10), None, GaussianNoise(self._site(layers)))
+        last = NoisyLayer(nn.Linear(channels, 10), None, GaussianNoise(self._site(layers), output=True))
         self.layers = nn.Sequential(
             *layers, self._norm(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), last
         )

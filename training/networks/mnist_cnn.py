@@ -43,7 +43,7 @@ class MnistCnn(Network):
             nn.MaxPool2d(2),
             nn.Flatten(),
             fully_connected(64 * 7 * 7, 256, 4, free_scale=free_scale),
-            NoisyLayer(nn.Linear(256, 10), None, GaussianNoise(5)),
+            NoisyLayer(nn.Linear(256, 10), None, GaussianNoise(5, output=True)),
         )
 
     def forward(self, images: Tensor) -> Tensor:

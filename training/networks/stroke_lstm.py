@@ -61,7 +61,7 @@ class StrokeLstm(Network):
     def __init__(self, *, free_scale: bool) -> None:
         super().__init__(free_scale=free_scale)
         self.cell = NoisyLayer(nn.Linear(FEATURES + self.hidden, 4 * self.hidden), None, GaussianNoise(0))
-        self.output = NoisyLayer(nn.Linear(self.hidden, 10), None, GaussianNoise(1))
+        self.output = NoisyLayer(nn.Linear(self.hidden, 10), None, GaussianNoise(1, output=True))
         with torch.no_grad():  # a cell that forgets nothing learns sooner (Gers et al. 2000; Jozefowicz et al. 2015)
             self.cell.product.bias[self.hidden : 2 * self.hidden] += 1  # type: ignore[index]  # it has a bias
 
