@@ -110,8 +110,11 @@ class Variant(_Record):
     layers: Annotated[Count, Field(description="noisy products one after another: L of the analog cost")]
     accuracy: Annotated[tuple[AccuracyPoint, ...], Field(description="the measured table")]
     engine: Annotated[
-        Literal["onnxruntime", "torch"],
-        Field(description="what cast the votes of the table: ONNX Runtime, or the torch twin with the same draws"),
+        Literal["onnxruntime", "torch", "mixed"],
+        Field(
+            description="what cast the votes of the table: ONNX Runtime, the torch twin with the same draws, or "
+            "each of them for some of its points"
+        ),
     ] = "onnxruntime"
 
     @model_validator(mode="after")

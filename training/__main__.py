@@ -140,7 +140,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _add_evaluate(commands: Commands) -> None:
-    parser = commands.add_parser("evaluate", help="measure exported runs on the test images, <run>/evaluation.json")
+    parser = commands.add_parser("evaluate", help="measure runs on the test images, <run>/evaluation.json")
     parser.set_defaults(command=_evaluate)
     _add_runs(parser)
     parser.add_argument("--kinds", nargs="+", choices=NOISE_KINDS, default=NOISE_KINDS, help="noise kinds")
@@ -164,8 +164,9 @@ def _evaluate(options: argparse.Namespace) -> None:
         if options.holdout and recipe.holdout == 0:
             raise NoHoldoutError(folder)
         examples = _data(recipe).to_judge(recipe.holdout if options.holdout else 0)
-        results = folder.holdout_evaluation if options.holdout else folder.evaluation
-        evaluate(_engine(folder, options), results, examples.first(options.images or len(examples)), plan)
+        engine = _engine(folder, options)
+        results = folder.holdout_evaluation if options.holdout else folder.evaluation_by(engine.name)
+        evaluate(engine, results, examples.first(options.images or len(examples)), plan)
 
 
 def _engine(folder: RunFolder, options: argparse.Namespace) -> Engine:
@@ -227,7 +228,8 @@ def _experiment(options: argparse.Namespace) -> None:
         train(recipe, data, folder, device=options.device)
         export.write(export.export(folder.read_network(), recipe), folder.exported)
         plan = Plan((recipe.noise,), SIGMAS, options.votes, seed=0)
-        evaluate(_engine(folder, options), folder.evaluation, data.test, plan)
+        engine = _engine(folder, options)
+        evaluate(engine, folder.evaluation_by(engine.name), data.test, plan)
         print(record.write(record.record(folder), options.records))
 
 

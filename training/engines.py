@@ -18,6 +18,7 @@ from training.networks.layers import fold
 from training.run_folder import RunFolder
 
 Logits = NDArray[np.float32]
+EngineName = Literal["onnxruntime", "torch"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Engine(Protocol):
     """Computes the votes of what a file holds."""
 
     @property
-    def name(self) -> Literal["onnxruntime", "torch"]:
+    def name(self) -> EngineName:
         """How it computes."""
 
     @property

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from noise_op.contract import NoiseKind, sigma_row
 from noise_op.library import load_kernel
 from training.data.examples import Examples
-from training.engines import Engine, Rows
+from training.engines import Engine, EngineName, Rows
 from training.errors import TrainingError
 from training.provenance import DEVICE, git_commit, versions
 
@@ -55,7 +55,10 @@ class Measured(BaseModel):
 
 
 class Cell(BaseModel):
-    """All measurements at one noise kind and sigma; `device`: where, if not where the evaluation's first cell was."""
+    """All measurements at one noise kind and sigma.
+
+    `engine` and `device` say what measured them and where, if not what the evaluation says.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -64,16 +67,17 @@ class Cell(BaseModel):
     passes: int
     seconds: float
     measured: tuple[Measured, ...]
+    engine: EngineName | None = None
     device: str | None = None
 
 
 class Evaluation(BaseModel):
-    """Measurements of one file, exported or of weights; `engine`, `images` and `seed` hold for every cell."""
+    """Measurements of one file, exported or of weights, by `engine`; `images` and `seed` hold for every cell."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sha256: str
-    engine: Literal["onnxruntime", "torch"] = "onnxruntime"
+    engine: EngineName = "onnxruntime"
     seed: int
     images: int
     commit: str | None
@@ -85,6 +89,11 @@ class Evaluation(BaseModel):
         """The cell at exactly this noise, if measured."""
         found = (cell for cell in self.cells if cell.noise == noise and cell.sigma == sigma)
         return next(found, None)
+
+    def with_cells(self, cells: Iterable[Cell]) -> "Evaluation":
+        """The same with these cells, each in the place of one at the same noise."""
+        placed = {(cell.noise, cell.sigma): cell for cell in (*self.cells, *cells)}
+        return self.model_copy(update={"cells": tuple(placed[noise] for noise in sorted(placed))})
 
 
 @dataclass(frozen=True)
@@ -135,9 +144,7 @@ def evaluate(engine: Engine, results: Path, examples: Examples, plan: Plan) -> E
                 measured=measured,
                 device=_elsewhere(evaluation, engine),
             )
-            others = [c for c in evaluation.cells if (c.noise, c.sigma) != (kind, sigma)]
-            cells = tuple(sorted((*others, cell), key=lambda c: (c.noise, c.sigma)))
-            evaluation = evaluation.model_copy(update={"cells": cells})
+            evaluation = evaluation.with_cells([cell])
             _write(results, evaluation)
             bar.write(f"{engine.file.stem} {kind} sigma {sigma}: " + _readable(measured))
     return evaluation

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from training.data.examples import DataSet, Examples
 from training.engines import OnnxRuntime, TorchTwin
 from training.errors import TrainingError
 from training.evaluate import Cell, Evaluation, Plan
+from training.measurements import measurements
 from training.networks.layers import count
 from training.networks.registry import named
 from training.run_folder import RunFolder
@@ -38,8 +39,8 @@ def publish(
     """Write the runs of one network as variants of a model version; returns its folder.
 
     Raises:
-        UnpublishableError: a run is unfinished or not exported, its measurements are of another file, or
-            the runs are of several networks.
+        UnpublishableError: a run is unfinished or not exported, or the runs are of several networks.
+        EvaluationError: a run is not measured, or its measurements are of another file.
         StoreError: the version exists, or the store refuses it.
     """
     recipes = [_recipe(folder) for folder in folders]
@@ -70,19 +71,16 @@ def publish(
 def describe(folder: RunFolder, data: DataSet) -> Variant:
     """The manifest's entry of one run; see `publish` for errors."""
     recipe = folder.read_recipe()
-    content, measured = _content(folder), evaluate.read(folder.evaluation)
+    content, measured = _content(folder), measurements(folder)
     costs = count(folder.read_network())
-    sha256 = evaluate.sha256_of(folder.exported)
-    expected = sha256 if measured.engine == OnnxRuntime.name else evaluate.sha256_of(folder.weights)
-    if measured.sha256 != expected:
-        raise UnpublishableError(folder, f"its evaluation is of a file of sha256 {measured.sha256}, not {expected}")
-    if measured.engine != OnnxRuntime.name:
+    engine = _engine(measured)
+    if engine != OnnxRuntime.name:
         _check_votes(folder, data.test)
     made: dict[str, Any] = checkpoint.read(folder.weights).state
     return Variant(
         name=recipe.variant,
         file=folder.exported.name,
-        sha256=sha256,
+        sha256=evaluate.sha256_of(folder.exported),
         bytes=len(content),
         noise=recipe.noise,
         sigma_train=recipe.sigma_train,
@@ -100,8 +98,13 @@ def describe(folder: RunFolder, data: DataSet) -> Variant:
         samples=costs.samples,
         layers=costs.noisy_layers,
         accuracy=tuple(table(measured)),
-        engine=measured.engine,
+        engine=engine,
     )
+
+
+def _engine(measured: Evaluation) -> Literal["onnxruntime", "torch", "mixed"]:
+    engines = {cell.engine or measured.engine for cell in measured.cells}
+    return engines.pop() if len(engines) == 1 else "mixed"
 
 
 def _check_votes(folder: RunFolder, examples: Examples) -> None:

@@ -13,9 +13,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from noise_op.contract import NoiseKind
-from training import checkpoint, evaluate
+from training import checkpoint
 from training.errors import TrainingError
 from training.evaluate import Evaluation, Measured
+from training.measurements import measurements
 from training.networks.layers import NoisyLayer, count, fold
 from training.networks.network import Network
 from training.networks.registry import named
@@ -108,7 +109,7 @@ def record(folder: RunFolder) -> Record:
         layers=costs.noisy_layers,
         weight_norms=_weight_norms(network),
         epochs=_curve(folder.log),
-        evaluation=evaluate.read(folder.evaluation),
+        evaluation=measurements(folder),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from noise_op.contract import NoiseKind
 from training import figures, outputs, paper
-from training.evaluate import Evaluation, Measured
+from training.evaluate import Cell, Evaluation, Measured
 from training.networks.registry import named
 from training.record import Record, best, read_all, trained_for
 
@@ -54,7 +54,7 @@ def _about(runs: Sequence[Record]) -> Iterable[str]:
         f"multiply-accumulates and {costs.samples:,} noise samples in {costs.layers} noisy layers."
     )
     images = sorted({evaluation.images for evaluation in evaluations})
-    engines = sorted({_engine(evaluation) for evaluation in evaluations})
+    engines = sorted({_engine(evaluation, cell) for evaluation in evaluations for cell in evaluation.cells})
     counts = " or ".join(f"{count:,}" for count in images)
     yield (
         f"Accuracies are in % of {counts} test inputs, by {' or '.join(engines)}, seed {evaluations[0].seed}. "
@@ -62,11 +62,22 @@ def _about(runs: Sequence[Record]) -> Iterable[str]:
     )
 
 
-def _engine(evaluation: Evaluation) -> str:
-    """What cast the votes, as readers know it."""
-    if evaluation.engine == "onnxruntime":
+def _engine(evaluation: Evaluation, cell: Cell) -> str:
+    """What cast the votes of a cell, as readers know it."""
+    if (cell.engine or evaluation.engine) == "onnxruntime":
         return "ONNX Runtime"
-    return f"the torch twin on {evaluation.versions.get('device', 'the CPU')}"
+    device = cell.device or evaluation.versions.get("device", "CPU")
+    return f"the torch twin on {'the ' if device == 'CPU' else ''}{device}"
+
+
+def _engines(evaluation: Evaluation) -> str:
+    """What cast the votes of a run, and where there were several, at which sigma each."""
+    sigmas: dict[str, list[str]] = {}
+    for cell in evaluation.cells:
+        sigmas.setdefault(_engine(evaluation, cell), []).append(f"{cell.sigma:.3g}")
+    if len(sigmas) == 1:
+        return next(iter(sigmas))
+    return "; ".join(f"{engine} at {', '.join(at)}" for engine, at in sorted(sigmas.items()))
 
 
 def _beside_paper(network: str, runs: Sequence[Record], noise: NoiseKind) -> Iterable[str]:
@@ -149,7 +160,7 @@ def _training(runs: Sequence[Record]) -> Iterable[str]:
                 str(len(run.epochs)),
                 f"{minutes:.0f}",
                 run.versions.get("device", "CPU"),
-                _engine(run.evaluation),
+                _engines(run.evaluation),
                 changed,
                 f"{norm:.3f}",
                 (run.commit or "–")[:7],

@@ -2,7 +2,7 @@
 
 `recipe.json` what was asked for, `log.jsonl` what happened (one JSON object a line), `checkpoint.safetensors`
 the state after the latest epoch, `weights.safetensors` the result: averaged weights whose batch norms
-were estimated under noise; later `<variant>.onnx` and `evaluation.json`.
+were estimated under noise; later `<variant>.onnx`, `evaluation.json` and `evaluation-torch.json`.
 """
 
 import json
@@ -63,14 +63,13 @@ class RunFolder:
         """The ONNX file, named after the variant."""
         return self.path / f"{self.read_recipe().variant}.onnx"
 
-    @property
-    def evaluation(self) -> Path:
-        """What was measured of the ONNX file."""
-        return self.path / "evaluation.json"
+    def evaluation_by(self, engine: str) -> Path:
+        """What an engine measured: ONNX Runtime of the ONNX file, the torch twin of the weights."""
+        return self.path / ("evaluation.json" if engine == "onnxruntime" else f"evaluation-{engine}.json")
 
     @property
     def holdout_evaluation(self) -> Path:
-        """What was measured of the ONNX file on the training images that were held out."""
+        """What was measured on the training images that were held out."""
         return self.path / "holdout.json"
 
     def open(self, recipe: Recipe) -> None:

@@ -10,7 +10,7 @@ from training import checkpoint, evaluate, export
 from training.checkpoint import Checkpoint
 from training.data.examples import DataSet
 from training.engines import OnnxRuntime, TorchTwin
-from training.evaluate import Cell, Evaluation, Measured, Plan
+from training.evaluate import Cell, Evaluation, EvaluationError, Measured, Plan
 from training.publish import UnpublishableError, describe, publish, table
 from training.run_folder import RunFolder
 
@@ -23,7 +23,7 @@ def measured(trained: RunFolder, data: DataSet, tmp_path_factory: pytest.TempPat
     export.write(export.export(folder.read_network(), folder.read_recipe()), folder.exported)
     evaluate.evaluate(
         OnnxRuntime(folder.exported, 1),
-        folder.evaluation,
+        folder.evaluation_by("onnxruntime"),
         data.test,
         Plan(("multiplicative",), (0.0, 0.5), 3, seed=4),
     )
@@ -55,7 +55,7 @@ def test_published_version_reads_back(measured: RunFolder, data: DataSet, tmp_pa
     assert variant.provenance.files == {"digits": f"md5:{'0' * 32}"}
     assert publication.manifest.input.shape == (1, 28, 28)
     assert publication.manifest.classes == tuple("0123456789")
-    measurements = evaluate.read(measured.evaluation).cell("multiplicative", 0.5)
+    measurements = evaluate.read(measured.evaluation_by("onnxruntime")).cell("multiplicative", 0.5)
     assert measurements is not None
     at_half = {point.votes: point.accuracy for point in variant.accuracy if point.sigma == 0.5}
     assert at_half == {found.votes: found.accuracy for found in measurements.measured}
@@ -99,7 +99,7 @@ def test_noiseless_accuracy_holds_for_every_number_of_votes() -> None:
 def test_measurements_of_another_file_are_refused(copied: RunFolder, data: DataSet, tmp_path: Path) -> None:
     """A table is never published beside a file that it was not measured on."""
     copied.exported.write_bytes(copied.exported.read_bytes() + b"\0")
-    with pytest.raises(UnpublishableError, match="evaluation is of a file"):
+    with pytest.raises(EvaluationError, match=r"is of a file of sha256 .*, but mul-0\.3\.onnx has"):
         publish([copied], data, ModelStore(tmp_path / "store"), "1")
     assert not (tmp_path / "store").exists()
 
@@ -109,7 +109,10 @@ def test_what_the_twin_measured_is_published_if_the_file_casts_its_votes(
 ) -> None:
     """A table measured by the torch twin goes with the export of the same weights, and with no other file."""
     twin = TorchTwin(copied, torch.device("cpu"))
-    evaluate.evaluate(twin, copied.evaluation, data.test, Plan(("multiplicative",), (0.5,), 3, seed=4))
+    plan = Plan(("multiplicative",), (0.7,), 3, seed=4)
+    evaluate.evaluate(twin, copied.evaluation_by("torch"), data.test, plan)
+    assert describe(copied, data).engine == "mixed"
+    copied.evaluation_by("onnxruntime").unlink()
     assert describe(copied, data).engine == "torch"
     network = copied.read_network()
     with torch.no_grad():

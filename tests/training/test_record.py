@@ -21,7 +21,7 @@ def measured(trained: RunFolder, data: DataSet, tmp_path_factory: pytest.TempPat
     shutil.copytree(trained.path, folder.path)
     export.write(export.export(folder.read_network(), folder.read_recipe()), folder.exported)
     plan = Plan(("multiplicative",), (0.0, 0.5), 5, seed=4)
-    evaluate.evaluate(OnnxRuntime(folder.exported, 1), folder.evaluation, data.test, plan)
+    evaluate.evaluate(OnnxRuntime(folder.exported, 1), folder.evaluation_by("onnxruntime"), data.test, plan)
     return folder
 
 
@@ -36,7 +36,7 @@ def test_record_holds_what_the_run_left(made: Record, measured: RunFolder) -> No
     lines = [json.loads(line) for line in measured.log.read_text().splitlines()]
     losses = [line["loss"] for line in lines if line["event"] == "epoch"]
     assert [epoch.loss for epoch in made.epochs] == pytest.approx(losses, abs=1e-5)
-    assert made.evaluation == evaluate.read(measured.evaluation)
+    assert made.evaluation == evaluate.read(measured.evaluation_by("onnxruntime"))
     assert (made.variant, made.noise, made.sigma_train, made.layers) == ("mul-0.3", "multiplicative", 0.3, 6)
     assert made.changed["epochs"] == 10
     assert made.changed["precision"] == "float32"

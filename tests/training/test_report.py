@@ -73,3 +73,15 @@ def test_tables_say_what_trained_and_what_voted(tmp_path: Path) -> None:
     page = (tmp_path / "out" / "mnist-cnn.md").read_text()
     assert "| mul-1.0 | 1 | 2 | Some Card | the torch twin on Some Card | lr 0.1 | 1.500 | 0123456 |" in page
     assert "by the torch twin on Some Card, seed 0" in page
+
+
+def test_run_measured_by_two_engines_says_at_which_sigma(tmp_path: Path) -> None:
+    """Its row names each with the sigmas that it measured."""
+    mixed = run(1.0, {0.2: 0.9, 0.6: 0.85, 1.0: 0.8})
+    first, second, third = mixed.evaluation.cells
+    by_card = second.model_copy(update={"engine": "torch", "device": "Some Card"})
+    evaluation = mixed.evaluation.model_copy(update={"cells": (first, by_card, third)})
+    write(mixed.model_copy(update={"evaluation": evaluation}), tmp_path / "runs")
+    report(tmp_path / "runs", tmp_path / "out")
+    page = (tmp_path / "out" / "mnist-cnn.md").read_text()
+    assert "| ONNX Runtime at 0.2, 1; the torch twin on Some Card at 0.6 |" in page
