@@ -7,6 +7,8 @@ masking after an arithmetic shift gives the upper half.
 import torch
 from torch import Tensor
 
+from noise_op.layout import layout
+
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -51,7 +53,7 @@ def gaussian_noise(
     value = signal.to(torch.float32)
     amplitude = torch.sqrt((_per_row(sigma[:, 0], value) * value) ** 2 + _per_row(sigma[:, 1], value) ** 2)
     y = value + amplitude * z
-    return (torch.relu(y) if relu else y).to(x.dtype).clone(memory_format=torch.preserve_format)
+    return (torch.relu(y) if relu else y).to(x.dtype).contiguous(memory_format=layout(x))
 
 
 def gradient(g: Tensor, x: Tensor, y: Tensor, sigma: Tensor, row: Tensor | None, relu: bool) -> Tensor:
@@ -64,7 +66,7 @@ def gradient(g: Tensor, x: Tensor, y: Tensor, sigma: Tensor, row: Tensor | None,
     gx = g.to(torch.float32) * (torch.where(noisy > 0, slope, 0.0) if relu else slope)
     if row is not None:
         gx = torch.zeros(x.shape, device=x.device).index_add_(0, row, gx)
-    return gx.to(x.dtype)
+    return gx.to(x.dtype).contiguous(memory_format=layout(x))
 
 
 def _per_row(values: Tensor, like: Tensor) -> Tensor:

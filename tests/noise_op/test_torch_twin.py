@@ -191,3 +191,28 @@ def test_mismatched_rows_are_refused(engine: str) -> None:
     """Draws for another number of rows than the signal has are an error, not a broadcast."""
     with pytest.raises(Exception, match="3 rows"):
         gaussian_noise(torch.zeros(3, 2), draws(4), site=0)
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("row", [None, torch.tensor([1, 0, 2, 1])])
+def test_tracing_is_told_shape_type_and_layout(
+    engine: str, memory: torch.memory_format, row: torch.Tensor | None
+) -> None:
+    """What a compiler is told of the operator's answers, and of its gradients, is what they are."""
+    drawn = draws(4, row=row)
+    x = torch.randn(3 if row is not None else 4, 5, 6, 7).to(memory_format=memory).requires_grad_()
+    operands = (x, drawn.sigma, drawn.seed, drawn.vote, row, None, 2, RELU)
+    checks = ("test_schema", "test_faketensor", "test_aot_dispatch_static")
+    torch.library.opcheck(torch.ops.noisevote.gaussian_noise.default, operands, test_utils=checks)
+
+
+def test_output_site_answers_several_times_where_it_is_asked_to() -> None:
+    """The site made with `output=True` then draws with `Draws.output`, once for each of its rows; others do not."""
+    x, inner = torch.ones(2, 3), draws(6, row=torch.tensor([0, 0, 0, 1, 1, 1]), seed=5)
+    with drawing(replace(draws(2), output=inner)):
+        assert GaussianNoise(1)(x).shape == (2, 3)
+        answers = GaussianNoise(1, output=True)(x)
+    expected = gaussian_noise(x, inner, site=1, fan_out=True)
+    assert torch.equal(answers, expected)
+    with drawing(draws(2)):
+        assert torch.equal(GaussianNoise(1, output=True)(x), GaussianNoise(1)(x))
