@@ -98,9 +98,7 @@ class GaussianNoise(nn.Module):
     `output=True` belongs on the last one: it may answer several times for each row, see `Draws.output`.
     """
 
-    def __init__(
-        self, site: int, activation: Activation = "none", fan_out: bool = False, output: bool = False
-    ) -> None:
+    def __init__(self, site: int, activation: Activation = "none", fan_out: bool = False, output: bool = False) -> None:
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation: {activation!r} is not one of {ACTIVATIONS}")
         if not 0 <= site <= MAX_SITE:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from model_store.store import ModelStore, StoreError
 from noise_op.contract import NOISE_KINDS
 from training import outputs, record
+from training.calibration import calibrate, calibrated_folder
 from training.data.examples import DataSet
 from training.data.files import DataSource
 from training.data.registry import load
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_train(commands)
     _add_export(commands)
+    _add_calibrate(commands)
     _add_evaluate(commands)
     _add_publish(commands)
     _add_record(commands)
@@ -137,6 +139,23 @@ def _export(options: argparse.Namespace) -> None:
     for folder in options.runs:
         export.write(export.export(folder.read_network(), folder.read_recipe()), folder.exported)
         print(f"{folder.exported}: {folder.exported.stat().st_size} bytes")
+
+
+def _add_calibrate(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "calibrate", help="estimate the batch norms of finished runs under other sigmas, <run>-at-<sigma>"
+    )
+    parser.set_defaults(command=_calibrate)
+    _add_runs(parser)
+    parser.add_argument("--sigmas", nargs="+", type=float, required=True, help="one result each")
+
+
+def _calibrate(options: argparse.Namespace) -> None:
+    for folder in options.runs:
+        for sigma in options.sigmas:
+            out = calibrated_folder(folder, sigma)
+            calibrate(folder, sigma, _data(folder.read_recipe()), out)
+            print(out.path)
 
 
 def _add_evaluate(commands: Commands) -> None:

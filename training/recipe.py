@@ -43,6 +43,9 @@ class Recipe(BaseModel):
     norm_batches: Annotated[
         int, Field(ge=0, description="batches that re-estimate the batch norms under noise at the end; 0: none")
     ] = 200
+    norm_sigma: Annotated[
+        float | None, Field(ge=0, le=10, description="sigma that they are estimated under; none: sigma_train")
+    ] = None
     precision: Annotated[Literal["float32", "bfloat16"], Field(description="of products and signals")] = "bfloat16"
     images: Annotated[int | None, Field(ge=2, description="train on the first so many images only")] = None
     holdout: Annotated[
@@ -55,8 +58,9 @@ class Recipe(BaseModel):
 
     @property
     def variant(self) -> str:
-        """Name of the variant that this recipe makes, e.g. `mul-0.8` or `add-0.6`."""
-        return f"{self.noise[:3]}-{self.sigma_train}"
+        """Name of the variant that this recipe makes, e.g. `mul-0.8`, `add-0.6` or, calibrated, `mul-0.0-at-0.4`."""
+        calibrated = "" if self.norm_sigma is None else f"-at-{self.norm_sigma}"
+        return f"{self.noise[:3]}-{self.sigma_train}{calibrated}"
 
 
 class Purpose(IntEnum):

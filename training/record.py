@@ -69,6 +69,12 @@ class Record(BaseModel):
     epochs: tuple[Epoch, ...]
     evaluation: Evaluation
 
+    @property
+    def calibrated_at(self) -> float | None:
+        """Sigma that the batch norms were estimated under, where that is not sigma_train."""
+        at = self.changed.get("norm_sigma")
+        return at if isinstance(at, float) else None
+
     def measured(self, noise: NoiseKind, sigma: float, votes: int) -> Measured | None:
         """What was measured at one noise and number of votes; without noise one vote stands for any number."""
         cell = self.evaluation.cell(noise, sigma)

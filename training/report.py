@@ -25,15 +25,19 @@ def report(records: Path, out: Path) -> list[Path]:
         RecordError: a file is no record.
     """
     written = []
-    for network, runs in read_all(records).items():
+    for network, recorded in read_all(records).items():
+        runs = [run for run in recorded if run.calibrated_at is None]
+        calibrated = [run for run in recorded if run.calibrated_at is not None]
         pictures = figures.draw(network, runs, outputs.read(records.parent / "outputs", network), out)
         page = out / f"{network}.md"
-        page.write_text("\n".join(_page(network, runs, pictures)) + "\n")
+        page.write_text("\n".join(_page(network, runs, calibrated, pictures)) + "\n")
         written += [page, *pictures]
     return written
 
 
-def _page(network: str, runs: Sequence[Record], pictures: Sequence[Path]) -> Iterable[str]:
+def _page(
+    network: str, runs: Sequence[Record], calibrated: Sequence[Record], pictures: Sequence[Path]
+) -> Iterable[str]:
     yield from (f"# {named(network).title}", "", *_about(runs))
     for noise in KINDS:
         of_kind = trained_for(runs, noise)
@@ -43,6 +47,7 @@ def _page(network: str, runs: Sequence[Record], pictures: Sequence[Path]) -> Ite
         yield from ("", *_grid(of_kind, noise, 1), "", *_grid(of_kind, noise, paper.VOTES))
         yield from _votes(of_kind, noise)
         yield from _reads(of_kind, noise)
+        yield from _calibrated(of_kind, [run for run in calibrated if run.noise == noise], noise)
     yield from ("", "## Training", "", *_training(runs), "", "## Figures", "")
     yield from (f"![{picture.stem}]({picture.name})" for picture in pictures)
 
@@ -144,6 +149,22 @@ def _reads(runs: Sequence[Record], noise: NoiseKind) -> Iterable[str]:
     for reads, votes, run, found in rows:
         soft = "–" if found.soft_accuracy is None else _percent(found.soft_accuracy)
         yield _row([str(reads), str(votes), str(reads * votes), _percent(found.accuracy), soft, f"`{run.variant}`"])
+
+
+def _calibrated(runs: Sequence[Record], calibrated: Sequence[Record], noise: NoiseKind) -> Iterable[str]:
+    """Of each run with calibrated ones: its own accuracies beside theirs, each at the sigma it is calibrated at."""
+    for run in runs:
+        at = {found.calibrated_at: found for found in calibrated if found.sigma_train == run.sigma_train}
+        sigmas = [sigma for sigma in paper.SIGMAS if sigma in at]
+        if not sigmas:
+            continue
+        yield from ("", f"Variant `{run.variant}` with its batch norms estimated anew under the noise itself:", "")
+        yield from _header(["votes", "batch norms of", *(f"sigma {sigma}" for sigma in sigmas)])
+        for votes in (1, paper.VOTES):
+            own = [run.measured(noise, sigma, votes) for sigma in sigmas]
+            yield _row([str(votes), f"σ_train {run.sigma_train}", *(_with_spread(cell) for cell in own)])
+            anew = [at[sigma].measured(noise, sigma, votes) for sigma in sigmas]
+            yield _row([str(votes), "that sigma", *(_with_spread(cell) for cell in anew)])
 
 
 def _training(runs: Sequence[Record]) -> Iterable[str]:

@@ -5,6 +5,7 @@ and goes on makes the same weights as one that is not.
 """
 
 import copy
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,17 +18,18 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
-from noise_op.torch_twin import Draws, drawing
+from noise_op.torch_twin import Draws
 from training import checkpoint
 from training.augment import augment
 from training.checkpoint import Checkpoint
 from training.data.examples import DataSet, Examples
-from training.draws import CPU, constant_draws, laid_out, presentation_draws
+from training.draws import CPU, laid_out, presentation_draws
 from training.errors import TrainingError
 from training.glance import GLANCE_IMAGES, glances
 from training.gradients import Compute, Gradients, Replayed
 from training.networks.network import Network
 from training.networks.registry import build
+from training.norms import estimate_norms
 from training.provenance import git_commit, versions
 from training.recipe import Purpose, Recipe, derived_seed
 from training.run_folder import RunFolder
@@ -114,8 +116,13 @@ class Training:
         if self.recipe.average_decay > 0:
             network.load_state_dict(dict(self.average.network.named_parameters()), strict=False)
         if norm_batches > 0:
-            self._estimate_norms(network, norm_batches)
+            self.estimate_norms(network, norm_batches)
         return network.eval()
+
+    def estimate_norms(self, network: Network, count: int) -> None:
+        """Estimate the batch norms of a network anew, from so many batches of unaugmented training images."""
+        batches = itertools.islice(self._batches(self.recipe.epochs, augmented=False), count)
+        estimate_norms(network, (inputs for inputs, _ in batches), self.recipe)
 
     def save(self, path: Path) -> None:
         """Write all that `restore` needs to go on exactly as if nothing had stopped."""
@@ -159,25 +166,6 @@ class Training:
             if augmented:
                 inputs = augment(inputs, self.recipe, maps)
             yield laid_out(inputs), self.labels[chosen]
-
-    def _estimate_norms(self, network: torch.nn.Module, count: int) -> None:
-        """Plain mean of the batch statistics over unaugmented batches with the training noise on."""
-        norms = [m for m in network.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
-        momenta = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # torch: cumulative average
-        network.train()
-        seed = derived_seed(self.recipe.seed, Purpose.NORM_NOISE)
-        with torch.no_grad():
-            batches = self._batches(self.recipe.epochs, augmented=False)
-            for step, (inputs, _) in zip(range(count), batches, strict=False):
-                vote = step * self.recipe.batch
-                draws = constant_draws(self.recipe.noise, self.recipe.sigma_train, seed, len(inputs), vote, self.device)
-                with drawing(draws):
-                    network(inputs)
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
 
 
 def train(

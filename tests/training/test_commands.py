@@ -166,3 +166,18 @@ def test_missing_data_is_told_in_a_line(
     assert main(["train", "--run", str(tmp_path / "run")]) == 1
     assert str(tmp_path) in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_finished_run_is_calibrated_and_measured(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`calibrate` leaves a run for each sigma, which is exported and measured like any other; a mistake is named."""
+    run = folder / "run"
+    few = ["--epochs", "1", "--batch", "32", "--norm-batches", "1"]
+    assert main(["train", "--run", str(run), "--stop-after", "0", *few]) == 0
+    assert main(["calibrate", str(run), "--sigmas", "0.5"]) == 1
+    assert "not finished" in capsys.readouterr().err
+    assert main(["train", "--run", str(run), *few]) == 0
+    assert main(["calibrate", str(run), "--sigmas", "0.5", "1"]) == 0
+    made = [folder / f"run-at-{sigma}" for sigma in ("0.5", "1.0")]
+    assert capsys.readouterr().out.splitlines()[-2:] == [str(path) for path in made]
+    assert main(["export", *map(str, made)]) == 0
+    assert (made[1] / "mul-0.8-at-1.0.onnx").exists()
