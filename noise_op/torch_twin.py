@@ -118,7 +118,7 @@ class GaussianNoise(nn.Module):
 
     def extra_repr(self) -> str:
         """What `print(network)` shows."""
-        return f"site={self.site}, activation={self.activation!r}, fan_out={self.fan_out}"
+        return f"site={self.site}, activation={self.activation!r}, fan_out={self.fan_out}, output={self.output}"
 
 
 def gaussian_noise(

@@ -152,19 +152,28 @@ def _reads(runs: Sequence[Record], noise: NoiseKind) -> Iterable[str]:
 
 
 def _calibrated(runs: Sequence[Record], calibrated: Sequence[Record], noise: NoiseKind) -> Iterable[str]:
-    """Of each run with calibrated ones: its own accuracies beside theirs, each at the sigma it is calibrated at."""
-    for run in runs:
-        at = {found.calibrated_at: found for found in calibrated if found.sigma_train == run.sigma_train}
-        sigmas = [sigma for sigma in paper.SIGMAS if sigma in at]
-        if not sigmas:
-            continue
-        yield from ("", f"Variant `{run.variant}` with its batch norms estimated anew under the noise itself:", "")
-        yield from _header(["votes", "batch norms of", *(f"sigma {sigma}" for sigma in sigmas)])
-        for votes in (1, paper.VOTES):
-            own = [run.measured(noise, sigma, votes) for sigma in sigmas]
-            yield _row([str(votes), f"σ_train {run.sigma_train}", *(_with_spread(cell) for cell in own)])
-            anew = [at[sigma].measured(noise, sigma, votes) for sigma in sigmas]
-            yield _row([str(votes), "that sigma", *(_with_spread(cell) for cell in anew)])
+    """Of each calibrated run, at its sigma: accuracies of the run that it was made from, and its own."""
+    if not calibrated:
+        return
+    yield from (
+        "",
+        "Calibrated, that is with batch norms estimated anew under the noise itself, weights as they were:",
+        "",
+    )
+    title = f"{paper.VOTES} votes"
+    yield from _header(["variant", "sigma", "one run", "calibrated", title, "calibrated", f"best σ_train, {title}"])
+    for run in sorted(calibrated, key=lambda run: (run.sigma_train, run.calibrated_at or 0.0)):
+        sigma = run.calibrated_at or 0.0
+        sources = [other for other in runs if other.sigma_train == run.sigma_train]
+        found = [
+            next((at for each in among if (at := each.measured(noise, sigma, votes))), None)
+            for votes in (1, paper.VOTES)
+            for among in (sources, [run])
+        ]
+        top = best(runs, noise, sigma, paper.VOTES)
+        yield _row(
+            [f"`{run.variant}`", f"{sigma:g}", *map(_with_spread, found), _percent(top[1].accuracy) if top else "–"]
+        )
 
 
 def _training(runs: Sequence[Record]) -> Iterable[str]:
