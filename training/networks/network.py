@@ -12,6 +12,7 @@ class Network(nn.Module):
     """A classifier made of noisy layers: [N, *input_shape] in `value_range` to logits [N, classes].
 
     Inside `noise_op.torch_twin.drawing` its first sites fan votes out, so the logits are [rows, classes].
+    Its last site is made with `output=True`, so that training can average several draws of it.
     Normalisation of the input is inside the network, hence inside the exported graph.
 
     `free_scale` gives the batch norms before the noise a learned scale and shift. Additive noise needs

@@ -92,6 +92,13 @@ def test_every_product_has_its_own_site_in_order(name: str, kind: NoiseKind) -> 
     assert sites(network)[-1].activation == "none"
 
 
+@every_network
+def test_last_site_alone_may_answer_several_times(name: str) -> None:
+    """Training on averaged output draws finds exactly one site to draw them at: the one that makes the logits."""
+    network = build(name, "multiplicative")
+    assert [site.site for site in sites(network) if site.output] == [max(site.site for site in sites(network))]
+
+
 @every_image_network
 @pytest.mark.parametrize(("kind", "free"), [("multiplicative", True), ("additive", False)])
 def test_additive_noise_fixes_scale_and_shift(name: str, kind: NoiseKind, free: bool) -> None:
