@@ -37,7 +37,8 @@ def main() -> None:
     table = [HEADER, RULE, *(row for part, measured in figures.items() for row in _rows(part, measured))]
     print(*table, sep="\n")
     if options.out:
-        write(options.out, figures, table, "Benchmarks")
+        served = f"{options.model} {ModelStore(options.model_store).manifest(options.model).version}"
+        write(options.out, figures, table, "Benchmarks", served)
 
 
 def _rows(part: str, measured: dict[str, float]) -> list[str]:

@@ -83,7 +83,7 @@ def main() -> None:
     print(*table, sep="\n")
     if options.out:
         about = f"{options.clients} clients keep requests of {LARGE_VOTES} votes running, {options.lanes} lanes."
-        write(options.out, figures, [about, "", *table], TITLE)
+        write(options.out, figures, [about, "", *table], TITLE, core.model)
 
 
 class BatchTimes(Metrics):

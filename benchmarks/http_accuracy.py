@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.report import write
+from benchmarks.server_process import PATH, served_model
 from training.data.files import DataSource
 from training.data.registry import load
-
-MODEL = "mnist-cnn"
 
 # Qin and Vučinić, MNIST CNN, multiplicative noise, best σ_train, accuracy in %: (sigma, votes) → paper.
 PAPER = {
@@ -76,7 +75,8 @@ def main() -> None:
             print(_row(points[-1]), flush=True)
     points.sort(key=lambda point: (point.votes, point.sigma))
     if options.out:
-        write(options.out, [asdict(point) for point in points], [HEADER, RULE, *map(_row, points)], TITLE)
+        figures = [asdict(point) for point in points]
+        write(options.out, figures, [HEADER, RULE, *map(_row, points)], TITLE, served_model(options.url))
 
 
 def _row(point: Point) -> str:
@@ -111,7 +111,7 @@ async def _measure(
             async def predict(start: int) -> dict[str, object]:
                 body = _request(images[start : start + options.inputs], sigma, votes, options.seed + start)
                 async with gate:
-                    answer = await client.post(f"/v1/models/{MODEL}/predict", json=body)
+                    answer = await client.post(PATH, json=body)
                 answer.raise_for_status()
                 bar.update(len(body["inputs"]))
                 return dict(answer.json())

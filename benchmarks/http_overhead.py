@@ -61,7 +61,7 @@ def main() -> None:
     print(*table, sep="\n")
     if options.out:
         about = f"{options.clients} clients, sigma {options.sigma:g}, {options.lanes} lanes, {options.rounds} rounds."
-        write(options.out, overhead.model_dump(), [about, "", *table], TITLE)
+        write(options.out, overhead.model_dump(), [about, "", *table], TITLE, core.model)
 
 
 async def _measure(core: Core, url: str, options: argparse.Namespace) -> list[OverheadPoint]:

@@ -1,4 +1,4 @@
-"""Writes figures as JSON and as the table that documents show, with the machine they were measured on."""
+"""Writes figures as JSON and as the table that documents show, with the model and the machine they were measured on."""
 
 import json
 import os
@@ -20,13 +20,15 @@ def machine() -> dict[str, object]:
     }
 
 
-def write(out: Path, figures: object, table: Sequence[str], title: str) -> None:
-    """OUT.json with the figures, OUT.md with the table."""
+def write(out: Path, figures: object, table: Sequence[str], title: str, model: str | None = None) -> None:
+    """OUT.json with the figures, OUT.md with the table; `model` is name and version of what was served, if any."""
     about = machine()
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_suffix(".json").write_text(json.dumps({"machine": about, "figures": figures}, indent=2) + "\n")
+    record = {"model": model, "machine": about, "figures": figures}
+    out.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
     on = ", ".join(f"{name} {value}" for name, value in about.items())
-    out.with_suffix(".md").write_text("\n".join([f"# {title}", "", *table, "", f"Measured on: {on}.", ""]))
+    measured = f"{f'Model: {model}. ' if model else ''}Measured on: {on}."
+    out.with_suffix(".md").write_text("\n".join([f"# {title}", "", *table, "", measured, ""]))
 
 
 def _processor_name() -> str:

@@ -21,16 +21,14 @@ from typing import Any
 
 import httpx
 
-from benchmarks.ray_cluster import ROOT, Cluster, cluster
+from benchmarks.ray_cluster import Cluster, cluster
 from benchmarks.report import write
-from benchmarks.server_process import serving
+from benchmarks.server_process import DIGIT, PATH, served_model, serving
 from service.cpus import usable_cpus
 from service.settings import Settings
 
 TITLE = "Replicas on two Ray nodes"
-PATH = "/v1/models/mnist-cnn/predict"
 AIM = 1.6
-DIGIT = ROOT / "examples" / "digit-7.png"
 
 
 @dataclass(frozen=True)
@@ -99,17 +97,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="nv", ignore_cleanup_errors=True) as folder:
-        figures = _measure(Path(folder), options)
+        figures, model = _measure(Path(folder), options)
     table = _table(figures, options)
     print(*table, sep="\n")
     if options.out:
-        write(options.out, figures, table, TITLE)
+        write(options.out, figures, table, TITLE, model)
 
 
-def _measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+def _measure(folder: Path, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Figures, and the model that they are of."""
     image = base64.b64encode(DIGIT.read_bytes()).decode()
     body = {"inputs": [{"image": image}], "sigma": 0.8, "votes": options.votes, "seed": 7}
     with serving(usable_cpus(), Settings.model_fields["model_store"].default) as (url, _):
+        model = served_model(url)
         expected = httpx.post(f"{url}{PATH}", json=body, timeout=600).json()["predictions"]
         bodies = [body | changed for changed in ({"seed": 2**64 - 1}, {"votes": 20}, {"stop": {"rule": "exact"}})]
         others = [(each, httpx.post(f"{url}{PATH}", json=each, timeout=600).json()["predictions"]) for each in bodies]
@@ -119,12 +119,13 @@ def _measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         nodes.wait_for_replicas(2)
         same = [_predictions(nodes, each) == answer for each, answer in [(body, expected), *others]]
         turns = _turns(nodes, body, expected, options)
-        return {
+        figures = {
             "requests_compared_with_one_process": len(same),
             "of_these_the_same": sum(same),
             **turns,
             **_kills(nodes, body, expected, options),
         }
+    return figures, model
 
 
 def _predictions(nodes: Cluster, body: dict[str, Any]) -> Any:

@@ -15,6 +15,7 @@ import orjson
 from benchmarks.closed_loop import Client
 from benchmarks.connections import Connections
 from benchmarks.serving_core import MODEL
+from loadtest.target import Target
 
 PATH = f"/v1/models/{MODEL}/predict"
 DIGIT = Path(__file__).resolve().parent.parent / "examples" / "digit-7.png"
@@ -36,6 +37,12 @@ def serving(lanes: int, store: Path) -> Iterator[tuple[str, int]]:
             yield found.group(), process.pid
         finally:
             process.terminate()
+
+
+def served_model(url: str) -> str:
+    """Name and version of the measured model that a server serves, for records."""
+    described = Target(url, MODEL).describe()
+    return f"{described.name} {described.version}"
 
 
 def client(connections: Connections, sigma: float, votes: int) -> Client:

@@ -37,6 +37,11 @@ class Core:
         """The newest version of the measured model."""
         return self.catalogue.version(MODEL)
 
+    @property
+    def model(self) -> str:
+        """Its name and version, for records."""
+        return f"{MODEL} {self.served.manifest.version}"
+
     def request(
         self,
         inputs: NDArray[np.float32],

@@ -88,7 +88,7 @@ def main() -> None:
     print(*table, sep="\n")
     if options.out:
         figures = {"exact": [asdict(point) for point in exact], "confidence": [asdict(point) for point in confidence]}
-        write(options.out, figures, table, TITLE)
+        write(options.out, figures, table, TITLE, core.model)
 
 
 async def _measure(

@@ -20,7 +20,7 @@ import uvloop
 from benchmarks.closed_loop import Turns, in_turns
 from benchmarks.connections import Connections
 from benchmarks.report import write
-from benchmarks.server_process import PATH, client, serving
+from benchmarks.server_process import PATH, client, served_model, serving
 from service.cpus import usable_cpus
 
 TITLE = "How many processes on one machine"
@@ -90,13 +90,14 @@ def main() -> None:
     options = parser.parse_args()
     with ExitStack() as stack, asyncio.Runner(loop_factory=uvloop.new_event_loop) as on:
         servers = {str(layout): _start(stack, layout, options.model_store) for layout in options.layouts}
+        model = served_model(next(iter(servers.values())).urls[0])
         points = [point for votes in options.votes for point in on.run(_measure(servers, votes, options))]
     table = [HEADER, RULE, *map(row, points)]
     print(*table, sep="\n")
     if options.out:
         rounds = f"{options.rounds} rounds of {options.turn_seconds:g} s"
         about = f"{options.clients} clients, sigma {options.sigma:g}, {rounds}."
-        write(options.out, [asdict(point) for point in points], [about, "", *table], TITLE)
+        write(options.out, [asdict(point) for point in points], [about, "", *table], TITLE, model)
 
 
 def _start(stack: ExitStack, layout: Layout, store: Path) -> Servers:
