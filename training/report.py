@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from noise_op.contract import NoiseKind
+from noise_op.contract import NOISE_KINDS, NoiseKind
 from training import figures, outputs, paper
 from training.evaluate import Cell, Evaluation, Measured
 from training.networks.registry import named
@@ -14,8 +14,6 @@ from training.record import Record, best, read_all, trained_for
 PRODUCTS: Final = 20  # reads times votes, where reads are set against votes
 READS: Final = {1: 20, 2: 10, 4: 5, 7: 3, 10: 2, 20: 1}  # to the votes that come nearest to so many products
 LEAST_RUNS: Final = 5  # of a mean with its deviation
-
-KINDS: Final[tuple[NoiseKind, ...]] = ("multiplicative", "additive")
 
 
 def report(records: Path, out: Path) -> list[Path]:
@@ -39,7 +37,7 @@ def _page(
     network: str, runs: Sequence[Record], calibrated: Sequence[Record], pictures: Sequence[Path]
 ) -> Iterable[str]:
     yield from (f"# {named(network).title}", "", *_about(runs))
-    for noise in KINDS:
+    for noise in NOISE_KINDS:
         of_kind = trained_for(runs, noise)
         if not any(run.noise == noise or run.most_votes(noise) for run in of_kind):
             continue

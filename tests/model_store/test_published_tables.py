@@ -9,11 +9,11 @@ import pytest
 from model_store.accuracy_table import accuracy_table
 from model_store.manifest import AccuracyPoint, NoiseKind, Variant
 from model_store.store import ModelStore
+from noise_op.contract import NOISE_KINDS
 from service.settings import Settings
 
 STORE = ModelStore(Settings.model_fields["model_store"].default)
 VARIANTS = STORE.manifest("mnist-cnn", STORE.versions("mnist-cnn")[-1]).variants
-KINDS: tuple[NoiseKind, ...] = ("multiplicative", "additive")
 Coordinate = Callable[[AccuracyPoint], float]
 
 
@@ -33,7 +33,7 @@ def left_out(coordinate: Coordinate, same: Coordinate) -> Iterator[tuple[float, 
     All points at that coordinate are left out; the line goes through the two neighbours with the same other coordinate.
     """
     for variant in VARIANTS:
-        for kind in KINDS:
+        for kind in NOISE_KINDS:
             points = [p for p in variant.accuracy if p.noise == kind or p.sigma == 0]
             inner = sorted({coordinate(p) for p in points})[1:-1]
             for place in inner if any(p.sigma > 0 for p in points) else ():

@@ -9,11 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from noise_op.contract import NoiseKind, snr_db
+from noise_op.contract import NOISE_KINDS, NoiseKind, snr_db
 from noise_op.injection import NoisyModule, UninjectableError, inject_noise
 from noise_op.torch_twin import Draws, GaussianNoise, current_draws, drawing
-
-KINDS: tuple[NoiseKind, ...] = ("multiplicative", "additive")
 
 
 class Residual(nn.Module):
@@ -160,7 +158,7 @@ def test_without_noise_it_is_the_module(network: Any) -> None:
 
 
 @every_network
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", NOISE_KINDS)
 def test_every_product_meets_noise_of_the_stated_strength(network: Any, kind: NoiseKind) -> None:
     """Each site is computed, and its noise has sigma's SNR in dB (multiplicative) or deviation (additive)."""
     noisy = inject_noise(built(network), kind, 0.5)

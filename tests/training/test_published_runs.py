@@ -7,14 +7,13 @@ from typing import NamedTuple
 import pytest
 
 from model_store.store import ModelStore
-from noise_op.contract import NoiseKind
+from noise_op.contract import NOISE_KINDS, NoiseKind
 from service.settings import Settings
 from training import paper
 from training.record import best, read_all
 
 STORE = ModelStore(Settings.model_fields["model_store"].default)
 RECORDS = read_all(Path(__file__).parents[2] / "docs" / "results" / "runs")
-KINDS: tuple[NoiseKind, ...] = ("multiplicative", "additive")
 
 
 class Best(NamedTuple):
@@ -30,7 +29,7 @@ class Best(NamedTuple):
 def bests(network: str) -> Iterator[Best]:
     """At each sigma, with one vote and with many, the best of the runs that were trained for that noise."""
     trained = [run for run in RECORDS[network] if run.calibrated_at is None]
-    for noise in (kind for kind in KINDS if any(run.noise == kind for run in trained)):
+    for noise in (kind for kind in NOISE_KINDS if any(run.noise == kind for run in trained)):
         for sigma in paper.SIGMAS:
             for votes in (1, paper.VOTES):
                 if found := best(trained, noise, sigma, votes):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from noise_op.contract import NoiseKind, snr_db
+from noise_op.contract import NOISE_KINDS, NoiseKind, snr_db
 from noise_op.torch_twin import Draws, GaussianNoise, drawing
 from training import export
 from training.data.examples import Examples
@@ -20,8 +20,6 @@ from training.networks.layers import NoisyLayer, fold
 from training.networks.network import Network
 from training.networks.registry import NETWORKS, UnknownNetworkError, build, named
 from training.recipe import Recipe
-
-KINDS: tuple[NoiseKind, ...] = ("multiplicative", "additive")
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
 # A recurrent network computes a site several times and has no batch norms: its tests are its own.
@@ -72,7 +70,7 @@ def test_network_says_what_it_takes(name: str) -> None:
 
 
 @every_image_network
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", NOISE_KINDS)
 def test_every_product_has_its_own_site_in_order(name: str, kind: NoiseKind) -> None:
     """Sites are 0, 1, … in the order of computation, one after each product; votes fan out at the first alone."""
     network = build(name, kind).eval()
@@ -109,7 +107,7 @@ def test_additive_noise_fixes_scale_and_shift(name: str, kind: NoiseKind, free: 
 
 
 @every_image_network
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", NOISE_KINDS)
 def test_folding_batch_norms_is_exact(name: str, kind: NoiseKind, examples: dict[str, Examples]) -> None:
     """With the same draws the folded network has the same logits up to float rounding, under full noise."""
     network = network_with_statistics(name, kind, examples)
