@@ -15,7 +15,7 @@ NATIVE := $(wildcard noise_op/native/*)
 .PHONY: serve test lint bench lock clean
 
 serve: $(VENV)/.native
-	@exec $(BIN)/python -m service
+	@exec $(BIN)/noisevote serve
 
 test: $(VENV)/.dev $(VENV)/.native
 	$(BIN)/python -m pytest

@@ -10,8 +10,8 @@ import torch
 
 from benchmarks import draws, graphs, lanes, training_step
 from benchmarks.report import write
-from model_store.store import ModelStore
-from noise_op.library import load_kernel
+from noisevote.model_store.store import ModelStore
+from noisevote.noise_op.library import load_kernel
 
 AIMS = {
     "numpy SFC64 float64 ÷ kernel": "≥ 8",

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from benchmarks.timing import Contender, in_turns
-from noise_op.library import Kernel
+from noisevote.noise_op.library import Kernel
 
 COUNT = 1 << 20
 ROUNDS = 25

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from benchmarks.report import write
 from benchmarks.serving_core import Core, load_core
-from service.batch import SessionKey
-from service.cpus import usable_cpus
-from service.dispatcher import Dispatcher
-from service.metrics import Metrics
-from service.scheduler import Allotment, Progress, Ring, deficit_round_robin
-from training.data.files import DataSource
-from training.data.registry import load
+from noisevote.service.cpus import usable_cpus
+from noisevote.service.metrics import Metrics
+from noisevote.service.scheduling.batch import SessionKey
+from noisevote.service.scheduling.dispatcher import Dispatcher
+from noisevote.service.scheduling.scheduler import Allotment, Progress, Ring, deficit_round_robin
+from noisevote.training.data.files import DataSource
+from noisevote.training.data.registry import load
 
 TITLE = "One vote among 1000-vote requests"
 HEADER = "| order | 1-vote requests | median | 99th percentile | longest | batch time | 99th percentile ÷ batch time |"

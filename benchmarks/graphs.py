@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
 from benchmarks.timing import in_turns
-from noise_op.contract import DOMAIN, OP_TYPE
-from noise_op.library import Kernel
+from noisevote.noise_op.contract import DOMAIN, OP_TYPE
+from noisevote.noise_op.library import Kernel
 
 SIGMA = 1.0
 ROUNDS = 30

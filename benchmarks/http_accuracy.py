@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from benchmarks.report import write
 from benchmarks.server_process import PATH, served_model
-from training.data.files import DataSource
-from training.data.registry import load
+from noisevote.training.data.files import DataSource
+from noisevote.training.data.registry import load
 
 # Qin and Vučinić, MNIST CNN, multiplicative noise, best σ_train, accuracy in %: (sigma, votes) → paper.
 PAPER = {

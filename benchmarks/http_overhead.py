@@ -22,10 +22,10 @@ from benchmarks.connections import Connections
 from benchmarks.report import write
 from benchmarks.server_process import DIGIT, PATH, client, serving
 from benchmarks.serving_core import Core, load_core
-from loadtest.overhead import Overhead, OverheadPoint
-from loadtest.table import overhead_table
-from service.cpus import usable_cpus
-from service.dispatcher import Dispatcher
+from noisevote.loadtest.overhead import Overhead, OverheadPoint
+from noisevote.loadtest.table import overhead_table
+from noisevote.service.cpus import usable_cpus
+from noisevote.service.scheduling.dispatcher import Dispatcher
 
 TITLE = "Votes per second over HTTP and in one process"
 HTTP, IN_PROCESS = "HTTP", "in process"

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.graphs import feeds, running, session_of
 from benchmarks.timing import in_turns
-from noise_op.library import Kernel
+from noisevote.noise_op.library import Kernel
 
 BATCHES = 16  # a round's work: enough that the lanes' start and end do not count
 ROUNDS = 12

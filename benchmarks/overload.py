@@ -24,8 +24,8 @@ import numpy as np
 from benchmarks.connections import Connections
 from benchmarks.report import write
 from benchmarks.server_process import PATH, served_model
-from training.data.files import DataSource
-from training.data.registry import load
+from noisevote.training.data.files import DataSource
+from noisevote.training.data.registry import load
 
 TITLE = "A server offered more than it can do"
 SIGMA = 1.0

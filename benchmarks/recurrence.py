@@ -13,10 +13,10 @@ import torch
 from benchmarks.graphs import feeds, running, session_of
 from benchmarks.report import write
 from benchmarks.timing import in_turns
-from noise_op.library import Kernel, load_kernel
-from training.export import export
-from training.networks.stroke_lstm import StrokeLstm
-from training.recipe import Recipe
+from noisevote.noise_op.library import Kernel, load_kernel
+from noisevote.training.networks.stroke_lstm import StrokeLstm
+from noisevote.training.publish.export import export
+from noisevote.training.runs.recipe import Recipe
 
 HEADER = ["| figure | Scan | unrolled | Scan ÷ unrolled |", "|---|---|---|---|"]
 BATCHES = ((1, 1), (1, 4), (1, 16), (2, 20), (64, 1))  # inputs, votes

@@ -24,8 +24,8 @@ import httpx
 from benchmarks.ray_cluster import Cluster, cluster
 from benchmarks.report import write
 from benchmarks.server_process import DIGIT, PATH, served_model, serving
-from service.cpus import usable_cpus
-from service.settings import Settings
+from noisevote.service.cpus import usable_cpus
+from noisevote.service.settings import Settings
 
 TITLE = "Replicas on two Ray nodes"
 AIM = 1.6

@@ -15,7 +15,7 @@ import orjson
 from benchmarks.closed_loop import Client
 from benchmarks.connections import Connections
 from benchmarks.serving_core import MODEL
-from loadtest.target import Target
+from noisevote.loadtest.target import Target
 
 PATH = f"/v1/models/{MODEL}/predict"
 DIGIT = Path(__file__).resolve().parent.parent / "examples" / "digit-7.png"

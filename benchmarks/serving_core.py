@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model_store.store import ModelStore
-from noise_op.contract import sigma_row
-from noise_op.library import load_kernel
-from service.batch import VoteRequest
-from service.catalogue import Catalogue, ServedVersion, load_catalogue
-from service.dispatcher import Dispatcher
-from service.engine import Engine, OnnxEngine
-from service.lanes import Lanes
-from service.metrics import Metrics
-from service.scheduler import Allotment, QueueLimits, Scheduler, deficit_round_robin
-from service.stopping import Fixed, StopRule
+from noisevote.engine.session import Engine, OnnxEngine
+from noisevote.model_store.store import ModelStore
+from noisevote.noise_op.contract import sigma_row
+from noisevote.noise_op.library import load_kernel
+from noisevote.service.metrics import Metrics
+from noisevote.service.models.registry import Catalogue, ServedVersion, load_catalogue
+from noisevote.service.scheduling.batch import VoteRequest
+from noisevote.service.scheduling.dispatcher import Dispatcher
+from noisevote.service.scheduling.scheduler import Allotment, QueueLimits, Scheduler, deficit_round_robin
+from noisevote.service.scheduling.workers import Lanes
+from noisevote.voting.stopping import Fixed, StopRule
 
 MODEL = "mnist-cnn"
 AMPLE = QueueLimits(rows=10**9, bytes=10**10)

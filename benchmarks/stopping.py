@@ -19,13 +19,13 @@ from tqdm import tqdm
 
 from benchmarks.report import write
 from benchmarks.serving_core import Core, load_core
-from service import votes
-from service.cpus import usable_cpus
-from service.dispatcher import Dispatcher
-from service.stopping import Confidence, Exact, Fixed, StopRule
-from service.votes import Tally
-from training.data.files import DataSource
-from training.data.registry import load
+from noisevote.service.cpus import usable_cpus
+from noisevote.service.scheduling.dispatcher import Dispatcher
+from noisevote.training.data.files import DataSource
+from noisevote.training.data.registry import load
+from noisevote.voting import tally as votes
+from noisevote.voting.stopping import Confidence, Exact, Fixed, StopRule
+from noisevote.voting.tally import Tally
 
 TITLE = "Stopping rules on MNIST test images"
 SIGMAS = (0.2, 0.4, 0.6, 0.8, 1.0)

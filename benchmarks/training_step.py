@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.timing import in_turns
-from noise_op.torch_twin import Draws, GaussianNoise, drawing
-from training.networks.registry import build
+from noisevote.noise_op.torch_twin import Draws, GaussianNoise, drawing
+from noisevote.training.networks.registry import build
 
 BATCH = 128
 ROUNDS = 9

@@ -21,7 +21,7 @@ from benchmarks.closed_loop import Turns, in_turns
 from benchmarks.connections import Connections
 from benchmarks.report import write
 from benchmarks.server_process import PATH, client, served_model, serving
-from service.cpus import usable_cpus
+from noisevote.service.cpus import usable_cpus
 
 TITLE = "How many processes on one machine"
 HEADER = "| votes | processes × lanes | votes/s | ÷ first | p50 ms | p99 ms | requests | memory MiB |"

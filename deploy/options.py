@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.spreading import Spreading
+from noisevote.service.backends.replicated import Spreading
 
 
 class ScaleOut(BaseModel):

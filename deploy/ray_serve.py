@@ -25,19 +25,19 @@ from ray.serve.handle import DeploymentHandle
 from deploy.cores import claim, keep_to
 from deploy.options import ScaleOut
 from deploy.scaling import METRIC, QueuedRows
-from noise_op.library import load_kernel
-from service.app import app_of
-from service.batch import VoteRequest
-from service.catalogue import Catalogue
-from service.computing import OwnLanes, Replicas
-from service.engine import OnnxEngine
-from service.errors import ServiceError
-from service.metrics import Metrics
-from service.replica import count
-from service.serving import Serving
-from service.settings import Settings, read_settings
-from service.spreading import ReplicaLostError
-from service.voting import Answer
+from noisevote.engine.session import OnnxEngine
+from noisevote.noise_op.library import load_kernel
+from noisevote.service.app import app_of
+from noisevote.service.backends.local import OwnLanes, Replicas
+from noisevote.service.backends.replica import count
+from noisevote.service.backends.replicated import ReplicaLostError
+from noisevote.service.errors import ServiceError
+from noisevote.service.metrics import Metrics
+from noisevote.service.models.registry import Catalogue
+from noisevote.service.runtime import Serving
+from noisevote.service.scheduling.batch import VoteRequest
+from noisevote.service.scheduling.ticket import Answer
+from noisevote.service.settings import Settings, read_settings
 
 logger = logging.getLogger(__name__)
 

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from model_store.manifest import InputSpec
-from model_store.store import ModelStore
-from noise_op.injection import NoisyModule, inject_noise
-from training.data.examples import DataSet
-from training.data.files import DataSource
-from training.data.registry import load
-from training.evaluate import Plan
-from training.injected import Description, publish
+from noisevote.evaluation.accuracy import Plan
+from noisevote.evaluation.examples import DataSet
+from noisevote.model_store.manifest import InputSpec
+from noisevote.model_store.store import ModelStore
+from noisevote.noise_op.injection import NoisyModule, inject_noise
+from noisevote.training.data.files import DataSource
+from noisevote.training.data.registry import load
+from noisevote.training.publish.injected import Description, publish
 
 
 class Residual(nn.Module):

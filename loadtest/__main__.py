@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from loadtest.errors import MissingExtraError
+from noisevote.loadtest.errors import MissingExtraError
 
 NEEDED = ("locust", "matplotlib")
 
@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if find_spec(package) is None:
             print(f"noisevote {MissingExtraError(package)}", file=sys.stderr)
             return 1
-    from loadtest import command  # noqa: PLC0415  # it imports what may be missing
+    from noisevote.loadtest import command  # noqa: PLC0415  # it imports what may be missing
 
     return command.main(arguments)
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from loadtest import figure, record, table
-from loadtest.errors import LoadTestError, OutError, UnansweredError, problems
-from loadtest.flags import add_model, given_values
-from loadtest.generator_process import Generator
-from loadtest.load_profile import LoadProfile
-from loadtest.measurement import Measurement, measure
-from loadtest.overhead import read_overhead
-from loadtest.phase import Phase
-from loadtest.record import LoadTest
-from loadtest.target import SentInput, Target, choose_input
+from noisevote.loadtest import figure, record, table
+from noisevote.loadtest.errors import LoadTestError, OutError, UnansweredError, problems
+from noisevote.loadtest.flags import add_model, given_values
+from noisevote.loadtest.generator_process import Generator
+from noisevote.loadtest.load_profile import LoadProfile
+from noisevote.loadtest.measurement import Measurement, measure
+from noisevote.loadtest.overhead import read_overhead
+from noisevote.loadtest.phase import Phase
+from noisevote.loadtest.record import LoadTest
+from noisevote.loadtest.target import SentInput, Target, choose_input
 
 TITLE = "A load test"
 

@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator, PercentFormatter
 
-from loadtest.measurement import Measurement, Percentiles
-from loadtest.overhead import Overhead
-from loadtest.phase import Part
-from loadtest.record import LoadTest
+from noisevote.loadtest.measurement import Measurement, Percentiles
+from noisevote.loadtest.overhead import Overhead
+from noisevote.loadtest.phase import Part
+from noisevote.loadtest.record import LoadTest
 
 DPI: Final = 110
 PERCENTILES: Final[dict[str, tuple[str, Callable[[Percentiles], float | None]]]] = {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from loadtest.target import DIGIT_MODEL
+from noisevote.loadtest.target import DIGIT_MODEL
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

@@ -8,9 +8,9 @@ from time import process_time
 
 from locust.env import Environment
 
-from loadtest.phase import Order
-from loadtest.sample import Sample, Turn
-from loadtest.voter import ordered
+from noisevote.loadtest.phase import Order
+from noisevote.loadtest.sample import Sample, Turn
+from noisevote.loadtest.voter import ordered
 
 
 def main() -> int:

@@ -5,16 +5,16 @@ import sys
 from types import TracebackType
 from typing import Self
 
-from loadtest.errors import GeneratorEndedError
-from loadtest.phase import Order
-from loadtest.sample import Turn
+from noisevote.loadtest.errors import GeneratorEndedError
+from noisevote.loadtest.phase import Order
+from noisevote.loadtest.sample import Turn
 
 
 class Generator:
     """Locust in a process of its own; a context."""
 
     def __init__(self, url: str) -> None:
-        self._command = (sys.executable, "-m", "loadtest.generator", url)
+        self._command = (sys.executable, "-m", "noisevote.loadtest.generator", url)
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:

@@ -5,8 +5,8 @@ from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
-from loadtest.measurement import Measurement
-from loadtest.phase import ClosedLoop, Frozen, Load, OpenLoop, Part, Phase, Rate, Rule, Votes
+from noisevote.loadtest.measurement import Measurement
+from noisevote.loadtest.phase import ClosedLoop, Frozen, Load, OpenLoop, Part, Phase, Rate, Rule, Votes
 
 Clients = Annotated[int, Field(ge=1)]
 Sigma = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]

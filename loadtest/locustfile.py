@@ -14,12 +14,12 @@ from locust.env import Environment
 from locust.exception import StopTest
 from pydantic import ValidationError
 
-from loadtest.arrivals import SEED
-from loadtest.errors import LoadTestError, problems
-from loadtest.flags import add_model
-from loadtest.phase import ClosedLoop, Load, OpenLoop, Order, Phase, Rule
-from loadtest.target import Target, choose_input
-from loadtest.voter import Voter
+from noisevote.loadtest.arrivals import SEED
+from noisevote.loadtest.errors import LoadTestError, problems
+from noisevote.loadtest.flags import add_model
+from noisevote.loadtest.phase import ClosedLoop, Load, OpenLoop, Order, Phase, Rule
+from noisevote.loadtest.target import Target, choose_input
+from noisevote.loadtest.voter import Voter
 
 
 class Client(Voter):

@@ -7,8 +7,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from loadtest.phase import Frozen, OpenLoop, Phase, Votes
-from loadtest.sample import ANSWERED, Sample, Turn
+from noisevote.loadtest.phase import Frozen, OpenLoop, Phase, Votes
+from noisevote.loadtest.sample import ANSWERED, Sample, Turn
 
 
 class Percentiles(Frozen):

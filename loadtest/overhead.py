@@ -9,8 +9,8 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from loadtest.errors import RecordError, problems
-from loadtest.phase import Frozen, Votes
+from noisevote.loadtest.errors import RecordError, problems
+from noisevote.loadtest.phase import Frozen, Votes
 
 Positive = Annotated[float, Field(gt=0)]
 

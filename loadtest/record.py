@@ -8,11 +8,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from loadtest.errors import RecordError, problems
-from loadtest.load_profile import LoadProfile
-from loadtest.measurement import Measurement
-from loadtest.overhead import Overhead
-from loadtest.phase import Frozen, Part
+from noisevote.loadtest.errors import RecordError, problems
+from noisevote.loadtest.load_profile import LoadProfile
+from noisevote.loadtest.measurement import Measurement
+from noisevote.loadtest.overhead import Overhead
+from noisevote.loadtest.phase import Frozen, Part
 
 
 class ClientMachine(Frozen):

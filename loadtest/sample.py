@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from loadtest.phase import Frozen
+from noisevote.loadtest.phase import Frozen
 
 ANSWERED: Final = "200"
 

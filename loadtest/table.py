@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from loadtest.measurement import Measurement, Percentiles
-from loadtest.overhead import Overhead
-from loadtest.phase import OpenLoop, Part, Phase
-from loadtest.record import LoadTest
+from noisevote.loadtest.measurement import Measurement, Percentiles
+from noisevote.loadtest.overhead import Overhead
+from noisevote.loadtest.phase import OpenLoop, Part, Phase
+from noisevote.loadtest.record import LoadTest
 
 PARTS: tuple[Part, ...] = ("votes", "early stopping", "offered rate", "concurrency", "sigma", "mixed votes")
 HEADER = (

@@ -14,9 +14,9 @@ from urllib.request import Request, urlopen
 
 from pydantic import BaseModel, Field, ValidationError
 
-from loadtest.arrivals import SEED
-from loadtest.errors import InputError, TargetError
-from loadtest.phase import Frozen, Order, Phase
+from noisevote.loadtest.arrivals import SEED
+from noisevote.loadtest.errors import InputError, TargetError
+from noisevote.loadtest.phase import Frozen, Order, Phase
 
 TIMEOUT_S: Final = 10
 DIGIT: Final = Path(__file__).resolve().parent.parent / "examples" / "digit-7.png"

@@ -11,9 +11,9 @@ from gevent.pool import Group
 from locust import FastHttpUser, task
 from locust.exception import StopUser
 
-from loadtest.arrivals import SEED, poisson
-from loadtest.phase import Order
-from loadtest.sample import ANSWERED, Sample
+from noisevote.loadtest.arrivals import SEED, poisson
+from noisevote.loadtest.phase import Order
+from noisevote.loadtest.sample import ANSWERED, Sample
 
 # Connections of an open loop's user. A request that comes when all are in use waits, and its latency counts meanwhile.
 CONNECTIONS: Final = 1000

@@ -11,10 +11,10 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
-from model_store import analog_cost
-from model_store.accuracy_table import AccuracyTable, Estimate, accuracy_table, effective_sigma
-from model_store.analog_cost import Execution
-from model_store.manifest import NoiseKind, Variant
+from noisevote.model_store import analog_cost
+from noisevote.model_store.accuracy_table import AccuracyTable, Estimate, accuracy_table, effective_sigma
+from noisevote.model_store.analog_cost import Execution
+from noisevote.model_store.manifest import NoiseKind, Variant
 
 # Runner-ups beside the best plan of every other variant, and the least ratio of products between two plans of one
 # variant, so that a list is no sequence of nearly equal plans.

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterable
 
-from model_store.accuracy_table import Estimate, accuracy_table, effective_sigma
-from model_store.manifest import NoiseKind, Variant
+from noisevote.model_store.accuracy_table import Estimate, accuracy_table, effective_sigma
+from noisevote.model_store.manifest import NoiseKind, Variant
 
 
 class NoVariantsError(ValueError):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from model_store.manifest import MANIFEST_FILE, Manifest, Name, Variant, Version
+from noisevote.model_store.manifest import MANIFEST_FILE, Manifest, Name, Variant, Version
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 _VERSION: TypeAdapter[str] = TypeAdapter(Version)

@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 from onnx import FunctionProto, NodeProto, TensorProto, helper, numpy_helper
 
-from noise_op.contract import DOMAIN, OP_TYPE
-from noise_op.reference import MULTIPLIERS, ROUNDS, WEYL
+from noisevote.noise_op.contract import DOMAIN, OP_TYPE
+from noisevote.noise_op.reference import MULTIPLIERS, ROUNDS, WEYL
 
 OPSET = 21
 

@@ -15,9 +15,9 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from noise_op.contract import Activation, NoiseKind, sigma_row
-from noise_op.noisy_recurrence import NoisyRecurrence
-from noise_op.torch_twin import Draws, GaussianNoise, current_draws, drawing, fanned_out
+from noisevote.noise_op.contract import Activation, NoiseKind, sigma_row
+from noisevote.noise_op.noisy_recurrence import NoisyRecurrence
+from noisevote.noise_op.torch_twin import Draws, GaussianNoise, current_draws, drawing, fanned_out
 
 CONVOLUTIONS: Final = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, linear
 
-from noise_op.recurrence import over_steps
-from noise_op.torch_twin import GaussianNoise
+from noisevote.noise_op.recurrence import over_steps
+from noisevote.noise_op.torch_twin import GaussianNoise
 
 
 class UnknownRecurrenceError(ValueError):

@@ -6,7 +6,7 @@ Each step follows the definition in docs/architecture.md, one array operation a 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from noise_op.contract import Activation
+from noisevote.noise_op.contract import Activation
 
 # Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 4.3 and table 2.
 MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))

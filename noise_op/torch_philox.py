@@ -7,7 +7,7 @@ masking after an arithmetic shift gives the upper half.
 import torch
 from torch import Tensor
 
-from noise_op.layout import layout
+from noisevote.noise_op.layout import layout
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)

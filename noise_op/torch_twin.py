@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noise_op import torch_philox
-from noise_op.contract import ACTIVATIONS, MAX_SITE, MAX_STEP, MAX_VOTE, Activation
-from noise_op.layout import IMAGE_RANK, dense, layout
-from noise_op.library import Batch, Kernel, Team, load_kernel
+from noisevote.noise_op import torch_philox
+from noisevote.noise_op.contract import ACTIVATIONS, MAX_SITE, MAX_STEP, MAX_VOTE, Activation
+from noisevote.noise_op.layout import IMAGE_RANK, dense, layout
+from noisevote.noise_op.library import Batch, Kernel, Team, load_kernel
 
 
 class NoDrawsError(RuntimeError):
@@ -183,7 +183,7 @@ def _portable(x: Tensor) -> Any:
 @cache
 def _triton() -> Any:
     try:
-        return importlib.import_module("noise_op.triton_philox")
+        return importlib.import_module("noisevote.noise_op.triton_philox")
     except ImportError:
         return None
 

@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra import libdevice
 
-from noise_op.layout import dense, layout
+from noisevote.noise_op.layout import dense, layout
 
 _BLOCK = 1024
 

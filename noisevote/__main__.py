@@ -10,16 +10,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Each command imports only its own room: the image that serves has no other, and a load test loads no engine.
     if given[:1] == ["loadtest"]:
         return _loadtest(given[1:])
-    from service.__main__ import main as serve  # noqa: PLC0415
+    from noisevote.service.__main__ import main as serve  # noqa: PLC0415
 
     return serve(given)
 
 
 def _loadtest(arguments: Sequence[str]) -> int:
     try:
-        from loadtest.__main__ import main as loadtest  # noqa: PLC0415
+        from noisevote.loadtest.__main__ import main as loadtest  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        if error.name != "loadtest":
+        if error.name != "noisevote.loadtest":
             raise
         print('noisevote loadtest is not part of this installation: pip install "noisevote[loadtest]"', file=sys.stderr)
         return 1

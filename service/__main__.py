@@ -10,9 +10,9 @@ from types import FrameType
 
 import uvicorn
 
-from service.app import create_app
-from service.serving import FLUSH_SECONDS, Serving
-from service.settings import Settings, SettingsError, read_settings
+from noisevote.service.app import create_app
+from noisevote.service.runtime import FLUSH_SECONDS, Serving
+from noisevote.service.settings import Settings, SettingsError, read_settings
 
 COMMAND = "serve"
 # Longer than the minute for which load balancers usually keep connections, or they would use closed ones.

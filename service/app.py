@@ -12,18 +12,19 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from noise_op.library import load_kernel
-from service import health, models, plan, predict, stream
-from service.admission import Admission
-from service.computing import OwnLanes
-from service.engine import Engine, OnnxEngine
-from service.errors import ServiceError
-from service.metrics import Metrics
-from service.plan_schemas import PlanRequest
-from service.problem import problem, problem_of
-from service.schemas import ImageInput, PredictRequest, RawInput
-from service.serving import Serving
-from service.settings import Settings, read_settings
+from noisevote.engine.session import Engine, OnnxEngine
+from noisevote.noise_op.library import load_kernel
+from noisevote.service.backends.local import OwnLanes
+from noisevote.service.errors import ServiceError
+from noisevote.service.metrics import Metrics
+from noisevote.service.rest import health
+from noisevote.service.rest.admission import Admission
+from noisevote.service.rest.error_responses import problem, problem_of
+from noisevote.service.rest.v1 import models, plan, predict, stream
+from noisevote.service.rest.v1.plan_schemas import PlanRequest
+from noisevote.service.rest.v1.schemas import ImageInput, PredictRequest, RawInput
+from noisevote.service.runtime import Serving
+from noisevote.service.settings import Settings, read_settings
 
 DESCRIPTION = """Serves classifiers whose computation is noisy: every input runs several times with independent
 noise, and the runs vote. Every answer carries its seed, so it can be repeated to the vote."""

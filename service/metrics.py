@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client import disable_created_metrics as omit_creation_times
 from prometheus_client.exposition import choose_encoder
 
-from service.batch import SessionKey
-from service.errors import QueueFullError
+from noisevote.service.errors import QueueFullError
+from noisevote.service.scheduling.batch import SessionKey
 
 OK: Final = "ok"
 # Declared with every session, so that their rates begin at zero and not at their first increment.

@@ -14,7 +14,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import DirectoryPath, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.cpus import usable_cpus
+from noisevote.service.cpus import usable_cpus
 
 PREFIX: Final = "NOISEVOTE_"
 # Settings of the other rooms, which are none of ours and no mistake either.

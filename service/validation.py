@@ -6,7 +6,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from service.errors import InvalidValueError
+from noisevote.service.errors import InvalidValueError
 
 SHOWN_CHARACTERS: Final = 80
 # Keys whose value is one of several kinds: pydantic puts the kind's tag after them, which is no key of the body.

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import Settings
+from noisevote.service.settings import Settings
 
-from .service.exposition import HISTOGRAM_PARTS, exported_metrics
+from tests.support.exposition import HISTOGRAM_PARTS, exported_metrics
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -1,94 +1,149 @@
 import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 ALLOWED = {
+    "voting": set[str](),
     "noise_op": set[str](),
-    "model_store": set[str](),
-    "training": {"noise_op", "model_store"},
-    "service": {"noise_op", "model_store"},
+    "model_store": {"voting", "noise_op"},
+    "engine": {"noise_op", "model_store"},
+    "evaluation": {"voting", "noise_op", "model_store", "engine"},
+    "training": {"voting", "noise_op", "model_store", "engine", "evaluation"},
+    "service": {"voting", "noise_op", "model_store", "engine"},
     "loadtest": set[str](),
     "noisevote": {"service", "loadtest"},
-    "deploy": {"service", "noise_op", "model_store"},
+    "deploy": {"voting", "noise_op", "model_store", "engine", "service"},
 }
+PACKAGE = "noisevote"  # what the rooms are installed as: noisevote.service and so on
+UNINSTALLED = {"deploy"}  # files beside the package, imported by the name of their folder
 TRAINING_LIBRARIES = {"torch", "onnx", "onnxscript", "safetensors"}
 # Importing Locust replaces the sockets and threads of the whole process.
 LOAD_LIBRARIES = {"locust", "gevent"}
 FORBIDDEN_LIBRARIES = {
     "service": TRAINING_LIBRARIES | LOAD_LIBRARIES | {"ray"},
-    "model_store": {"torch", "onnx"},
+    "model_store": TRAINING_LIBRARIES | {"onnxruntime"},
+    "engine": TRAINING_LIBRARIES,
+    "evaluation": TRAINING_LIBRARIES,
     "loadtest": TRAINING_LIBRARIES | {"onnxruntime"},
     "noisevote": LOAD_LIBRARIES,
     "deploy": TRAINING_LIBRARIES | LOAD_LIBRARIES,
 }
-# What the service loads of noise_op, so that it starts without the training packages.
+# `voting` is what certificates rest on: NumPy, SciPy and the standard library, and nothing that does input or output.
+VOTING_LIBRARIES = {"numpy", "scipy"}
+STANDARD_IN_VOTING = {"math", "dataclasses", "fractions", "functools", "typing", "collections", "enum"}
+# What the rooms that serve load of noise_op, so that they start without the training packages.
 SERVED = ("noise_op/__init__.py", "noise_op/contract.py", "noise_op/library.py")
+SERVING_ROOMS = ("model_store", "engine", "evaluation", "service", "deploy")
 
 
 def modules() -> list[tuple[str, Path]]:
     """Every Python file of the rooms, with its room."""
-    return [(room, path) for room in ALLOWED for path in sorted((ROOT / room).rglob("*.py"))]
+    return [
+        (room, path)
+        for room in ALLOWED
+        for path in sorted((ROOT / room).rglob("*.py"))  # which does not follow the links inside noisevote/
+    ]
+
+
+def name_of(room: str, path: Path) -> str:
+    """The dotted name that a file is imported by."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts if room in UNINSTALLED or room == PACKAGE else (PACKAGE, *parts))
 
 
 def imported(path: Path) -> set[str]:
     """Full names of all modules that a file imports, wherever in the file."""
     names = set()
-    package = path.relative_to(ROOT).parent.parts
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else ()
-            module = ".".join((*base, *filter(None, [node.module])))
-            names |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+            assert node.level == 0, f"{path}: relative import"
+            names |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
     return names
+
+
+def rooms_of(names: set[str]) -> set[str]:
+    """The rooms that dotted names belong to."""
+    inside = {name.split(".")[1] for name in names if name.startswith(f"{PACKAGE}.")}
+    return (inside & set(ALLOWED)) | {name.split(".")[0] for name in names if name.split(".")[0] in UNINSTALLED}
+
+
+def roots_of(names: set[str]) -> set[str]:
+    """First parts of dotted names."""
+    return {name.split(".")[0] for name in names}
 
 
 @pytest.mark.parametrize(("room", "path"), modules(), ids=lambda value: str(value).removeprefix(f"{ROOT}/"))
 def test_rooms_import_one_way(room: str, path: Path) -> None:
-    """Imports run training → {noise_op, model_store} ← service ← {deploy, noisevote}, and noisevote → loadtest.
+    """A room imports the rooms below it and no other; what serves never loads torch or onnx.
 
-    What serves never loads torch or onnx, and no room but loadtest loads Locust.
+    Rooms are imported by their installed name alone: under two names a module would be there twice.
     """
-    roots = {name.split(".")[0] for name in imported(path)}
-    assert roots & set(ALLOWED) <= ALLOWED[room] | {room}
-    assert not roots & FORBIDDEN_LIBRARIES.get(room, set())
-    assert not roots & {"tests", "benchmarks"}
+    names = imported(path)
+    assert rooms_of(names) <= ALLOWED[room] | {room}
+    assert not roots_of(names) & FORBIDDEN_LIBRARIES.get(room, set())
+    assert not roots_of(names) & ({"tests", "benchmarks"} | (set(ALLOWED) - UNINSTALLED - {PACKAGE}))
 
 
-def test_what_the_service_loads_of_noise_op_needs_no_training_package() -> None:
-    """contract.py and library.py, and what they import of noise_op, stay free of torch and onnx."""
+def test_voting_is_pure() -> None:
+    """`voting` imports NumPy, SciPy and arithmetic: no file, no clock, no thread, no random number."""
+    for path in (path for room, path in modules() if room == "voting"):
+        foreign = roots_of(imported(path)) - VOTING_LIBRARIES - STANDARD_IN_VOTING - {PACKAGE}
+        assert not foreign, f"{path}: {foreign}"
+
+
+def test_what_serves_loads_of_noise_op_no_training_package() -> None:
+    """contract.py and library.py, and what they import of noise_op, stay free of torch, onnx and ONNX Runtime.
+
+    They are all that the rooms that serve or measure import of noise_op; the store needs the contract alone.
+    """
     for name in SERVED:
-        assert not {root.split(".")[0] for root in imported(ROOT / name)} & {"torch", "onnx"}
-        ours = {module for module in imported(ROOT / name) if module.startswith("noise_op.")}
-        assert {
-            f"{module.replace('.', '/')}.py" for module in ours if (ROOT / f"{module.replace('.', '/')}.py").exists()
-        } <= set(SERVED)
-    used = {module for room, path in modules() if room == "service" for module in imported(path)}
-    files = {f"{module.replace('.', '/')}.py" for module in used if module.startswith("noise_op.")}
-    assert {name for name in files if (ROOT / name).exists()} <= set(SERVED)
+        names = imported(ROOT / name)
+        assert not roots_of(names) & (TRAINING_LIBRARIES | {"onnxruntime"})
+        assert {f"{module.replace('.', '/')}.py" for module in _of_noise_op(names)} <= set(SERVED)
+    for room, path in modules():
+        if room in SERVING_ROOMS:
+            allowed = SERVED[:2] if room == "model_store" else SERVED
+            used = {f"{module.replace('.', '/')}.py" for module in _of_noise_op(imported(path))}
+            assert used <= set(allowed), path
+
+
+def _of_noise_op(names: set[str]) -> set[str]:
+    """Modules of noise_op among dotted names, as `noise_op.<file>`."""
+    inside = {name.removeprefix(f"{PACKAGE}.") for name in names if name.startswith(f"{PACKAGE}.noise_op.")}
+    return {name for name in inside if (ROOT / f"{name.replace('.', '/')}.py").exists()}
 
 
 def test_only_the_process_that_makes_load_imports_locust() -> None:
     """Nothing that the command imports, directly or not, patches the process: voter.py and who imports it do."""
     patching = {"voter", "generator", "locustfile"}
     for _, path in (found for found in modules() if found[0] == "loadtest" and found[1].stem not in patching):
-        assert not {name.split(".")[0] for name in imported(path)} & LOAD_LIBRARIES, path
-        assert not imported(path) & {f"loadtest.{name}" for name in patching}, path
+        assert not roots_of(imported(path)) & LOAD_LIBRARIES, path
+        assert not imported(path) & {f"{PACKAGE}.loadtest.{name}" for name in patching}, path
 
 
 def test_only_one_file_needs_ray() -> None:
     """Whatever else scales out can be imported, and is tested, without it."""
-    needing = [path.name for _, path in modules() if "ray" in {name.split(".")[0] for name in imported(path)}]
+    needing = [path.name for _, path in modules() if "ray" in roots_of(imported(path))]
     assert needing == ["ray_serve.py"]
+
+
+def test_every_room_is_linked_into_the_package() -> None:
+    """A room that is not installed under noisevote/ would be missing from the wheel."""
+    linked = {path.name: path.readlink() for path in (ROOT / PACKAGE).iterdir() if path.is_symlink()}
+    assert linked == {room: Path("..") / room for room in set(ALLOWED) - UNINSTALLED - {PACKAGE}}
 
 
 def test_there_are_no_import_cycles() -> None:
     """Following imports between our own modules never comes back."""
-    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for _, path in modules()}
+    names = {name_of(room, path): path for room, path in modules()}
+    assert Counter(names.values()).most_common(1)[0][1] == 1
     edges = {name: imported(path) & set(names) - {name} for name, path in names.items()}
+    assert sum(map(len, edges.values())) > len(names)  # imports were understood
     done: set[str] = set()
 
     def visit(name: str, trail: tuple[str, ...]) -> None:

@@ -9,21 +9,22 @@ from typing import TypeAlias
 import torch
 from pydantic import ValidationError
 
-from model_store.store import ModelStore, StoreError
-from noise_op.contract import NOISE_KINDS
-from training import outputs, record
-from training.calibration import calibrate, calibrated_folder
-from training.data.examples import DataSet
-from training.data.files import DataSource
-from training.data.registry import load
-from training.engines import Engine, OnnxRuntime, TorchTwin
-from training.errors import TrainingError
-from training.evaluate import EvaluationError, Plan, evaluate
-from training.networks.registry import named
-from training.publish import publish
-from training.recipe import Recipe
-from training.run_folder import RunFolder
-from training.train import train
+from noisevote.evaluation.accuracy import EvaluationError, Plan, evaluate
+from noisevote.evaluation.examples import DataSet
+from noisevote.model_store.store import ModelStore, StoreError
+from noisevote.noise_op.contract import NOISE_KINDS
+from noisevote.training.data.files import DataSource
+from noisevote.training.data.registry import load
+from noisevote.training.errors import TrainingError
+from noisevote.training.fit.calibration import calibrate, calibrated_folder
+from noisevote.training.fit.train import train
+from noisevote.training.measure import outputs
+from noisevote.training.measure.engines import Engine, OnnxRuntime, TorchTwin
+from noisevote.training.networks.registry import named
+from noisevote.training.publish.runs import publish
+from noisevote.training.report import record
+from noisevote.training.runs.recipe import Recipe
+from noisevote.training.runs.run_folder import RunFolder
 
 SIGMAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 RECORDS = Path(__file__).resolve().parent.parent / "docs" / "results" / "runs"
@@ -134,7 +135,7 @@ def _add_export(commands: Commands) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from training import export  # noqa: PLC0415  # onnxscript takes seconds to import; the others do without
+    from noisevote.training.publish import export  # noqa: PLC0415  # onnxscript takes seconds to import; the others do without
 
     for folder in options.runs:
         export.write(export.export(folder.read_network(), folder.read_recipe()), folder.exported)
@@ -238,7 +239,7 @@ def _add_experiment(commands: Commands) -> None:
 
 
 def _experiment(options: argparse.Namespace) -> None:
-    from training import export  # noqa: PLC0415  # as above
+    from noisevote.training.publish import export  # noqa: PLC0415  # as above
 
     for sigma in options.sigmas_train:
         recipe = _recipe(options).model_copy(update={"sigma_train": sigma})
@@ -275,7 +276,7 @@ def _add_report(commands: Commands) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from training.report import report  # noqa: PLC0415  # matplotlib takes long to import; the others do without
+    from noisevote.training.report.report import report  # noqa: PLC0415  # matplotlib takes long to import; the others do without
 
     for path in report(options.records, options.out):
         print(path)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.settings import Settings
+from noisevote.service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "compose"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.service.exposition import HISTOGRAM_PARTS, exported_metrics
+from tests.support.exposition import HISTOGRAM_PARTS, exported_metrics
 
 DASHBOARD: dict[str, Any] = json.loads((Path(__file__).parents[2] / "deploy/grafana/noisevote.json").read_text())
 PANELS: list[dict[str, Any]] = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]

@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from . import manifests
+from tests.support import deploy_manifests as manifests
 
 FOLDER = manifests.ROOT / "deploy" / "kserve"
 FILES = sorted(FOLDER.glob("*.yaml"))

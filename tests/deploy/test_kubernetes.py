@@ -11,9 +11,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of the checker's own imports
     import kubernetes_validate
 
-from tests.service.exposition import exported_metrics
-
-from . import manifests
+from tests.support import deploy_manifests as manifests
+from tests.support.exposition import exported_metrics
 
 FOLDER = manifests.ROOT / "deploy" / "kubernetes"
 FILES = sorted(FOLDER.rglob("*.yaml"))

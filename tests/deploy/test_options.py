@@ -4,9 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from deploy.options import ScaleOut
-from service.spreading import Spreading
-
-from .manifests import ROOT
+from noisevote.service.backends.replicated import Spreading
+from tests.support.deploy_manifests import ROOT
 
 
 def test_every_option_is_documented_with_its_default() -> None:

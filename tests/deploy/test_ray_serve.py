@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from benchmarks.ray_cluster import Cluster, cluster
-from model_store.store import ModelStore
-from tests.end_to_end.process import server, start_line
+from noisevote.model_store.store import ModelStore
 from tests.service.conftest import publish_tiny
-from tests.service.test_predict import INPUTS, PATH
+from tests.service.rest.v1.test_predict import INPUTS, PATH
+from tests.support.process import server, start_line
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (extra `ray`)")
 

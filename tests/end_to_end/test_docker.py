@@ -5,16 +5,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from model_store.store import ModelStore
+from noisevote.model_store.store import ModelStore
 from tests.service.conftest import publish_tiny
-
-from .container import Engine, build_image, container, find_engine
-from .readme import assert_answers_the_example
+from tests.support.container import Engine, build_image, container, find_engine
+from tests.support.readme import assert_answers_the_example
 
 MAX_BYTES = 600_000_000
 LOOK_INSIDE = """
 import importlib.util, os, shutil
-from noise_op.library import load_kernel
+from noisevote.noise_op.library import load_kernel
 assert load_kernel() is not None
 assert os.getuid() != 0
 absent = ("torch", "onnx", "cmake", "pip", "training", "loadtest", "locust")

@@ -10,9 +10,9 @@ import httpx
 import numpy as np
 import pytest
 
-from model_store.store import ModelStore
-from service.plan_schemas import PlanRequest
-from service.settings import Settings
+from noisevote.model_store.store import ModelStore
+from noisevote.service.rest.v1.plan_schemas import PlanRequest
+from noisevote.service.settings import Settings
 from tests.service.conftest import serve
 
 ROOT = Path(__file__).parents[2]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from .process import ROOT, TIMEOUT_S, clean_environment
+from tests.support.process import ROOT, TIMEOUT_S, clean_environment
 
 
-@pytest.mark.parametrize("module", ["service.engine", "training.evaluate", "benchmarks.graphs"])
+@pytest.mark.parametrize("module", ["noisevote.engine.session", "noisevote.evaluation.accuracy", "benchmarks.graphs"])
 def test_onnx_runtime_reports_to_nobody(module: str, tmp_path: Path) -> None:
     """Imported through ours, it makes neither the device id nor the queue of reports that it makes by itself."""
     environment = clean_environment(HOME=str(tmp_path))

@@ -10,10 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from model_store.store import ModelStore
+from noisevote.model_store.store import ModelStore
 from tests.service.conftest import publish_tiny
-
-from .process import DIGIT, TIMEOUT_S, ended, server, start_line
+from tests.support.process import DIGIT, TIMEOUT_S, ended, server, start_line
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model_store.store import ModelStore
-from noise_op.library import load_kernel
-from service.engine import OnnxEngine
-from service.settings import Settings
+from noisevote.engine.session import OnnxEngine
+from noisevote.model_store.store import ModelStore
+from noisevote.noise_op.library import load_kernel
+from noisevote.service.settings import Settings
 from tests.service.conftest import serve
 
 STORE = ModelStore(Settings.model_fields["model_store"].default)

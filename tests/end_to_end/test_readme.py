@@ -1,7 +1,7 @@
 """The README's example, as written there."""
 
-from .process import server, start_line
-from .readme import assert_answers_the_example
+from tests.support.process import server, start_line
+from tests.support.readme import assert_answers_the_example
 
 
 def test_the_first_request_gives_the_documented_answer() -> None:

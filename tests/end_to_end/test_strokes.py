@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_store.store import ModelStore
+from noisevote.model_store.store import ModelStore
+from noisevote.training.__main__ import main
+from noisevote.training.data import strokes
 from tests.service.conftest import serve
-from training.__main__ import main
-from training.data import strokes
 
 STORED = Path(__file__).parents[1] / "data" / "mnist_strokes.npz"
 PATH = "/v1/models/stroke-lstm/predict"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.arrivals import poisson
+from noisevote.loadtest.arrivals import poisson
 
 
 @given(rate=st.floats(0.1, 500.0), seconds=st.floats(0.1, 5.0), seed=st.integers())

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.__main__ import main as loadtest
 from noisevote.__main__ import main as noisevote
+from noisevote.loadtest.__main__ import main as loadtest
 
 ROOT = Path(__file__).parents[2]
 LOADED = """
 import sys
-import loadtest.command
+import noisevote.loadtest.command
 print(sorted({"locust", "gevent", "service", "training", "model_store", "noise_op", "onnxruntime"} & set(sys.modules)))
 """
 
@@ -28,7 +28,9 @@ def test_without_the_extra_it_says_how_to_install_it(
 ) -> None:
     """One line, before anything is measured."""
     find_spec = importlib.util.find_spec
-    monkeypatch.setattr("loadtest.__main__.find_spec", lambda name: None if name == missing else find_spec(name))
+    monkeypatch.setattr(
+        "noisevote.loadtest.__main__.find_spec", lambda name: None if name == missing else find_spec(name)
+    )
     assert loadtest([]) == 1
     told = capsys.readouterr().err
     assert told.startswith(

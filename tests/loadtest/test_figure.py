@@ -3,9 +3,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from loadtest import figure
-
-from .samples import OVERHEAD, load_test
+from noisevote.loadtest import figure
+from tests.support.load_samples import OVERHEAD, load_test
 
 
 @pytest.mark.parametrize("overhead", [None, OVERHEAD], ids=["alone", "with the overhead"])

@@ -9,10 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from loadtest.errors import GeneratorEndedError
-from loadtest.generator_process import Generator
-from loadtest.phase import ClosedLoop, Load, OpenLoop, Order, Phase
-from loadtest.sample import Turn
+from noisevote.loadtest.errors import GeneratorEndedError
+from noisevote.loadtest.generator_process import Generator
+from noisevote.loadtest.phase import ClosedLoop, Load, OpenLoop, Order, Phase
+from noisevote.loadtest.sample import Turn
 
 HELD = 5
 PATIENCE_S = 60

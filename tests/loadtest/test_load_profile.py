@@ -4,12 +4,11 @@ from collections.abc import Iterator
 import pytest
 from pydantic import ValidationError
 
-from loadtest.errors import problems
-from loadtest.load_profile import LoadProfile
-from loadtest.measurement import measure
-from loadtest.phase import ClosedLoop, OpenLoop, Phase
-
-from .samples import answer, refusal, turn
+from noisevote.loadtest.errors import problems
+from noisevote.loadtest.load_profile import LoadProfile
+from noisevote.loadtest.measurement import measure
+from noisevote.loadtest.phase import ClosedLoop, OpenLoop, Phase
+from tests.support.load_samples import answer, refusal, turn
 
 
 def phases(profile: LoadProfile) -> Iterator[Phase]:

@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.measurement import measure, percentiles
-
-from .samples import OPEN, answer, phase, refusal, turn
+from noisevote.loadtest.measurement import measure, percentiles
+from tests.support.load_samples import OPEN, answer, phase, refusal, turn
 
 TIMES = st.lists(st.floats(0.001, 100.0), min_size=1, max_size=300)
 

@@ -3,11 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.errors import RecordError
-from loadtest.overhead import read_overhead
-from loadtest.record import read, write
-
-from .samples import OVERHEAD, load_test
+from noisevote.loadtest.errors import RecordError
+from noisevote.loadtest.overhead import read_overhead
+from noisevote.loadtest.record import read, write
+from tests.support.load_samples import OVERHEAD, load_test
 
 
 @pytest.mark.parametrize("overhead", [None, OVERHEAD], ids=["alone", "with the overhead"])

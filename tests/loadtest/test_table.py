@@ -1,8 +1,7 @@
 import re
 
-from loadtest import table
-
-from .samples import load_test
+from noisevote.loadtest import table
+from tests.support.load_samples import load_test
 
 LINES = table.lines(load_test())
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadtest.errors import InputError, TargetError
-from loadtest.target import DIGIT, InputShape, Target, choose_input
-
-from .samples import phase
+from noisevote.loadtest.errors import InputError, TargetError
+from noisevote.loadtest.target import DIGIT, InputShape, Target, choose_input
+from tests.support.load_samples import phase
 
 DESCRIPTION = {
     "name": "a/b",

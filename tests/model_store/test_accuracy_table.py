@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from model_store.accuracy_table import AccuracyTable, Estimate, accuracy_table, effective_sigma
-from model_store.manifest import AccuracyPoint
-
-from .samples import point, variant
+from noisevote.model_store.accuracy_table import AccuracyTable, Estimate, accuracy_table, effective_sigma
+from noisevote.model_store.manifest import AccuracyPoint
+from tests.support.manifests import point, variant
 
 NORMAL = NormalDist()
 IMAGES = 1000

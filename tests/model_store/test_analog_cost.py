@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from model_store.analog_cost import Execution, latency, products
+from noisevote.model_store.analog_cost import Execution, latency, products
 
 
 def test_twenty_votes_of_six_layers() -> None:

@@ -4,9 +4,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from model_store.manifest import Manifest
-
-from .samples import manifest, point, variant
+from noisevote.model_store.manifest import Manifest
+from tests.support.manifests import manifest, point, variant
 
 FILES = {"mul-0.0": b"zero", "mul-0.8": b"eight"}
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_store.accuracy_table import accuracy_table, effective_sigma
-from model_store.manifest import Variant
-from model_store.planning import (
+from noisevote.model_store.accuracy_table import accuracy_table, effective_sigma
+from noisevote.model_store.manifest import Variant
+from noisevote.model_store.planning import (
     Figure,
     Goal,
     LatencyBudget,
@@ -21,8 +21,7 @@ from model_store.planning import (
     TargetAccuracy,
     plan,
 )
-
-from .samples import point, variant
+from tests.support.manifests import point, variant
 
 MOST_VOTES, MOST_READS = 12, 5
 

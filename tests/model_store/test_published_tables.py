@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from model_store.accuracy_table import accuracy_table
-from model_store.manifest import AccuracyPoint, NoiseKind, Variant
-from model_store.store import ModelStore
-from noise_op.contract import NOISE_KINDS
-from service.settings import Settings
+from noisevote.model_store.accuracy_table import accuracy_table
+from noisevote.model_store.manifest import AccuracyPoint, NoiseKind, Variant
+from noisevote.model_store.store import ModelStore
+from noisevote.noise_op.contract import NOISE_KINDS
+from noisevote.service.settings import Settings
 
 STORE = ModelStore(Settings.model_fields["model_store"].default)
 VARIANTS = STORE.manifest("mnist-cnn", STORE.versions("mnist-cnn")[-1]).variants

@@ -2,10 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_store.accuracy_table import effective_sigma
-from model_store.selection import NoVariantsError, estimate, select
-
-from .samples import point, variant
+from noisevote.model_store.accuracy_table import effective_sigma
+from noisevote.model_store.selection import NoVariantsError, estimate, select
+from tests.support.manifests import point, variant
 
 CLEAN = variant("mul-0.0", sigma_train=0.0, accuracy=[point(0.0, 0.99), point(0.5, 0.9), point(1.0, 0.5)])
 NOISY = variant("mul-0.8", sigma_train=0.8, accuracy=[point(0.0, 0.98), point(0.5, 0.97), point(1.0, 0.9)])

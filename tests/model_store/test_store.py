@@ -4,17 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from model_store import store as store_module
-from model_store.manifest import MANIFEST_FILE
-from model_store.store import (
+from noisevote.model_store import store as store_module
+from noisevote.model_store.manifest import MANIFEST_FILE
+from noisevote.model_store.store import (
     BadManifestError,
     MismatchedFilesError,
     ModelStore,
     UnknownVersionError,
     VersionExistsError,
 )
-
-from .samples import manifest
+from tests.support.manifests import manifest
 
 FILES = {"mul-0.0": b"zero", "mul-0.8": b"eight"}
 

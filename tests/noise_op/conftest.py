@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import FunctionProto, TensorProto, helper
 
-from noise_op.contract import ACTIVATIONS, DOMAIN, OP_VERSION, Activation
-from noise_op.function_body import OPSET
-from noise_op.library import Kernel, load_kernel
+from noisevote.noise_op.contract import ACTIVATIONS, DOMAIN, OP_VERSION, Activation
+from noisevote.noise_op.function_body import OPSET
+from noisevote.noise_op.library import Kernel, load_kernel
 
 FLOAT, INT64, UINT64 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.UINT64
 

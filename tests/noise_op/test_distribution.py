@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from noise_op.library import Kernel
+from noisevote.noise_op.library import Kernel
 
 DRAWS = 12_000_000
 NEIGHBOURS = 1_000_000

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from noise_op.contract import NOISE_KINDS, NoiseKind, snr_db
-from noise_op.injection import NoisyModule, UninjectableError, inject_noise
-from noise_op.torch_twin import Draws, GaussianNoise, current_draws, drawing
+from noisevote.noise_op.contract import NOISE_KINDS, NoiseKind, snr_db
+from noisevote.noise_op.injection import NoisyModule, UninjectableError, inject_noise
+from noisevote.noise_op.torch_twin import Draws, GaussianNoise, current_draws, drawing
 
 
 class Residual(nn.Module):

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from noise_op import library
-from noise_op.function_body import gaussian_noise_function
-from noise_op.library import Kernel, NoKernelWarning, load_kernel, open_kernel
-
-from .conftest import FLOAT, graph, session
+from noisevote.noise_op import library
+from noisevote.noise_op.function_body import gaussian_noise_function
+from noisevote.noise_op.library import Kernel, NoKernelWarning, load_kernel, open_kernel
+from tests.noise_op.conftest import FLOAT, graph, session
 
 PROJECT = Path(__file__).parents[2]
 
@@ -21,7 +20,7 @@ PROJECT = Path(__file__).parents[2]
 WITHOUT_KERNEL = """
 import sys, warnings
 import numpy as np, onnxruntime
-from noise_op.library import load_kernel
+from noisevote.noise_op.library import load_kernel
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     assert load_kernel() is None

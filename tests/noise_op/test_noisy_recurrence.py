@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from noise_op.noisy_recurrence import NoisyRecurrence, UnknownRecurrenceError
-from noise_op.torch_twin import Draws, drawing
+from noisevote.noise_op.noisy_recurrence import NoisyRecurrence, UnknownRecurrenceError
+from noisevote.noise_op.torch_twin import Draws, drawing
 
 STEPS, ROWS, FEATURES, HIDDEN = 6, 5, 3, 4
 

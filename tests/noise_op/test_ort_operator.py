@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from noise_op.contract import Activation
-from noise_op.function_body import gaussian_noise_function
-from noise_op.library import Kernel
-from noise_op.reference import gaussian_noise
-
-from .conftest import FLOAT, Case, cases, graph, session
+from noisevote.noise_op.contract import Activation
+from noisevote.noise_op.function_body import gaussian_noise_function
+from noisevote.noise_op.library import Kernel
+from noisevote.noise_op.reference import gaussian_noise
+from tests.noise_op.conftest import FLOAT, Case, cases, graph, session
 
 INVALID = "INVALID_ARGUMENT"
 

@@ -7,12 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from noise_op import torch_philox
-from noise_op.function_body import philox_words_function
-from noise_op.library import ISAS, Kernel, UnknownIsaError
-from noise_op.reference import normals, philox4x32
-
-from .conftest import UINT64, graph, session
+from noisevote.noise_op import torch_philox
+from noisevote.noise_op.function_body import philox_words_function
+from noisevote.noise_op.library import ISAS, Kernel, UnknownIsaError
+from noisevote.noise_op.reference import normals, philox4x32
+from tests.noise_op.conftest import UINT64, graph, session
 
 WORDS = st.integers(0, 2**32 - 1)
 SEEDS = st.integers(0, 2**64 - 1)

@@ -6,13 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from noise_op import torch_philox, torch_twin
-from noise_op.contract import Activation
-from noise_op.library import Kernel
-from noise_op.reference import gaussian_noise as reference
-from noise_op.torch_twin import Draws, GaussianNoise, NoDrawsError, drawing, fanned_out, gaussian_noise
-
-from .conftest import Case, cases
+from noisevote.noise_op import torch_philox, torch_twin
+from noisevote.noise_op.contract import Activation
+from noisevote.noise_op.library import Kernel
+from noisevote.noise_op.reference import gaussian_noise as reference
+from noisevote.noise_op.torch_twin import Draws, GaussianNoise, NoDrawsError, drawing, fanned_out, gaussian_noise
+from tests.noise_op.conftest import Case, cases
 
 RELU: Activation = "relu"
 LINEAR: Activation = "none"

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from noise_op import torch_philox
+from noisevote.noise_op import torch_philox
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -18,7 +18,7 @@ def test_triton_draws_and_differentiates_as_plain_torch(
     tolerance: float,
 ) -> None:  # fmt: skip  # what varies in one line
     """Values and gradients of the Triton kernels are those of plain torch on the CPU, in any layout, to rounding."""
-    from noise_op import triton_philox
+    from noisevote.noise_op import triton_philox
 
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(shape, generator=generator).to(dtype)

@@ -11,7 +11,7 @@ class Absent(MetaPathFinder):
 
     def find_spec(self, fullname: str, *_: object) -> None:
         """As the import system does at the end of its search."""
-        if fullname == "loadtest":
+        if fullname == "noisevote.loadtest":
             raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
 
 
@@ -19,7 +19,7 @@ def test_an_image_that_only_serves_says_that_there_is_no_load_test(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """There the room itself is missing."""
-    for name in [name for name in sys.modules if name.split(".")[0] == "loadtest"]:
+    for name in [name for name in sys.modules if name.startswith("noisevote.loadtest")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
     assert noisevote(["loadtest"]) == 1

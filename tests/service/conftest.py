@@ -8,18 +8,17 @@ from unittest.mock import patch
 import httpx
 import pytest
 
-from model_store.manifest import Manifest
-from model_store.store import ModelStore
-from noise_op.library import load_kernel
-from service.app import create_app
-from service.engine import Engine, OnnxEngine
-from service.pace import Pace
-from service.serving import Serving
-from service.settings import Settings
-from tests.model_store.samples import manifest, point, variant
-
-from .fakes import FakeEngine
-from .graphs import CLASSES, SHAPE, tiny_network
+from noisevote.engine.session import Engine, OnnxEngine
+from noisevote.model_store.manifest import Manifest
+from noisevote.model_store.store import ModelStore
+from noisevote.noise_op.library import load_kernel
+from noisevote.service.app import create_app
+from noisevote.service.runtime import Serving
+from noisevote.service.scheduling.batch_size import Pace
+from noisevote.service.settings import Settings
+from tests.support.engines import FakeEngine
+from tests.support.graphs import CLASSES, SHAPE, tiny_network
+from tests.support.manifests import manifest, point, variant
 
 
 def publish_tiny(store: ModelStore, version: str = "1", shape: tuple[int, ...] = SHAPE, name: str = "tiny") -> Manifest:
@@ -56,7 +55,7 @@ async def serve(store: ModelStore, engine: Engine | None = None, **settings: Any
         started.set()
 
     app = create_app(Settings(**values), engine or OnnxEngine(load_kernel()), on_start)
-    unmeasured = patch("service.catalogue.measure", lambda *arguments: Pace(arguments[3], 0.0, ()))
+    unmeasured = patch("noisevote.service.models.registry.measure", lambda *arguments: Pace(arguments[3], 0.0, ()))
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),

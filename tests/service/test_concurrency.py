@@ -7,13 +7,12 @@ import httpx
 import numpy as np
 import pytest
 
-from model_store.store import ModelStore
-from noise_op.library import load_kernel
-from service.engine import OnnxEngine
-from service.pace import Pace
-
-from .conftest import serve
-from .graphs import SHAPE
+from noisevote.engine.session import OnnxEngine
+from noisevote.model_store.store import ModelStore
+from noisevote.noise_op.library import load_kernel
+from noisevote.service.scheduling.batch_size import Pace
+from tests.service.conftest import serve
+from tests.support.graphs import SHAPE
 
 PATH = "/v1/models/tiny/predict"
 
@@ -54,7 +53,9 @@ async def test_an_answer_does_not_depend_on_company_threads_or_batch_size(
 
     Not only histograms: the mean probabilities too, because they are added up in fixed point.
     """
-    monkeypatch.setattr("service.catalogue.measure", lambda *arguments: Pace(arguments[3], 0.0, ()))  # no own choice
+    monkeypatch.setattr(
+        "noisevote.service.models.registry.measure", lambda *arguments: Pace(arguments[3], 0.0, ())
+    )  # no own choice
     kernel = load_kernel() if on_kernel else None
     async with serve(store, OnnxEngine(kernel), threads=1, batch_rows=8) as client:
         alone = [parts(await client.post(PATH, json=request)) for request in REQUESTS]

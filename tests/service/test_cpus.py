@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cpus import usable_cpus
+from noisevote.service.cpus import usable_cpus
 
 
 @pytest.fixture(autouse=True)

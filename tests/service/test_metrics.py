@@ -13,10 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.samples import Sample
 from starlette.requests import ClientDisconnect
 
-from model_store.store import ModelStore
-from service.app import create_app
-from service.batch import SessionKey, VoteRequest
-from service.errors import (
+from noisevote.model_store.store import ModelStore
+from noisevote.service.app import create_app
+from noisevote.service.errors import (
     ClientLeftError,
     DeadlineExceededError,
     DrainingError,
@@ -24,17 +23,17 @@ from service.errors import (
     NotReadyError,
     QueueFullError,
 )
-from service.metrics import RULES, Load, Metrics
-from service.request_record import RequestRecord
-from service.schemas import PredictRequest
-from service.settings import Settings
-from service.stopping import Fixed
-from service.votes import Tally
-from service.voting import Answer
-
-from .conftest import serve
-from .fakes import FakeEngine, Slow, skip_ahead, until
-from .graphs import CLASSES, SHAPE
+from noisevote.service.metrics import RULES, Load, Metrics
+from noisevote.service.prediction.accounting import RequestRecord
+from noisevote.service.rest.v1.schemas import PredictRequest
+from noisevote.service.scheduling.batch import SessionKey, VoteRequest
+from noisevote.service.scheduling.ticket import Answer
+from noisevote.service.settings import Settings
+from noisevote.voting.stopping import Fixed
+from noisevote.voting.tally import Tally
+from tests.service.conftest import serve
+from tests.support.engines import FakeEngine, Slow, skip_ahead, until
+from tests.support.graphs import CLASSES, SHAPE
 
 PATH = "/v1/models/tiny/predict"
 INPUTS = np.random.default_rng(3).random((2, *SHAPE)).tolist()

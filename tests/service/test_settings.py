@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.settings import Settings, SettingsError, read_settings
+from noisevote.service.settings import Settings, SettingsError, read_settings
 
 
 @pytest.fixture(autouse=True)

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from training.data.examples import DataSet, Examples
-from training.data.strokes import POINTS, of_one_length, pen_points
-from training.recipe import Recipe
-from training.run_folder import RunFolder
-from training.train import train
+from noisevote.evaluation.examples import DataSet, Examples
+from noisevote.training.data.strokes import POINTS, of_one_length, pen_points
+from noisevote.training.fit.train import train
+from noisevote.training.runs.recipe import Recipe
+from noisevote.training.runs.run_folder import RunFolder
 
 DIGITS = Path(__file__).parent.parent / "data" / "mnist_digits.npz"
 STROKES = DIGITS.with_name("mnist_strokes.npz")

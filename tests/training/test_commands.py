@@ -4,16 +4,16 @@ import json
 import struct
 from pathlib import Path
 
+import noisevote.training.__main__
 import pytest
 import torch
 
-import training.__main__
-from model_store.store import ModelStore
-from training.__main__ import main
-from training.data import files, mnist
-from training.data.examples import Examples
-from training.networks.registry import named
-from training.recipe import Recipe
+from noisevote.evaluation.examples import Examples
+from noisevote.model_store.store import ModelStore
+from noisevote.training.__main__ import main
+from noisevote.training.data import files, mnist
+from noisevote.training.networks.registry import named
+from noisevote.training.runs.recipe import Recipe
 
 
 @pytest.fixture
@@ -141,8 +141,8 @@ def test_choices_can_be_judged_on_held_out_images(folder: Path, capsys: pytest.C
 def test_network_brings_its_own_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What a network needs in training takes the place of the general defaults, and an option that of both."""
     recipes: list[Recipe] = []
-    monkeypatch.setattr(training.__main__, "train", lambda recipe, *_, **__: recipes.append(recipe))
-    monkeypatch.setattr(training.__main__, "_data", lambda _: None)
+    monkeypatch.setattr(noisevote.training.__main__, "train", lambda recipe, *_, **__: recipes.append(recipe))
+    monkeypatch.setattr(noisevote.training.__main__, "_data", lambda _: None)
     assert main(["train", "--network", "cifar10-cnn", "--batch", "99"]) == 0
     (recipe,) = recipes
     expected = {**named("cifar10-cnn").recipe_defaults, "network": "cifar10-cnn", "batch": 99}

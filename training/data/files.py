@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from training.errors import TrainingError
+from noisevote.training.errors import TrainingError
 
 DATA_VARIABLE: Final = "NOISEVOTE_DATA"
 DOWNLOAD_TIMEOUT_S: Final = 30.0

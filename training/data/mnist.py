@@ -6,8 +6,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.examples import DataSet, Examples
-from training.data.files import DataError, DataSource, gunzipped
+from noisevote.evaluation.examples import DataSet, Examples
+from noisevote.training.data.files import DataError, DataSource, gunzipped
 
 # MD5 of the *uncompressed* IDX files: the gzipped ones differ between mirrors, their content does not.
 MD5: Final[dict[str, str]] = {

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Final
 
-from training.data import cifar10, mnist, strokes
-from training.data.examples import DataSet
-from training.data.files import DataError, DataSource
+from noisevote.evaluation.examples import DataSet
+from noisevote.training.data import cifar10, mnist, strokes
+from noisevote.training.data.files import DataError, DataSource
 
 LOADERS: Final[dict[str, Callable[[DataSource], DataSet]]] = {
     "mnist": mnist.load,

@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.examples import DataSet, Examples
-from training.data.files import DataSource, MissingDataError, verified
+from noisevote.evaluation.examples import DataSet, Examples
+from noisevote.training.data.files import DataSource, MissingDataError, verified
 
 FOLDER: Final = "mnist_strokes"
 FILE: Final = "mnist_strokes.npz"

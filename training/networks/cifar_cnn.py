@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Final
 import torch
 from torch import Tensor, nn
 
-from noise_op.torch_twin import GaussianNoise
-from training.networks.layers import NoisyLayer, convolution
-from training.networks.network import Network
+from noisevote.noise_op.torch_twin import GaussianNoise
+from noisevote.training.networks.layers import NoisyLayer, convolution
+from noisevote.training.networks.network import Network
 
 # Per colour over the training images.
 CIFAR10_MEAN: Final = (0.4914, 0.4822, 0.4465)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from noise_op.torch_twin import GaussianNoise
-from training.networks.cifar_cnn import CIFAR10_MEAN, CIFAR10_STD
-from training.networks.layers import NoisyLayer
-from training.networks.network import Network
+from noisevote.noise_op.torch_twin import GaussianNoise
+from noisevote.training.networks.cifar_cnn import CIFAR10_MEAN, CIFAR10_STD
+from noisevote.training.networks.layers import NoisyLayer
+from noisevote.training.networks.network import Network
 
 BLOCKS: Final = 3
 FIRST_CHANNELS: Final = 16

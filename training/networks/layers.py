@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from noise_op.torch_twin import Draws, GaussianNoise, drawing
-from training.networks.network import Network
+from noisevote.noise_op.torch_twin import Draws, GaussianNoise, drawing
+from noisevote.training.networks.network import Network
 
 
 class NoisyLayer(nn.Module):

@@ -5,9 +5,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from noise_op.torch_twin import GaussianNoise
-from training.networks.layers import NoisyLayer, convolution, fully_connected
-from training.networks.network import Network
+from noisevote.noise_op.torch_twin import GaussianNoise
+from noisevote.training.networks.layers import NoisyLayer, convolution, fully_connected
+from noisevote.training.networks.network import Network
 
 MNIST_MEAN: Final = 0.1307
 MNIST_STD: Final = 0.3081

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from model_store.manifest import Padding
+from noisevote.model_store.manifest import Padding
 
 
 class Network(nn.Module):

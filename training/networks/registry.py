@@ -2,13 +2,13 @@
 
 from typing import Final
 
-from noise_op.contract import NoiseKind
-from training.errors import TrainingError
-from training.networks.cifar_cnn import CifarCnn
-from training.networks.densenet import CifarDenseNet40, CifarDenseNet100
-from training.networks.mnist_cnn import MnistCnn
-from training.networks.network import Network
-from training.networks.stroke_lstm import StrokeLstm
+from noisevote.noise_op.contract import NoiseKind
+from noisevote.training.errors import TrainingError
+from noisevote.training.networks.cifar_cnn import CifarCnn
+from noisevote.training.networks.densenet import CifarDenseNet40, CifarDenseNet100
+from noisevote.training.networks.mnist_cnn import MnistCnn
+from noisevote.training.networks.network import Network
+from noisevote.training.networks.stroke_lstm import StrokeLstm
 
 NETWORKS: Final[dict[str, type[Network]]] = {
     "mnist-cnn": MnistCnn,

@@ -5,11 +5,11 @@ from typing import ClassVar, Final
 import torch
 from torch import Tensor, nn
 
-from noise_op.recurrence import over_steps
-from noise_op.torch_twin import GaussianNoise, fanned_out
-from training.data.strokes import POINTS, SIDE
-from training.networks.layers import NoisyLayer
-from training.networks.network import Network
+from noisevote.noise_op.recurrence import over_steps
+from noisevote.noise_op.torch_twin import GaussianNoise, fanned_out
+from noisevote.training.data.strokes import POINTS, SIDE
+from noisevote.training.networks.layers import NoisyLayer
+from noisevote.training.networks.network import Network
 
 MIDDLE: Final = (SIDE - 1) / 2
 SPREAD: Final = 10.0  # pixels: makes positions about as large as displacements

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.data import cifar10, registry
-from training.data.files import CorruptDataError, DataSource, MissingDataError
+from noisevote.training.data import cifar10, registry
+from noisevote.training.data.files import CorruptDataError, DataSource, MissingDataError
 
 IMAGES = 6  # a batch
 

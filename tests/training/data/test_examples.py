@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from training.data.examples import Examples
+from noisevote.evaluation.examples import Examples
 
 
 def test_bytes_stand_for_zero_to_one() -> None:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from training.data import files, mnist, registry
-from training.data.examples import Examples
-from training.data.files import CorruptDataError, DataError, DataSource, MissingDataError
+from noisevote.evaluation.examples import Examples
+from noisevote.training.data import files, mnist, registry
+from noisevote.training.data.files import CorruptDataError, DataError, DataSource, MissingDataError
 
 
 def idx(array: NDArray[Any]) -> bytes:

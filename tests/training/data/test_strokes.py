@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from training.data import registry, strokes
-from training.data.examples import Examples
-from training.data.files import CorruptDataError, DataSource, MissingDataError
+from noisevote.evaluation.examples import Examples
+from noisevote.training.data import registry, strokes
+from noisevote.training.data.files import CorruptDataError, DataSource, MissingDataError
 
 STORED = Path(__file__).parents[2] / "data" / "mnist_strokes.npz"
 

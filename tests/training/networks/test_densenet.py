@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from training.networks.layers import Counts, count
-from training.networks.registry import build
+from noisevote.training.networks.layers import Counts, count
+from noisevote.training.networks.registry import build
 
 
 def expected_counts(depth: int) -> Counts:

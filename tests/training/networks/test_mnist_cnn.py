@@ -1,7 +1,7 @@
 import torch
 
-from training.networks.layers import Counts, count
-from training.networks.registry import build
+from noisevote.training.networks.layers import Counts, count
+from noisevote.training.networks.registry import build
 
 
 def test_counts_are_those_worked_out_by_hand() -> None:

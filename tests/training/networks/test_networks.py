@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from noise_op.contract import NOISE_KINDS, NoiseKind, snr_db
-from noise_op.torch_twin import Draws, GaussianNoise, drawing
-from training import export
-from training.data.examples import Examples
-from training.data.registry import LOADERS
-from training.draws import constant_draws
-from training.engines import open_session
-from training.networks.layers import NoisyLayer, fold
-from training.networks.network import Network
-from training.networks.registry import NETWORKS, UnknownNetworkError, build, named
-from training.recipe import Recipe
+from noisevote.evaluation.examples import Examples
+from noisevote.noise_op.contract import NOISE_KINDS, NoiseKind, snr_db
+from noisevote.noise_op.torch_twin import Draws, GaussianNoise, drawing
+from noisevote.training.data.registry import LOADERS
+from noisevote.training.measure.engines import open_session
+from noisevote.training.networks.layers import NoisyLayer, fold
+from noisevote.training.networks.network import Network
+from noisevote.training.networks.registry import NETWORKS, UnknownNetworkError, build, named
+from noisevote.training.noise.draws import constant_draws
+from noisevote.training.publish import export
+from noisevote.training.runs.recipe import Recipe
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
 # A recurrent network computes a site several times and has no batch norms: its tests are its own.

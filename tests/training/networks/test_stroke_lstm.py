@@ -9,18 +9,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from noise_op.contract import DOMAIN, OP_TYPE, NoiseKind, snr_db
-from noise_op.torch_twin import Draws, GaussianNoise, drawing
-from tests.training.test_export import session
-from training import checkpoint, export
-from training.data.examples import DataSet, Examples
-from training.draws import constant_draws
-from training.glance import one_vote_accuracy
-from training.networks.layers import Counts, count
-from training.networks.stroke_lstm import StrokeLstm
-from training.recipe import Recipe
-from training.run_folder import RunFolder
-from training.train import train
+from noisevote.evaluation.examples import DataSet, Examples
+from noisevote.noise_op.contract import DOMAIN, OP_TYPE, NoiseKind, snr_db
+from noisevote.noise_op.torch_twin import Draws, GaussianNoise, drawing
+from noisevote.training.fit.quick_eval import one_vote_accuracy
+from noisevote.training.fit.train import train
+from noisevote.training.networks.layers import Counts, count
+from noisevote.training.networks.stroke_lstm import StrokeLstm
+from noisevote.training.noise.draws import constant_draws
+from noisevote.training.publish import export
+from noisevote.training.runs import checkpoint
+from noisevote.training.runs.recipe import Recipe
+from noisevote.training.runs.run_folder import RunFolder
+from tests.training.publish.test_export import session
 
 
 class Tiny(StrokeLstm):

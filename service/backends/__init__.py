@@ -1,0 +1,1 @@
+"""Where votes are computed: in this process, or on replicas."""

@@ -1,0 +1,245 @@
+"""Requests spread over replicas: cut into parts, each asked of one replica, and of another where one is lost.
+
+A part is a pure function of its seed and vote numbers, so asking again repeats the same votes: what a lost replica
+had counted is counted once. Knows nothing of how replicas are reached, which `Ask` hides.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+from noisevote.service.backends.partition import Part, Standing, add_up, cut
+from noisevote.service.errors import DeadlineExceededError, DrainingError, EngineError, ServiceError, TimedOutError
+from noisevote.service.metrics import Load
+from noisevote.service.scheduling.batch import VoteRequest
+from noisevote.service.scheduling.in_flight import UnderWay, without_votes
+from noisevote.service.scheduling.scheduler import Finished, QueueLimits
+from noisevote.service.scheduling.ticket import Answer, Voting
+
+logger = logging.getLogger(__name__)
+
+# Asking again waits, twice as long each time: whoever routes parts may not yet know who is lost.
+FIRST_PAUSE_S: Final = 0.05
+LONGEST_PAUSE_S: Final = 1.0
+
+
+class ReplicaLostError(Exception):
+    """The replica that was asked will not answer; another may."""
+
+
+# Asks some replica for the votes of a request, which has so many milliseconds left if it has a deadline. Yields how
+# they stand, the whole answer last, and None now and then while it waits. Raises `ReplicaLostError`, and `ServiceError`
+# where the replica answered that it cannot. Closing it tells the replica to drop what is not yet computed.
+Ask = Callable[[VoteRequest, float | None], AsyncGenerator[Answer | None]]
+
+
+@dataclass(frozen=True)
+class Spreading:
+    """How requests are spread.
+
+    `part_rows`: most rows in a part. `timeout_s`: a request without a deadline of its own is answered by then or
+    refused. `silence_s`: a replica that says nothing for so long is taken for lost. `parts_at_once`: most parts of a
+    request that replicas have at a time, because each is a request to them and has its share beside others.
+    """
+
+    part_rows: int
+    timeout_s: float
+    silence_s: float
+    parts_at_once: int = 16
+
+
+class Gathering:
+    """What is known of one request. `deadline` in seconds of the clock."""
+
+    def __init__(self, voting: Voting, parts: tuple[Part, ...], deadline: float | None) -> None:
+        self.voting = voting
+        self.parts = parts
+        self.deadline = deadline
+        self._standings: list[Standing | None] = [None] * len(parts)
+
+    @property
+    def request(self) -> VoteRequest:
+        """The whole."""
+        return self.voting.request
+
+    @property
+    def standing(self) -> Standing:
+        """Of the whole."""
+        return add_up(self.request, self.parts, self._standings)
+
+    @property
+    def uncounted(self) -> int:
+        """Votes of the budget that no replica told of; none once the request is over."""
+        told = sum(known.votes for known in self._standings if known is not None)
+        return 0 if self.voting.over else self.request.rows - told
+
+    def note(self, index: int, standing: Standing) -> None:
+        """How a part stands. One that was asked again is told of once it has more votes than before."""
+        known = self._standings[index]
+        if known is None or standing.votes >= known.votes:
+            self._standings[index] = standing
+            self.voting.note_count()
+
+    def finished(self, error: ServiceError | None = None) -> Finished:
+        """Over, as it stands."""
+        return Finished(self.request, *self.standing, error)
+
+
+class Spreader:
+    """Runs accepted requests to their end, as a `Dispatcher` does, on replicas. Belongs to one event loop."""
+
+    def __init__(self, ask: Ask, limits: QueueLimits, spreading: Spreading, clock: Callable[[], float]) -> None:
+        self._ask = ask
+        self._limits = limits
+        self._spreading = spreading
+        self._clock = clock
+        self._under_way = UnderWay()
+        self._gatherings: dict[VoteRequest, Gathering] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def draining(self) -> bool:
+        """No more requests are accepted."""
+        return self._under_way.draining
+
+    @property
+    def busy(self) -> bool:
+        """Some accepted request is not over."""
+        return self._under_way.busy
+
+    def start(self) -> None:
+        """Nothing has to run before the first request."""
+
+    def load(self) -> Load:
+        """What waits for replicas now; nothing is computed here, so there are no lanes."""
+        rows = sum(gathering.uncounted for gathering in self._gatherings.values())
+        limits = self._limits
+        return Load(len(self._gatherings), rows, limits.rows, self._bytes(), limits.bytes, lanes=0, lanes_busy=0)
+
+    async def drain(self, grace_s: float) -> None:
+        """Accept nothing more; see `UnderWay.drain`."""
+        await self._under_way.drain(grace_s)
+
+    async def close(self) -> None:
+        """Tell replicas to drop what they still compute for this."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @contextmanager
+    def accepted(self, request: VoteRequest, deadline_ms: float | None = None) -> Iterator[Voting]:
+        """A request under way; see `Dispatcher.accepted`. A replica that refuses a part refuses the whole."""
+        self._under_way.refuse_if_draining()
+        self._limits.admit((self._rows(), self._bytes()), (request.rows, request.bytes))
+        voting = Voting(request, self, self._clock)
+        deadline = None if deadline_ms is None else self._clock() + deadline_ms / 1e3
+        gathering = Gathering(voting, cut(request, self._spreading.part_rows), deadline)
+        self._gatherings[request] = gathering
+        asking = asyncio.create_task(self._gather(gathering, deadline_ms))
+        self._tasks.add(asking)
+        asking.add_done_callback(self._tasks.discard)
+        with self._under_way.hold(voting, deadline_ms):
+            try:
+                yield voting
+            finally:
+                asking.cancel()
+                del self._gatherings[request]
+
+    def expire(self, request: VoteRequest) -> Finished | None:
+        """See `Counting`."""
+        gathering = self._gatherings.get(request)
+        return None if gathering is None else gathering.finished()
+
+    def standing(self, request: VoteRequest) -> Standing | None:
+        """See `Counting`."""
+        gathering = self._gatherings.get(request)
+        return None if gathering is None else gathering.standing
+
+    def refuse_if_full(self, rows: int, deadline_ms: float | None) -> None:  # noqa: ARG002  # as of a `Dispatcher`
+        """Refuse a request of so many rows as `accepted` would; replicas alone know what they do by a deadline.
+
+        Raises:
+            QueueFullError: it would be refused now.
+        """
+        self._limits.admit((self._rows(), self._bytes()), (rows, 0))
+
+    def _rows(self) -> int:
+        return sum(held.rows for held in self._gatherings)
+
+    def _bytes(self) -> int:
+        return sum(request.bytes for request in self._gatherings)
+
+    async def _gather(self, gathering: Gathering, deadline_ms: float | None) -> None:
+        """Ask for all parts, some at a time; the first error is that of the whole."""
+        room = asyncio.Semaphore(self._spreading.parts_at_once)
+        timeout_s = self._spreading.timeout_s if deadline_ms is None else None
+        try:
+            async with asyncio.timeout(timeout_s), asyncio.TaskGroup() as group:
+                for index in range(len(gathering.parts)):
+                    group.create_task(self._count(gathering, index, room))
+        except TimeoutError:
+            problem = TimedOutError(f"no answer from replicas to {gathering.request.session} within {timeout_s:g} s")
+            gathering.voting.finish(gathering.finished(problem))
+        except ExceptionGroup as errors:
+            gathering.voting.finish(gathering.finished(_refusal(errors.exceptions[0], gathering.request)))
+        else:
+            self._end(gathering, deadline_ms)
+
+    def _end(self, gathering: Gathering, deadline_ms: float | None) -> None:
+        """All parts are answered; replicas' clocks may let a deadline pass before this one's."""
+        if deadline_ms is None or gathering.standing.complete.all():
+            gathering.voting.finish(gathering.finished())
+        else:
+            gathering.voting.end(without_votes(deadline_ms))
+
+    async def _count(self, gathering: Gathering, index: int, room: asyncio.Semaphore) -> None:
+        """Once there is room, ask for a part until a replica answers."""
+        pause_s = FIRST_PAUSE_S
+        async with room:
+            while True:
+                try:
+                    return await self._listen(gathering, index)
+                except (ReplicaLostError, DrainingError) as error:
+                    logger.warning("asking again for votes of %s: %s", gathering.request.session, error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _listen(self, gathering: Gathering, index: int) -> None:
+        # A request of its own each time: one is told from others by identity, and a replica that was taken for lost
+        # may still have rows of the former under way.
+        request, asked = replace(gathering.parts[index].request), self._clock()
+        left_ms = None if gathering.deadline is None else max(1.0, 1e3 * (gathering.deadline - asked))
+        async with aclosing(self._ask(request, left_ms)) as answers:
+            while True:
+                try:
+                    answer = await self._next(answers)
+                except DeadlineExceededError:  # the other parts may have votes
+                    return
+                if answer is None:
+                    continue
+                gathering.voting.note_start(asked + answer.queue_s)
+                gathering.note(index, Standing(answer.tally, answer.complete))
+                if answer.ended and left_ms is None and not answer.complete.all():
+                    raise ReplicaLostError("it ended before all votes were counted")
+                if answer.ended:
+                    return
+
+    async def _next(self, answers: AsyncGenerator[Answer | None]) -> Answer | None:
+        try:
+            async with asyncio.timeout(self._spreading.silence_s):
+                return await anext(answers)
+        except TimeoutError:
+            raise ReplicaLostError(f"nothing heard for {self._spreading.silence_s:g} s") from None
+        except StopAsyncIteration:
+            raise ReplicaLostError("it ended without an answer") from None
+
+
+def _refusal(error: Exception, request: VoteRequest) -> ServiceError:
+    """What a request is refused with where a part ended with this."""
+    if isinstance(error, ServiceError):
+        return error
+    logger.error("a part of %d rows of %s failed", request.rows, request.session, exc_info=error)
+    return EngineError(f"{request.session}: {type(error).__name__}")

@@ -1,0 +1,158 @@
+"""Decodes the inputs of a request into one float32 array in the model's value range.
+
+Three forms: nested numbers of the input's shape; `{"b64", "dtype"}`, the bytes of the array; and
+`{"image"}`, a PNG or JPEG file. Nothing is resized, cut or clipped: what does not fit is refused,
+by a message that names the input and the value. Only where the manifest gives a rule of padding may
+nested numbers be a list of any length.
+"""
+
+import binascii
+import io
+import math
+from itertools import chain
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from pydantic import ValidationError
+
+from noisevote.model_store.manifest import InputSpec
+from noisevote.service.errors import InvalidValueError
+from noisevote.service.rest.v1.schemas import ImageInput, RawInput
+from noisevote.service.validation import as_invalid_value, shown
+
+IMAGE_FORMATS: Final = ("PNG", "JPEG")
+# Pillow modes of 8 bits a channel. Deeper ones would be cut to 8 bits without a word.
+IMAGE_MODES: Final = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
+IMAGE_AXES: Final = 3  # channels, height, width
+MODE_OF_CHANNELS: Final = {1: "L", 3: "RGB"}
+
+
+def decode_inputs(items: list[Any], spec: InputSpec) -> NDArray[np.float32]:
+    """All inputs as float32 [n, *spec.shape], finite and inside the value range.
+
+    Raises:
+        InvalidValueError: an input cannot be used; the message names the first such.
+    """
+    decoded = np.empty((len(items), *spec.shape), np.float32)
+    for index, item in enumerate(items):
+        decoded[index] = _decode(item, spec, f"inputs[{index}]")
+    _refuse_outside(decoded, spec)
+    return decoded
+
+
+def _decode(item: Any, spec: InputSpec, key: str) -> NDArray[np.float32]:
+    match item:
+        case list():
+            return _numbers(item, spec.shape, key) if spec.padding is None else _sequence(item, spec.shape, key)
+        case {"image": _}:
+            return _image(item, spec, key)
+        case dict():
+            return _raw(item, spec, key)
+    raise InvalidValueError(key, f"{shown(item)} is neither nested numbers, nor b64 and dtype, nor an image")
+
+
+def _numbers(item: list[Any], shape: tuple[int, ...], key: str) -> NDArray[np.float32]:
+    """Nested lists, checked level by level, so that the message can say where they go wrong."""
+    level: list[Any] = [item]
+    for axis, size in enumerate(shape):
+        for position, part in enumerate(level):
+            if type(part) is not list or len(part) != size:
+                found = f"{len(part)} values" if type(part) is list else shown(part)
+                place = _place(position, shape[:axis])
+                raise InvalidValueError(f"{key}{place}", f"{found}; the shape is {list(shape)}, so {size} are needed")
+        level = list(chain.from_iterable(level))
+    if not set(map(type, level)) <= {float, int}:
+        position = next(i for i, value in enumerate(level) if type(value) not in (float, int))
+        raise InvalidValueError(f"{key}{_place(position, shape)}", f"{shown(level[position])} is not a number")
+    return _float32(level).reshape(shape)
+
+
+def _sequence(item: list[Any], shape: tuple[int, ...], key: str) -> NDArray[np.float32]:
+    """The first elements of a list, as many as the shape has; a shorter list goes on with its last element."""
+    if not item:
+        raise InvalidValueError(key, f"an empty list; at least one element of shape {list(shape[1:])} is needed")
+    length = min(len(item), shape[0])
+    given = _numbers(item[:length], (length, *shape[1:]), key)
+    return np.concatenate((given, np.repeat(given[-1:], shape[0] - length, axis=0)))
+
+
+def _float32(values: list[float]) -> NDArray[np.float32]:
+    """Numbers beyond float32 become infinite, which the range check then refuses by name."""
+    with np.errstate(over="ignore"):
+        return np.array(values, np.float64).astype(np.float32)
+
+
+def _raw(item: dict[str, Any], spec: InputSpec, key: str) -> NDArray[np.float32]:
+    try:
+        given = RawInput.model_validate(item)
+    except ValidationError as error:
+        raise as_invalid_value(error, key) from None
+    content = _base64(given.b64, f"{key}.b64")
+    dtype = np.dtype(given.dtype).newbyteorder("<")
+    expected = math.prod(spec.shape) * dtype.itemsize
+    if len(content) != expected:
+        problem = f"{len(content)} bytes; {given.dtype} of shape {list(spec.shape)} has {expected}"
+        raise InvalidValueError(f"{key}.b64", problem)
+    values = np.frombuffer(content, dtype).reshape(spec.shape)
+    return _scaled(values, spec) if values.dtype == np.uint8 else values.astype(np.float32)
+
+
+def _image(item: dict[str, Any], spec: InputSpec, key: str) -> NDArray[np.float32]:
+    try:
+        given = ImageInput.model_validate(item)
+    except ValidationError as error:
+        raise as_invalid_value(error, key) from None
+    key = f"{key}.image"
+    if len(spec.shape) != IMAGE_AXES or spec.shape[0] not in MODE_OF_CHANNELS:
+        raise InvalidValueError(key, f"inputs of shape {list(spec.shape)} cannot be given as an image")
+    channels, height, width = spec.shape
+    pixels = _pixels(_base64(given.image, key), (width, height), MODE_OF_CHANNELS[channels], key)
+    return _scaled(np.moveaxis(pixels.reshape(height, width, channels), 2, 0), spec)
+
+
+def _pixels(content: bytes, size: tuple[int, int], mode: str, key: str) -> NDArray[np.uint8]:
+    """Pixels as stored, in the wanted mode; the size is read from the header, before any pixel is unpacked."""
+    try:
+        with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
+            if image.size != size:
+                found, wanted = ("×".join(map(str, each)) for each in (image.size, size))
+                raise InvalidValueError(key, f"the image is {found} pixels, the model takes {wanted}")
+            if image.mode not in IMAGE_MODES:
+                raise InvalidValueError(key, f"the image has mode {image.mode}; 8 bits a channel are needed")
+            if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+                raise InvalidValueError(key, "the image is transparent; put it on the background that it needs")
+            return np.asarray(image.convert(mode))
+    except UnidentifiedImageError:
+        raise InvalidValueError(key, "the content is neither a PNG nor a JPEG file") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InvalidValueError(key, f"not a readable PNG or JPEG file ({error})") from None
+
+
+def _base64(text: str, key: str) -> bytes:
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError as error:
+        raise InvalidValueError(key, f"{shown(text)} is not base64 ({error})") from None
+
+
+def _scaled(values: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
+    """0 … 255 onto the value range."""
+    low, high = spec.value_range
+    scaled = values.astype(np.float32) / np.float32(255) * np.float32(high - low) + np.float32(low)
+    return np.asarray(np.minimum(scaled, np.float32(high)))  # rounding may pass it by a bit
+
+
+def _refuse_outside(decoded: NDArray[np.float32], spec: InputSpec) -> None:
+    low, high = spec.value_range
+    inside = (decoded >= low) & (decoded <= high)  # false for NaN too
+    if not inside.all():
+        where = np.unravel_index(int(inside.argmin()), decoded.shape)
+        place = "".join(f"[{i}]" for i in where)
+        raise InvalidValueError(f"inputs{place}", f"{decoded[where]!s} is outside the value range {low} … {high}")
+
+
+def _place(position: int, shape: tuple[int, ...]) -> str:
+    """Index of a flat position, as in `[0][3]`."""
+    return "".join(f"[{i}]" for i in np.unravel_index(position, shape)) if shape else ""

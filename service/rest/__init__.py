@@ -1,0 +1,1 @@
+"""HTTP: what every protocol shares. Each protocol has a folder of its own."""

@@ -1,0 +1,43 @@
+"""`/healthz`: the process runs. `/readyz`: requests are accepted. `/metrics`: what happened so far."""
+
+import asyncio
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
+
+from noisevote.service.runtime import serving_of
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+async def healthz() -> JSONResponse:
+    """200 as long as the event loop turns."""
+    return JSONResponse({"status": "alive"})
+
+
+@router.get(
+    "/readyz", responses={503: {"description": "Models are being loaded, none can be, or the server is about to end."}}
+)
+async def readyz(request: Request) -> JSONResponse:
+    """200 once requests can be answered."""
+    reason = serving_of(request).unready
+    if reason is not None:
+        return JSONResponse({"status": "not ready", "reason": reason}, 503)
+    return JSONResponse({"status": "ready"})
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """Prometheus's text format, or OpenMetrics for those who accept it."""
+    serving = serving_of(request)
+    serving.metrics.show(serving.dispatcher.load(), ready=serving.unready is None)
+    accept = request.headers.get("accept", "")
+    content, content_type = await asyncio.to_thread(serving.metrics.exposition, accept)
+    return Response(content, headers={"content-type": content_type})
+
+
+@router.get("/", include_in_schema=False)
+async def index() -> RedirectResponse:
+    """The documentation."""
+    return RedirectResponse("/docs")

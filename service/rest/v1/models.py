@@ -1,0 +1,56 @@
+"""`GET /v1/models…`: what is served."""
+
+from typing import Any, Final
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from noisevote.service.models.registry import Catalogue
+from noisevote.service.rest.v1.schemas import ErrorResponse, ModelDescription, ModelList
+from noisevote.service.runtime import serving_of
+
+router = APIRouter(tags=["models"])
+UNKNOWN: Final[dict[int | str, dict[str, Any]]] = {
+    404: {"model": ErrorResponse, "description": "Unknown model or version."}
+}
+
+
+@router.get("/v1/models", response_class=Response, responses={200: {"model": ModelList}})
+async def list_models(request: Request) -> Response:
+    """The newest served version of every model."""
+    catalogue = serving_of(request).catalogue
+    models = [describe(catalogue, name) for name in catalogue.models]
+    return _json(ModelList(models=models))
+
+
+@router.get("/v1/models/{name}", response_class=Response, responses={200: {"model": ModelDescription}, **UNKNOWN})
+async def show_model(request: Request, name: str) -> Response:
+    """The newest served version of a model: its manifest with all measured accuracies."""
+    return _json(describe(serving_of(request).catalogue, name))
+
+
+@router.get(
+    "/v1/models/{name}/versions/{version}",
+    response_class=Response,
+    responses={200: {"model": ModelDescription}, **UNKNOWN},
+)
+async def show_version(request: Request, name: str, version: str) -> Response:
+    """A chosen version of a model."""
+    return _json(describe(serving_of(request).catalogue, name, version))
+
+
+def describe(catalogue: Catalogue, name: str, version: str | None = None) -> ModelDescription:
+    """A served version; see `Catalogue.version` for errors."""
+    served = catalogue.version(name, version)
+    return ModelDescription(
+        name=name,
+        version=served.manifest.version,
+        versions=catalogue.versions(name),
+        variants=[variant.name for variant in served.variants],
+        refused=dict(served.refused),
+        manifest=served.manifest,
+    )
+
+
+def _json(answer: ModelList | ModelDescription) -> Response:
+    return Response(orjson.dumps(answer.model_dump(mode="json")), media_type="application/json")

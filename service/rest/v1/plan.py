@@ -1,0 +1,194 @@
+"""`POST …/plan`: the noise and a goal in, the variant, votes and reads to run out."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from pydantic import ValidationError
+
+from noisevote.model_store import analog_cost, planning
+from noisevote.model_store.accuracy_table import AccuracyTable, accuracy_table
+from noisevote.model_store.manifest import Variant
+from noisevote.model_store.planning import LatencyBudget, Plan, Planning, ProductBudget, Question, TargetAccuracy
+from noisevote.service.errors import InvalidValueError, UnknownVariantError
+from noisevote.service.models.registry import ServedVersion
+from noisevote.service.rest.body import parse_object, read_json_body
+from noisevote.service.rest.v1.plan_schemas import (
+    MOST_VOTES,
+    MeasuredPoint,
+    PlanEntry,
+    PlanRequest,
+    PlanResponse,
+    Searched,
+)
+from noisevote.service.rest.v1.schemas import AnalogCost, ErrorResponse
+from noisevote.service.runtime import serving_of
+from noisevote.service.settings import Settings
+from noisevote.service.validation import as_invalid_value
+
+router = APIRouter(tags=["plan"])
+DOCUMENTED: Final[dict[str, Any]] = {
+    "response_class": Response,
+    "responses": {
+        200: {"model": PlanResponse, "description": "The plan, or the nearest one where none meets the goal."},
+        **{
+            status: {"model": ErrorResponse, "description": description}
+            for status, description in {
+                400: "Not JSON.",
+                404: "Unknown model, version or variant.",
+                413: "Body over the limit.",
+                415: "Not announced as application/json.",
+                422: "A key or value that cannot be used; the message names both.",
+                503: "No model is loaded yet.",
+            }.items()
+        },
+    },
+    "openapi_extra": {
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{PlanRequest.__name__}"}}},
+        }
+    },
+}
+
+
+@router.post("/v1/models/{name}/plan", **DOCUMENTED)
+async def plan(request: Request, name: str) -> Response:
+    """The cheapest variant, votes and reads that reach an accuracy, or the most accurate within a budget."""
+    return await _plan(request, name, None)
+
+
+@router.post("/v1/models/{name}/versions/{version}/plan", **DOCUMENTED)
+async def plan_version(request: Request, name: str, version: str) -> Response:
+    """The same on a chosen version."""
+    return await _plan(request, name, version)
+
+
+async def _plan(request: Request, name: str, version: str | None) -> Response:
+    serving = serving_of(request)
+    served = serving.catalogue.version(name, version)
+    body = await read_json_body(request, serving.settings.max_body_bytes)
+    # Comparing a hundred thousand plans takes milliseconds; the event loop has votes to count meanwhile.
+    answer = await asyncio.to_thread(respond, body, served, serving.settings)
+    return Response(orjson.dumps(answer.model_dump()), media_type="application/json")
+
+
+def respond(body: bytes, served: ServedVersion, settings: Settings) -> PlanResponse:
+    """The answer to a body.
+
+    Raises:
+        ServiceError: the body cannot be used; the message names key and value.
+    """
+    try:
+        asked = PlanRequest.model_validate(parse_object(body))
+    except ValidationError as error:
+        raise as_invalid_value(error) from None
+    sigma, goal = asked.noise_sigma(), asked.goal()
+    if asked.max_votes is not None and asked.max_votes > settings.max_votes:
+        raise InvalidValueError(
+            "max_votes", f"{asked.max_votes} is more than {settings.max_votes}, the most allowed here"
+        )
+    variants = _variants(asked.variants, served)
+    found_tables = (accuracy_table(variant, asked.noise, sigma) for variant in variants)
+    tables = [table for table in found_tables if table is not None]
+    measured = max((table.votes[-1] for table in tables), default=1)
+    question = Question(
+        noise=asked.noise,
+        sigma=sigma,
+        goal=goal,
+        most_votes=asked.max_votes or min(measured, MOST_VOTES, settings.max_votes),
+        most_reads=asked.max_reads,
+        by=asked.by,
+        alpha=asked.alpha,
+    )
+    found = planning.plan(variants, question)
+    return _answer(served, variants, question, found, _reason(variants, tables, question, found))
+
+
+def _variants(names: Sequence[str] | None, served: ServedVersion) -> list[Variant]:
+    """The served variants of these names, or all."""
+    by_name = {variant.name: variant for variant in served.variants}
+    for i, name in enumerate(names or ()):
+        if name in served.refused:
+            raise UnknownVariantError(f"variants[{i}]: {name!r} was refused at start: {served.refused[name]}")
+        if name not in by_name:
+            raise UnknownVariantError(f"variants[{i}]: {name!r} is not one of {', '.join(by_name)}")
+    return [by_name[name] for name in dict.fromkeys(names or by_name)]
+
+
+def _reason(
+    variants: Sequence[Variant], tables: Sequence[AccuracyTable], question: Question, found: Planning
+) -> str | None:
+    """Why the goal is not met, naming key and value."""
+    if found.feasible:
+        return None
+    if not tables:
+        names = ", ".join(variant.name for variant in variants)
+        return f"noise: nothing is measured of {names} under {question.noise} noise"
+    if found.best is None:
+        sigmas = [sigma for table in tables for sigma in table.sigmas]
+        votes = [count for table in tables for count in table.votes]
+        asked = f"sigma: {question.sigma} with up to {question.most_reads} reads and {question.most_votes} votes"
+        measured = f"sigma/√reads {min(sigmas)} … {max(sigmas)}, votes {min(votes)} … {max(votes)}"
+        return f"{asked} lies outside of what is measured: {measured}"
+    best, goal = found.best, question.goal
+    match goal:
+        case TargetAccuracy():
+            accuracy = (
+                best.estimate.accuracy if question.by == "estimate" else best.estimate.lower_bound(question.alpha)
+            )
+            return f"accuracy: {goal.accuracy} is above the {accuracy:.6g} ({question.by}) of the best known plan"
+        case ProductBudget():
+            cost = analog_cost.products(best.votes, best.reads, best.variant.layers)
+            return f"products: {goal.products} is below the {cost} of the cheapest known plan"
+        case LatencyBudget():
+            cost = analog_cost.latency(goal.execution, best.votes, best.reads, best.variant.layers)
+            return f"layer_times: {goal.layer_times} is below the {cost} of the fastest known plan, {goal.execution}"
+
+
+def _answer(
+    served: ServedVersion, variants: Sequence[Variant], question: Question, found: Planning, reason: str | None
+) -> PlanResponse:
+    best = None if found.best is None else _entry(found.best, question)
+    chosen = best if found.feasible else None
+    target = question.goal.accuracy if isinstance(question.goal, TargetAccuracy) else None
+    return PlanResponse(
+        model=served.manifest.name,
+        version=served.manifest.version,
+        sigma=question.sigma,
+        noise=question.noise,
+        goal=vars(question.goal),
+        by=question.by,
+        alpha=question.alpha,
+        feasible=found.feasible,
+        assured=None if chosen is None or target is None else chosen.lower_bound >= target,
+        reason=reason,
+        plan=chosen,
+        nearest=None if found.feasible else best,
+        cheaper=None if found.cheaper is None else _entry(found.cheaper, question),
+        runner_ups=[_entry(each, question) for each in found.runner_ups],
+        searched=Searched(
+            variants=[variant.name for variant in variants],
+            votes=question.most_votes,
+            reads=question.most_reads,
+            known=found.known,
+            outside=found.outside,
+        ),
+    )
+
+
+def _entry(found: Plan, question: Question) -> PlanEntry:
+    estimate = found.estimate
+    return PlanEntry(
+        variant=found.variant.name,
+        votes=found.votes,
+        reads=found.reads,
+        accuracy=estimate.accuracy,
+        standard_error=estimate.standard_error,
+        lower_bound=estimate.lower_bound(question.alpha),
+        known="measured" if len(estimate.points) == 1 else "interpolated",
+        points=[MeasuredPoint(**vars(point)) for point in estimate.points],
+        analog_cost=AnalogCost.of(found.votes, found.reads, found.variant.layers),
+    )

@@ -1,0 +1,301 @@
+"""Bodies of requests and answers. The request's schema is what is enforced; the answer's is what is documented."""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from noisevote.model_store import analog_cost
+from noisevote.model_store.manifest import Manifest
+from noisevote.noise_op.contract import NoiseKind, sigma_of_snr_db
+from noisevote.service.errors import InvalidValueError
+from noisevote.voting.stopping import Confidence, Exact, Fixed, StopRule
+
+MAX_SIGMA: Final = 10.0
+MAX_DEADLINE_MS: Final = 24 * 60 * 60 * 1000
+MAX_PRIORITY: Final = 8
+# With as many votes as a server may allow after it, numbers stay below the operator's 2³².
+MAX_FIRST_VOTE: Final = 2**31
+AUTO: Final = "auto"
+
+# The first digit of MNIST's test set, a seven (examples/digit-7.png).
+DIGIT_7: Final = (
+    "iVBORw0KGgoAAAANSUhEUgAAABwAAAAcCAAAAABXZoBIAAAAwUlEQVR42mNgGDaAEUKFpD77sfTFHeyS9xQYGBg+X4UKPuk6w8DAwMDAAuGm6l/T"
+    "MnSweCzLwPDntSTDozPIOhkYGBgYBA3PmDIw/Lh1XShnGi5nBP+9KIRLTuzl/2AokwlDMlv0/U1cGq1//rPD6fHWf7tZcclxnv1hhVNj3b9tOOW8"
+    "f3+wxCUnfPffMlxyzKf/3VbGJan2758vLjn5B/+KGXF78Z8JLjnbT+iSSGFrw8Nw9wuKJAsy56LzO+ITGABpETyQcCy90wAAAABJRU5ErkJggg=="
+)
+
+
+class Body(BaseModel):
+    """Every body that is read or sent."""
+
+    # Strict: "20" is not 20. Closed: a misspelt `sigma` is refused, never silently the default.
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+Sigma = Annotated[float, Field(ge=0, le=MAX_SIGMA, allow_inf_nan=False)]
+SnrDb = Annotated[float, Field(ge=-20, allow_inf_nan=False)]
+Base64 = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
+
+
+def given_sigma(sigma: float | None, snr_db: float | None) -> float | None:
+    """Sigma, given as such or as a signal-to-noise ratio; None if it was not given.
+
+    Raises:
+        InvalidValueError: it was given twice.
+    """
+    if sigma is not None and snr_db is not None:
+        raise InvalidValueError("snr_db", f"{snr_db} beside sigma {sigma}; give one of the two")
+    return sigma if snr_db is None else min(MAX_SIGMA, sigma_of_snr_db(snr_db))
+
+
+class RawInput(Body):
+    """An input as the bytes of its array, C order, little-endian."""
+
+    b64: Base64
+    dtype: Literal["uint8", "float32"]
+    """uint8 values 0 … 255 are scaled onto the model's value range; float32 values are taken as they are"""
+
+
+class ImageInput(Body):
+    """An input as a PNG or JPEG file of exactly the model's height and width, converted to its channels."""
+
+    image: Base64
+
+
+class FixedStop(Body):
+    """Cast the whole budget."""
+
+    rule: Literal["fixed"]
+
+    def as_rule(self) -> StopRule:
+        """The scheduler's rule."""
+        return Fixed()
+
+
+class ExactStop(Body):
+    """Stop once the decision can no longer differ from the whole budget's."""
+
+    rule: Literal["exact"]
+
+    def as_rule(self) -> StopRule:
+        """The scheduler's rule."""
+        return Exact()
+
+
+class ConfidenceStop(Body):
+    """Stop once the mode is known with error at most `delta`, or at the budget (PPR-1v1, Jain et al. 2022)."""
+
+    rule: Literal["confidence"]
+    delta: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.05
+    """error probability of a decision that the rule stopped at before the budget"""
+
+    def as_rule(self) -> StopRule:
+        """The scheduler's rule."""
+        return Confidence(self.delta)
+
+
+Stop = Annotated[FixedStop | ExactStop | ConfidenceStop, Field(discriminator="rule")]
+
+
+class PredictRequest(Body):
+    """Inputs, the noise that they meet, and how often they are run."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"inputs": [{"image": DIGIT_7}], "sigma": 0.5, "votes": 20, "seed": 7}],
+        }
+    )
+
+    # Only documented by its type: service/inputs.py checks and decodes them in whole arrays.
+    inputs: Annotated[
+        list[Any],
+        Field(
+            min_length=1,
+            json_schema_extra={
+                "items": {
+                    "anyOf": [
+                        {"$ref": "#/components/schemas/RawInput"},
+                        {"$ref": "#/components/schemas/ImageInput"},
+                        {"type": "array", "items": {}, "title": "Nested numbers of the model's input shape"},
+                    ]
+                }
+            },
+        ),
+    ]
+    """each is nested numbers of the model's input shape, raw bytes, or an image file"""
+    sigma: Sigma | None = None
+    """standard deviation of the noise: relative to the signal (multiplicative) or absolute (additive);
+    without `sigma` and `snr_db` there is no noise (0)"""
+    snr_db: SnrDb | None = None
+    """instead of sigma: −20·log10(sigma)"""
+    noise: NoiseKind = "multiplicative"
+    """noise kind"""
+    votes: Annotated[int, Field(ge=1)] = 20
+    """runs of the network that vote on each input, up to the server's limit"""
+    reads: Annotated[int, Field(ge=1, le=2**31)] = 1
+    """reads of each analog product that are averaged: exactly noise of sigma/√reads"""
+    seed: Annotated[int, Field(ge=0, lt=2**64)] | None = None
+    """input i draws with seed + i modulo 2⁶⁴; a missing seed is drawn and returned"""
+    first_vote: Annotated[int, Field(ge=0, le=MAX_FIRST_VOTE)] = 0
+    """number of each input's first vote: requests for votes 0 … 9 and 10 … 19 of a seed add up to one for all 20"""
+    stop: Stop = FixedStop(rule="fixed")
+    """when an input has votes enough; `votes` is the budget in any case"""
+    alpha: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.05
+    """error probability of `lower_bound` and `abstain`"""
+    deadline_ms: Annotated[float, Field(gt=0, le=MAX_DEADLINE_MS, allow_inf_nan=False)] | None = None
+    """answer so long after acceptance with the votes counted so far, `complete: false` where some are missing"""
+    priority: Annotated[int, Field(ge=1, le=MAX_PRIORITY)] = 1
+    """share of the server beside other waiting requests: one of priority 4 gets four rows where one of 1 gets one"""
+    variant: str = AUTO
+    """name of a variant, or `auto`: the one whose measured accuracy is best for this noise and these votes"""
+
+    def noise_sigma(self) -> float:
+        """Sigma, however it was given.
+
+        Raises:
+            InvalidValueError: it was given twice.
+        """
+        return given_sigma(self.sigma, self.snr_db) or 0.0
+
+
+class Prediction(Body):
+    """What the votes on one input decided."""
+
+    label: str
+    """name of the class with most votes; ties: the larger mean probability, then the lower index"""
+    index: int
+    histogram: list[int]
+    """votes per class"""
+    votes_used: int
+    """votes counted: the budget, or fewer where the stopping rule was satisfied earlier"""
+    mean_probabilities: list[float]
+    """softmax of each vote's logits, averaged"""
+    vote_share: float
+    """share of the votes that the label got"""
+    lower_bound: float
+    """Clopper-Pearson lower bound of a vote's probability for the label, at confidence 1 − alpha; exact for a number
+    of votes fixed beforehand, so under `exact` and `confidence` it describes the counted votes and is no guarantee"""
+    abstain: bool
+    """the votes do not tell the label from the second class at level alpha (two-sided binomial test, which also takes
+    the number of votes as fixed beforehand)"""
+    complete: bool
+    """all votes that the stopping rule wanted were cast; false when the deadline came first"""
+    stopped_by: Literal["rule", "budget", "deadline"]
+    """what ended the voting: `rule`, its condition holds (under `confidence`: error at most delta); `budget`, all votes
+    are cast without that; `deadline`, it passed before either, or the server ended"""
+
+
+class AnalogCost(Body):
+    """Layer times of analog hardware for the input that took most votes (V), R reads and L noisy layers."""
+
+    products: int
+    """matrix-vector products: V·R·L"""
+    latency_sequential: int
+    """one after another: V·R·L"""
+    latency_pipelined: int
+    """each layer has its own array, runs follow one another: V·R + L − 1"""
+    latency_parallel: int
+    """each run has its own arrays: L"""
+
+    @classmethod
+    def of(cls, votes: int, reads: int, layers: int) -> "AnalogCost":
+        """What so many votes and reads of a network with so many noisy layers cost."""
+        return cls(
+            products=analog_cost.products(votes, reads, layers),
+            latency_sequential=analog_cost.latency("sequential", votes, reads, layers),
+            latency_pipelined=analog_cost.latency("pipelined", votes, reads, layers),
+            latency_parallel=analog_cost.latency("parallel", votes, reads, layers),
+        )
+
+
+class Timing(Body):
+    """Milliseconds: waiting for the first batch, from there to the last vote, and in all."""
+
+    queue: float
+    compute: float
+    total: float
+
+
+class PredictResponse(Body):
+    """One prediction per input, and everything needed to repeat the request."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "mnist-cnn",
+                    "version": "1",
+                    "variant": "mul-0.8",
+                    "seed": 7,
+                    "sigma": 0.5,
+                    "noise": "multiplicative",
+                    "votes": 20,
+                    "reads": 1,
+                    "predictions": [
+                        {
+                            "label": "7",
+                            "index": 7,
+                            "histogram": [0, 0, 0, 0, 0, 0, 0, 20, 0, 0],
+                            "votes_used": 20,
+                            "mean_probabilities": [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0],
+                            "vote_share": 1.0,
+                            "lower_bound": 0.8609,
+                            "abstain": False,
+                            "complete": True,
+                            "stopped_by": "budget",
+                        }
+                    ],
+                    "analog_cost": AnalogCost.of(votes=20, reads=1, layers=6).model_dump(),
+                    "timing_ms": {"queue": 0.1, "compute": 8.2, "total": 9.0},
+                }
+            ]
+        }
+    )
+
+    model: str
+    version: str
+    variant: str
+    seed: int
+    sigma: float
+    noise: NoiseKind
+    votes: int
+    reads: int
+    predictions: list[Prediction]
+    analog_cost: AnalogCost
+    timing_ms: Timing
+
+
+class ModelDescription(Body):
+    """A served version: its manifest, and what of it is not served."""
+
+    name: str
+    version: str
+    """this version; the newest one unless another was asked for"""
+    versions: list[str]
+    """all served versions, oldest first"""
+    variants: list[str]
+    """served variants"""
+    refused: dict[str, str]
+    """variants that were refused at start, and why"""
+    manifest: Manifest
+
+
+class ModelList(Body):
+    """All served models."""
+
+    models: list[ModelDescription]
+
+
+class Problem(Body):
+    """Why a request was not answered."""
+
+    code: str
+    """for programs"""
+    message: str
+    """for people: names the key and the value"""
+
+
+class ErrorResponse(Body):
+    """Every answer that is not a success."""
+
+    error: Problem

@@ -1,0 +1,99 @@
+"""What the routes work with, from start to end: settings, the models once they are loaded, the dispatcher."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final, cast
+
+from fastapi import Request
+
+from noisevote.service.backends.local import Computing
+from noisevote.service.errors import NotReadyError
+from noisevote.service.metrics import Metrics
+from noisevote.service.models.registry import Catalogue
+from noisevote.service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+# Of the grace time, what is left for answers to reach their clients.
+FLUSH_SECONDS: Final = 1
+
+
+class Serving:
+    """Loads models in the background, so that the server answers `/healthz` meanwhile; then serves them.
+
+    `on_start` is called on the event loop once loading is over, well or not.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        computing: Computing,
+        metrics: Metrics,
+        on_start: Callable[["Serving"], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.computing = computing
+        self.dispatcher = computing.dispatcher
+        self.metrics = metrics
+        self.problem: str | None = "models are being loaded"
+        self._catalogue = Catalogue({}, ())
+        self._on_start = on_start
+        self._loading: asyncio.Task[None] | None = None
+
+    @property
+    def unready(self) -> str | None:
+        """Why requests cannot be accepted now; None: they can."""
+        return "draining: the server is about to end" if self.dispatcher.draining else self.problem
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What is served.
+
+        Raises:
+            NotReadyError: nothing is, yet.
+        """
+        if self.problem is not None:
+            raise NotReadyError(f"not ready: {self.problem}")
+        return self._catalogue
+
+    def start(self) -> None:
+        """Start the lanes and begin to load."""
+        self.dispatcher.start()
+        self._loading = asyncio.create_task(self._load(), name="load models")
+
+    async def drain(self) -> None:
+        """Refuse what comes from now on; returns when all that was accepted is over, at most the grace time later."""
+        await self.dispatcher.drain(max(0, self.settings.grace_seconds - FLUSH_SECONDS))
+
+    async def close(self) -> None:
+        """End loading and the lanes."""
+        if self._loading is not None:
+            await self._loading
+        await self.dispatcher.close()
+
+    def summary(self) -> str:
+        """What is served and how, in one line."""
+        refused = [refusal.name for refusal in self._catalogue.refusals]
+        parts = [self._catalogue.summary(), self.computing.description]
+        return " | ".join(parts + ([f"refused: {', '.join(refused)}"] if refused else []))
+
+    async def _load(self) -> None:
+        try:
+            self._catalogue = catalogue = await self.computing.load()
+            self.metrics.declare(catalogue.sessions(), len(catalogue.refusals))
+            self.problem = None if self._catalogue.models else self._nothing_served()
+        except Exception as error:  # whatever it is, the server must say that it serves nothing
+            logger.exception("loading failed")
+            self.problem = f"loading failed: {type(error).__name__}: {error}"
+        if self._on_start is not None:
+            self._on_start(self)
+
+    def _nothing_served(self) -> str:
+        refusals = "; ".join(f"{refusal.name}: {refusal.reason}" for refusal in self._catalogue.refusals)
+        return f"no model in {self.settings.model_store} can be served{refusals and f' ({refusals})'}"
+
+
+def serving_of(request: Request) -> Serving:
+    """The application's `Serving`."""
+    return cast("Serving", request.app.state.serving)

@@ -1,0 +1,1 @@
+"""Accepted requests become batches of rows, and batches become counted votes."""

@@ -1,0 +1,96 @@
+"""How many rows a batch should have, by a latency curve that is measured when a model is loaded.
+
+A batch of one row pays the whole overhead of a run; a long one keeps everybody else waiting and its
+signals fall out of the processor's cache. So: the shortest batch that is about as fast per row as any.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from noisevote.engine.session import Engine
+from noisevote.model_store.manifest import Manifest
+from noisevote.service.scheduling.batch import Batch, SessionKey, VoteRequest
+from noisevote.service.scheduling.scheduler import MOST_SHARING, QueueLimits, Scheduler
+from noisevote.voting import tally as votes
+from noisevote.voting.stopping import Fixed
+from noisevote.voting.tally import Ballots
+
+# Of a server that computes votes, other requests should not have to wait longer than this for their turn.
+LONGEST_BATCH_S: Final = 0.05
+# Share of the best rows per second that a shorter batch must reach.
+ABOUT_AS_FAST: Final = 0.97
+# The least of so many runs is what a batch takes; what is above comes from elsewhere.
+REPETITIONS: Final = 5
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Rows of a good batch, seconds that a lane takes for each of them, and the curve behind it: (rows, seconds)."""
+
+    rows: int
+    row_s: float
+    curve: tuple[tuple[int, float], ...]
+
+    @classmethod
+    def of(cls, curve: tuple[tuple[int, float], ...]) -> "Pace":
+        """The fewest rows that are about as fast per row as the best of the curve's batches that are not too long."""
+        short = [point for point in curve if point[1] <= LONGEST_BATCH_S] or [min(curve)]
+        best = max(rows / seconds for rows, seconds in short)
+        rows, seconds = next(point for point in sorted(short) if point[0] / point[1] >= ABOUT_AS_FAST * best)
+        return cls(rows, seconds / rows, curve)
+
+
+def compute(engine: Engine, batch: Batch) -> Ballots:
+    """All that a lane does for a batch: arrays, the model, votes."""
+    logits = engine.run(batch.session, batch.feeds())
+    if len(logits) != len(batch):  # counted as they are, some votes would be another request's
+        raise ValueError(f"{len(logits)} rows of logits for {len(batch)} rows")
+    return votes.ballots(logits)
+
+
+def measure(engine: Engine, key: SessionKey, manifest: Manifest, most_rows: int, clock: Clock) -> Pace:
+    """Time batches of 1, 2, 4, … `most_rows` rows, up to the first that takes too long, in turns.
+
+    They are batches of a busy server, shared by as many requests as may share one.
+    """
+    least: dict[int, float] = {}
+    for _ in range(REPETITIONS):
+        for rows in _sizes(most_rows):
+            requests = [_request(key, manifest, seed, rows) for seed in range(min(rows, MOST_SHARING))]
+            least[rows] = min(_seconds(engine, requests, rows, clock), least.get(rows, math.inf))
+            if least[rows] > LONGEST_BATCH_S:
+                break
+    return Pace.of(tuple(least.items()))
+
+
+def _seconds(engine: Engine, requests: list[VoteRequest], rows: int, clock: Clock) -> float:
+    """From before a batch of so many rows of these requests is cut until its votes are counted."""
+    total = sum(request.rows for request in requests), sum(request.bytes for request in requests)
+    scheduler = Scheduler(QueueLimits(*total))
+    for request in requests:
+        scheduler.add(request)
+    began = clock()
+    batch = scheduler.next_batch(rows)
+    assert batch is not None  # they were just added
+    scheduler.absorb(batch, compute(engine, batch))
+    return clock() - began
+
+
+def _sizes(most_rows: int) -> Iterator[int]:
+    rows = 1
+    while rows < most_rows:
+        yield rows
+        rows *= 2
+    yield most_rows
+
+
+def _request(key: SessionKey, manifest: Manifest, seed: int, votes: int) -> VoteRequest:
+    """So many votes on one input in the middle of the value range, with noise."""
+    middle = np.full((1, *manifest.input.shape), np.mean(manifest.input.value_range), np.float32)
+    return VoteRequest(key, middle, len(manifest.classes), (0.5, 0.0), seed, votes, Fixed())

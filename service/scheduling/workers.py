@@ -1,0 +1,180 @@
+"""The threads that compute: each takes the next batch from the scheduler, runs it, and counts its votes.
+
+A lane that is done goes on by itself, under a lock that is held for as long as cutting a batch or counting
+one takes, some tenths of a millisecond. So no lane waits for the event loop, which may be reading requests, and
+batches are cut at the last moment, so that a new request is in the very next one.
+"""
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisevote.engine.session import Engine
+from noisevote.service.errors import EngineError
+from noisevote.service.metrics import Load
+from noisevote.service.scheduling.batch import Batch, SessionKey, VoteRequest
+from noisevote.service.scheduling.batch_size import Pace, compute
+from noisevote.service.scheduling.scheduler import Finished, Scheduler
+from noisevote.voting.tally import Ballots, Tally
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A batch that a lane is done with, and the requests that are over by it. Times in seconds of the clock."""
+
+    batch: Batch
+    finished: list[Finished]
+    began: float
+    seconds: float
+    failed: bool
+
+
+class Lanes:
+    """A scheduler and the threads that work it off. Everything but `start` and `close` may be called at any time."""
+
+    def __init__(
+        self, scheduler: Scheduler, engine: Engine, count: int, batch_rows: int, clock: Callable[[], float]
+    ) -> None:
+        self.count = count
+        self._scheduler = scheduler
+        self._engine = engine
+        self._batch_rows = batch_rows
+        self._clock = clock
+        self._work = threading.Condition()  # guards what follows, and the scheduler
+        self._running = 0  # lanes that have a batch under way
+        self._closing = False
+        self._rows: dict[SessionKey, int] = {}  # of a good batch
+        self._row_s: dict[SessionKey, float] = {}  # seconds that a lane takes for a row, smoothed
+        self._threads: list[threading.Thread] = []
+
+    def start(self, report: Callable[[Done], None]) -> None:
+        """Start the threads, each of which tells `report` of every batch that it is done with."""
+        self._threads = [
+            threading.Thread(target=self._run, args=(report,), name=f"lane {number}", daemon=True)
+            for number in range(self.count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """End the threads, each after the batch that it has under way; returns when they have ended."""
+        with self._work:
+            self._closing = True
+            self._work.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def expect(self, paces: Mapping[SessionKey, Pace]) -> None:
+        """Cut batches as was measured; sessions without a measurement get the largest ones."""
+        with self._work:
+            self._rows |= {session: min(pace.rows, self._batch_rows) for session, pace in paces.items()}
+            self._row_s |= {session: pace.row_s for session, pace in paces.items()}
+
+    def add(self, request: VoteRequest) -> None:
+        """Accept a request; see `Scheduler.add` for errors."""
+        with self._work:
+            self._scheduler.add(request)
+            self._work.notify_all()
+
+    def refuse_if_full(self, rows: int) -> None:
+        """See `Scheduler.refuse_if_full`."""
+        with self._work:
+            self._scheduler.refuse_if_full(rows)
+
+    def cancel(self, request: VoteRequest) -> None:
+        """Forget a request, if it is not over."""
+        with self._work:
+            self._scheduler.cancel(request)
+
+    def expire(self, request: VoteRequest) -> Finished | None:
+        """End a request with the votes counted so far; None if it is over, which then was or will be reported."""
+        with self._work:
+            return self._scheduler.expire(request) if request in self._scheduler else None
+
+    def standing(self, request: VoteRequest) -> tuple[Tally, NDArray[np.bool_]] | None:
+        """See `Scheduler.standing`; None as above."""
+        with self._work:
+            return self._scheduler.standing(request) if request in self._scheduler else None
+
+    def waiting_seconds(self) -> float:
+        """That all lanes together take for what waits."""
+        with self._work:
+            return self._waiting_seconds()
+
+    def seconds_until_done(self, rows: int) -> float:
+        """That all lanes together take for so many rows of what waits, or for all of it if that is less."""
+        with self._work:
+            return self._waiting_seconds() * min(1.0, rows / max(1, self._scheduler.rows))
+
+    def _waiting_seconds(self) -> float:
+        """The same as `waiting_seconds`, with the lock held; nothing as long as nothing was timed."""
+        rows_of = self._scheduler.rows_of
+        return sum(rows * self._row_s.get(session, 0.0) for session, rows in rows_of.items()) / self.count
+
+    def load(self) -> Load:
+        """What waits and runs now."""
+        with self._work:
+            queue = self._scheduler
+            return Load(
+                requests=len(queue),
+                rows=queue.rows,
+                rows_limit=queue.limits.rows,
+                bytes=queue.bytes,
+                bytes_limit=queue.limits.bytes,
+                lanes=self.count,
+                lanes_busy=self._running,
+            )
+
+    def _run(self, report: Callable[[Done], None]) -> None:
+        while (batch := self._take()) is not None:
+            report(self._process(batch))
+
+    def _take(self) -> Batch | None:
+        """Wait for the next batch; None: it is time to end."""
+        with self._work:
+            while not self._closing:
+                batch = self._scheduler.next_batch(self._rows_of_next_batch())
+                if batch is not None:
+                    self._running += 1
+                    return batch
+                self._work.wait()
+            return None
+
+    def _rows_of_next_batch(self) -> int:
+        """An even share of what waits, so that a small request is spread over all idle lanes; at most a good batch."""
+        session = self._scheduler.next_session()
+        most = self._batch_rows if session is None else self._rows.get(session, self._batch_rows)
+        idle = self.count - self._running
+        waiting = self._scheduler.waiting(enough=idle * most)
+        return min(most, max(1, math.ceil(waiting / idle)))
+
+    def _process(self, batch: Batch) -> Done:
+        began = self._clock()
+        try:
+            return self._count(batch, compute(self._engine, batch), began)
+        except Exception as error:
+            logger.exception("a batch of %d rows of %s failed", len(batch), batch.session)
+            with self._work:
+                finished = self._scheduler.fail(batch, EngineError(f"{batch.session}: {type(error).__name__}"))
+                return Done(batch, finished, began, self._ended(batch, began), failed=True)
+
+    def _count(self, batch: Batch, ballots: Ballots, began: float) -> Done:
+        with self._work:  # until the end: whoever hears of the last votes finds the lane idle
+            finished = self._scheduler.absorb(batch, ballots)
+            self._work.notify_all()  # a stopping rule may want more votes: enough for the idle lanes too
+            return Done(batch, finished, began, self._ended(batch, began), failed=False)
+
+    def _ended(self, batch: Batch, began: float) -> float:
+        """The lane is idle again; returns the batch's seconds."""
+        seconds = self._clock() - began
+        self._running -= 1
+        before = self._row_s.get(batch.session, seconds / len(batch))
+        self._row_s[batch.session] = 0.9 * before + 0.1 * seconds / len(batch)
+        return seconds

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from noisevote.service.scheduling.batch import Feeds, SessionKey
+from noisevote.service.scheduling.batch_size import ABOUT_AS_FAST, LONGEST_BATCH_S, Pace, measure
+from noisevote.service.scheduling.scheduler import MOST_SHARING
+from tests.support.engines import FakeEngine
+from tests.support.manifests import manifest
+
+KEY = SessionKey("tiny", "1", "v0")
+CURVES = st.dictionaries(st.integers(1, 64), st.floats(1e-5, 1), min_size=1).map(lambda found: tuple(found.items()))
+
+
+class TimedEngine(FakeEngine):
+    """Its clock runs only while it computes: so many seconds a batch and a row, three times that every third time."""
+
+    def __init__(self, batch_s: float, row_s: float) -> None:
+        super().__init__()
+        self.batch_s, self.row_s = batch_s, row_s
+        self.now = 0.0
+
+    def run(self, key: SessionKey, feeds: Feeds) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        """See `Engine.run`."""
+        disturbed = 3 if len(self.batches) % 3 == 0 else 1
+        self.now += disturbed * (self.batch_s + self.row_s * len(feeds.row))
+        return super().run(key, feeds)
+
+    def clock(self) -> float:
+        """Seconds."""
+        return self.now
+
+
+def paced(engine: TimedEngine, most_rows: int = 64) -> Pace:
+    """What is measured of an engine."""
+    return measure(engine, KEY, manifest({"v0": b"onnx"}, classes=("a", "b", "c")), most_rows, engine.clock)
+
+
+@given(CURVES)
+def test_a_good_batch_is_the_shortest_that_is_about_as_fast_per_row_as_any(
+    curve: tuple[tuple[int, float], ...],
+) -> None:
+    """Among those that keep nobody waiting too long; a single point if all are too long."""
+    pace = Pace.of(curve)
+    short = [point for point in curve if point[1] <= LONGEST_BATCH_S]
+    if not short:
+        assert pace.rows == min(curve)[0]
+        return
+    seconds = dict(curve)[pace.rows]
+    best = max(rows / time for rows, time in short)
+    assert seconds <= LONGEST_BATCH_S
+    assert pace.rows / seconds >= ABOUT_AS_FAST * best
+    assert all(rows >= pace.rows or rows / time < ABOUT_AS_FAST * best for rows, time in short)
+    assert pace.row_s == pytest.approx(seconds / pace.rows)
+
+
+def test_a_costly_start_makes_batches_long_and_a_cheap_one_short() -> None:
+    """1 ms a batch and 0.1 ms a row need the most rows allowed; without a start one row is as good as any."""
+    assert paced(TimedEngine(0.001, 0.0001)).rows == 64
+    assert paced(TimedEngine(0.001, 0.0001), most_rows=12).rows == 12
+    assert paced(TimedEngine(0.0, 0.0001)).rows == 1
+
+
+def test_disturbances_are_not_measured() -> None:
+    """The least of several turns, so that what slows one of them down does not count."""
+    pace = paced(TimedEngine(0.001, 0.0005))
+    assert [rows for rows, _ in pace.curve] == [1, 2, 4, 8, 16, 32, 64]
+    for rows, seconds in pace.curve:
+        assert seconds == pytest.approx(0.001 + 0.0005 * rows)
+
+
+def test_a_slow_network_is_not_measured_beyond_the_first_batch_that_takes_too_long() -> None:
+    """30 ms a row: two rows are too many, so batches have one."""
+    engine = TimedEngine(0.0, 0.03)
+    assert paced(engine).rows == 1
+    assert max(len(feeds.row) for _, feeds in engine.batches) == 2
+
+
+def test_batches_are_those_of_a_busy_server() -> None:
+    """As many different inputs are in each as may share one, so that what rows of an input share is not overrated."""
+    engine = TimedEngine(0.001, 0.0001)
+    paced(engine, most_rows=32)
+    found = {len(feeds.row): len(feeds.input) for _, feeds in engine.batches}
+    assert found == {1: 1, 2: 2, 4: 4, 8: MOST_SHARING, 16: MOST_SHARING, 32: MOST_SHARING}

@@ -1,0 +1,401 @@
+from collections import Counter
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from noisevote.service.errors import EngineError, OverflowedError, QueueFullError
+from noisevote.service.scheduling.batch import Batch, SessionKey, Share, VoteRequest
+from noisevote.service.scheduling.scheduler import MOST_SHARING, Finished, QueueLimits, Scheduler
+from noisevote.voting import tally as votes
+from noisevote.voting.stopping import Confidence, Exact, Fixed, StopRule
+from noisevote.voting.tally import Ballots
+from tests.support.engines import fake_logits
+
+CLASSES = 3
+AMPLE = QueueLimits(rows=10**9, bytes=10**9)
+
+
+@dataclass(frozen=True)
+class UntilAhead:
+    """Stops once a class leads by `lead`; asks for the fewest votes that could bring that about."""
+
+    lead: int
+
+    def met(self, histogram: NDArray[np.int64], votes: int) -> NDArray[np.bool_]:  # noqa: ARG002  # the protocol's
+        """See `StopRule.met`."""
+        ordered = np.sort(histogram, axis=1)
+        return np.asarray(ordered[:, -1] - ordered[:, -2] >= self.lead)
+
+    def more(self, histogram: NDArray[np.int64], votes: int) -> NDArray[np.int64]:
+        """See `StopRule.more`."""
+        ordered = np.sort(histogram, axis=1)
+        missing = self.lead - (ordered[:, -1] - ordered[:, -2])
+        left = votes - histogram.sum(axis=1)
+        return np.asarray(np.clip(missing, 0, left))
+
+
+def key(variant: int) -> SessionKey:
+    """One of several sessions."""
+    return SessionKey("tiny", "1", f"v{variant}")
+
+
+def request(
+    inputs: int = 1,
+    votes: int = 1,
+    rule: StopRule | None = None,
+    seed: int = 0,
+    session: int = 0,
+    priority: int = 1,
+    anytime: bool = False,
+    first_vote: int = 0,
+) -> VoteRequest:
+    """A request whose inputs differ."""
+    values = np.arange(inputs, dtype=np.float32)[:, np.newaxis] + seed
+    rule = rule or Fixed()
+    return VoteRequest(key(session), values, CLASSES, (0.5, 0.0), seed, votes, rule, priority, anytime, first_vote)
+
+
+def ballots(batch: Batch) -> Ballots:
+    """What an engine would make of a batch: each row's vote depends on its own request alone."""
+    return votes.ballots(fake_logits(batch.feeds(), CLASSES))
+
+
+def alone(wanted: VoteRequest) -> NDArray[np.int64]:
+    """The slow reference: each input by itself, vote after vote, until its rule asks for no more."""
+    histogram = np.zeros((len(wanted.inputs), CLASSES), np.int64)
+    for i in range(len(wanted.inputs)):
+        vote = wanted.first_vote
+        while more := int(wanted.rule.more(histogram[i : i + 1], wanted.votes)[0]):
+            for _ in range(more):
+                one = Batch(wanted.session, (Share(wanted, np.array([i]), np.array([vote])),))
+                histogram[i, ballots(one).classes[0]] += 1
+                vote += 1
+    return histogram
+
+
+def drain(scheduler: Scheduler, max_rows: int = 4) -> list[Finished]:
+    """Run everything that waits, one batch after another."""
+    finished: list[Finished] = []
+    while batch := scheduler.next_batch(max_rows):
+        finished += scheduler.absorb(batch, ballots(batch))
+    return finished
+
+
+RULES = st.one_of(
+    st.just(Fixed()),
+    st.just(Exact()),
+    st.builds(Confidence, st.floats(0.01, 1, exclude_max=True)),
+    st.builds(UntilAhead, st.integers(1, 4)),
+)
+REQUESTS = st.builds(
+    request,
+    inputs=st.integers(1, 4),
+    votes=st.integers(1, 9),
+    rule=RULES,
+    seed=st.integers(0, 2**64 - 1),
+    session=st.integers(0, 1),
+    priority=st.integers(1, 3),
+    anytime=st.booleans(),
+    first_vote=st.sampled_from([0, 1, 1000, 2**31]),
+)
+
+
+class History:
+    """Plays a random history against a scheduler, and checks each batch on the way."""
+
+    def __init__(self, scheduler: Scheduler, arrivals: list[VoteRequest], random: Random) -> None:
+        self.scheduler = scheduler
+        self.arrivals = arrivals
+        self.random = random
+        self.accepted: list[VoteRequest] = []
+        self.dropped: set[VoteRequest] = set()
+        self.expired: set[VoteRequest] = set()
+        self.under_way: list[Batch] = []
+        self.finished: list[Finished] = []
+        self.rows: Counter[tuple[VoteRequest, int, int]] = Counter()
+
+    def play(self) -> None:
+        """Until every request has come and gone."""
+        steps = [self.arrive, self.issue, self.issue, self.come_back, self.come_back]
+        steps += [self.cancel, self.expire, self.fail]
+        while self.arrivals or self.under_way or len(self.scheduler):
+            self.random.choice(steps)()
+
+    def arrive(self) -> None:
+        """The next request comes."""
+        if self.arrivals:
+            self.accepted.append(self.arrivals.pop())
+            self.scheduler.add(self.accepted[-1])
+
+    def issue(self) -> None:
+        """A batch of some size is taken."""
+        max_rows = self.random.randint(1, 7)
+        batch = self.scheduler.next_batch(max_rows)
+        if batch is None:
+            return
+        assert 1 <= len(batch) <= max_rows
+        assert {share.request.session for share in batch.shares} == {batch.session}
+        assert len({share.request for share in batch.shares}) == len(batch.shares)
+        for share in batch.shares:
+            self.rows.update((share.request, i, v) for i, v in zip(share.inputs, share.votes, strict=True))
+        self.under_way.append(batch)
+
+    def come_back(self) -> None:
+        """Any of the batches under way is done."""
+        if self.under_way:
+            batch = self.under_way.pop(self.random.randrange(len(self.under_way)))
+            self.finished += self.scheduler.absorb(batch, ballots(batch))
+
+    def cancel(self) -> None:
+        """A client goes away, now and then one that was answered already."""
+        if self.random.random() < 0.1 and self.rows:
+            victim = self.random.choice(list(self.rows))[0]
+            self.scheduler.cancel(victim)
+            self.dropped.add(victim)
+
+    def expire(self) -> None:
+        """A deadline passes."""
+        ended = self.dropped | {finished.request for finished in self.finished}
+        waiting = [request for request in self.accepted if request not in ended]
+        if waiting and self.random.random() < 0.1:
+            self.expired.add(victim := self.random.choice(waiting))
+            self.finished.append(self.scheduler.expire(victim))
+
+    def fail(self) -> None:
+        """The engine breaks on a batch."""
+        if self.under_way and self.random.random() < 0.05:
+            self.finished += self.scheduler.fail(self.under_way.pop(), EngineError("injected"))
+
+
+@settings(deadline=None, max_examples=150)
+@given(arrivals=st.lists(REQUESTS, min_size=1, max_size=6), seed=st.integers(0, 2**32))
+def test_any_history_gives_each_request_the_histogram_it_gets_alone(arrivals: list[VoteRequest], seed: int) -> None:
+    """Any arrival, batch size, return order, rule, cancellation, failure: nobody's votes change, none is cast twice.
+
+    An expired request has some of the votes that it would have got alone, and all of them where it is complete.
+    """
+    scheduler = Scheduler(AMPLE)
+    history = History(scheduler, list(arrivals), Random(seed))
+    history.play()
+    assert set(history.rows.values()) <= {1}  # none at all where everything ended before its first batch
+    ended = {finished.request: finished for finished in history.finished}
+    assert len(ended) == len(history.finished)
+    assert set(ended) | history.dropped == set(arrivals)
+    for finished in history.finished:
+        if finished.error is None:
+            histogram, whole = finished.tally.histogram, alone(finished.request)
+            np.testing.assert_array_equal(histogram[finished.complete], whole[finished.complete])
+            assert (histogram <= whole).all()
+            assert finished.complete.tolist() == (histogram.sum(axis=1) == whole.sum(axis=1)).tolist()
+            assert finished.complete.all() or finished.request in history.expired
+    assert (scheduler.rows, scheduler.bytes) == (0, 0)
+
+
+def test_a_new_request_is_in_the_next_batch_however_much_waits() -> None:
+    """One vote is not delayed by four requests of a thousand."""
+    scheduler = Scheduler(AMPLE)
+    for seed in range(4):
+        scheduler.add(request(votes=1000, seed=seed))
+    for _ in range(5):
+        assert scheduler.next_batch(8)
+    small = request(votes=1, seed=9)
+    scheduler.add(small)
+    batch = scheduler.next_batch(8)
+    assert batch is not None
+    assert small in {share.request for share in batch.shares}
+
+
+@given(requests=st.integers(1, 12), max_rows=st.integers(1, 16), batches=st.integers(1, 40))
+def test_waiting_requests_advance_together(requests: int, max_rows: int, batches: int) -> None:
+    """While all have rows left, no request is ahead of another by more than one round's share."""
+    scheduler = Scheduler(AMPLE)
+    for seed in range(requests):
+        scheduler.add(request(votes=10_000, seed=seed))
+    served: Counter[int] = Counter(dict.fromkeys(range(requests), 0))
+    for _ in range(batches):
+        batch = scheduler.next_batch(max_rows)
+        assert batch is not None
+        served.update({share.request.seed: len(share.inputs) for share in batch.shares})
+    assert max(served.values()) - min(served.values()) <= max(1, max_rows // min(requests, MOST_SHARING))
+
+
+def test_a_batch_is_shared_by_a_few_requests_in_turn() -> None:
+    """However many wait, so that rows of an input stay together; each has its part once in every round."""
+    scheduler = Scheduler(AMPLE)
+    for seed in range(3 * MOST_SHARING):
+        scheduler.add(request(votes=100, seed=seed))
+    turns = [{share.request.seed: len(share.inputs) for share in batch.shares}
+             for batch in (scheduler.next_batch(2 * MOST_SHARING) for _ in range(3)) if batch]  # fmt: skip
+    assert all(turn == dict.fromkeys(turn, 2) and len(turn) == MOST_SHARING for turn in turns)
+    assert sorted(seed for turn in turns for seed in turn) == list(range(3 * MOST_SHARING))
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 5)), min_size=1, max_size=6), st.integers(1, 10))
+def test_batches_are_full_while_there_are_rows(sizes: list[tuple[int, int]], max_rows: int) -> None:
+    """Work-conserving: no row waits while a batch has room for it."""
+    scheduler = Scheduler(AMPLE)
+    for seed, (inputs, budget) in enumerate(sizes):
+        scheduler.add(request(inputs, budget, seed=seed))
+    left = sum(inputs * budget for inputs, budget in sizes)
+    while left:
+        batch = scheduler.next_batch(max_rows)
+        assert batch is not None
+        assert len(batch) == min(max_rows, left)
+        left -= len(batch)
+    assert scheduler.next_batch(max_rows) is None
+
+
+def test_sessions_take_turns() -> None:
+    """A batch holds rows of one session, and no session waits for another to finish."""
+    scheduler = Scheduler(AMPLE)
+    for session in (0, 0, 1):
+        scheduler.add(request(votes=100, seed=session, session=session))
+    turns = [batch.session.variant for _ in range(6) if (batch := scheduler.next_batch(8))]
+    assert turns == ["v0", "v1"] * 3
+
+
+def test_rows_of_an_input_stay_together() -> None:
+    """Input after input, so that as many votes as can be share what is computed before the first noise."""
+    scheduler = Scheduler(AMPLE)
+    scheduler.add(request(inputs=3, votes=4))
+    batch = scheduler.next_batch(6)
+    assert batch is not None
+    (share,) = batch.shares
+    assert share.inputs.tolist() == [0, 0, 0, 0, 1, 1]
+    assert share.votes.tolist() == [0, 1, 2, 3, 0, 1]
+
+
+@given(
+    inputs=st.integers(1, 9),
+    votes=st.integers(1, 9),
+    sizes=st.lists(st.integers(1, 12), min_size=1, max_size=20),
+    rule=st.sampled_from([Fixed(), Exact()]),
+)
+def test_an_anytime_request_advances_on_all_inputs_alike(
+    inputs: int, votes: int, sizes: list[int], rule: StopRule
+) -> None:
+    """Whenever it ends, no input that wants votes has got more than one fewer than another."""
+    scheduler = Scheduler(AMPLE)
+    wanted = request(inputs, votes, rule, anytime=True)
+    scheduler.add(wanted)
+    handed: Counter[tuple[int, int]] = Counter()
+    first_ask = int(rule.more(np.zeros((1, CLASSES), np.int64), votes)[0])
+    for size in sizes:
+        batch = scheduler.next_batch(size)
+        if batch is None:
+            break
+        (share,) = batch.shares
+        assert len(batch) == min(size, inputs * first_ask - handed.total())
+        handed.update(zip(share.inputs.tolist(), share.votes.tolist(), strict=True))
+        issued = [sum(input_ == i for input_, _ in handed) for i in range(inputs)]
+        assert max(issued) - min(issued) <= 1
+        assert set(handed) == {(i, vote) for i in range(inputs) for vote in range(issued[i])}
+    assert set(handed.values()) == {1}
+
+
+@given(st.lists(st.integers(1, 5), min_size=2, max_size=4), st.integers(1, 30))
+def test_requests_advance_in_proportion_to_their_priority(priorities: list[int], rounds: int) -> None:
+    """After whole rounds exactly; a priority is a share, so that nobody starves."""
+    scheduler = Scheduler(AMPLE)
+    for seed, priority in enumerate(priorities):
+        scheduler.add(request(votes=10_000, seed=seed, priority=priority))
+    served: Counter[int] = Counter()
+    for _ in range(rounds * sum(priorities)):
+        batch = scheduler.next_batch(len(priorities))
+        assert batch is not None
+        served.update({share.request.seed: len(share.inputs) for share in batch.shares})
+    assert served == Counter({seed: rounds * len(priorities) * p for seed, p in enumerate(priorities)})
+
+
+def test_waiting_rows_are_known_by_session() -> None:
+    """What an estimate of the waiting time needs; all of it is gone in the end."""
+    scheduler = Scheduler(AMPLE)
+    for seed, (session, budget) in enumerate([(0, 5), (0, 3), (1, 7)]):
+        scheduler.add(request(votes=budget, seed=seed, session=session))
+    assert scheduler.rows_of == {key(0): 8, key(1): 7}
+    drain(scheduler)
+    assert not any(scheduler.rows_of.values())
+
+
+def test_a_rule_is_not_asked_while_votes_are_under_way() -> None:
+    """What a rule decides cannot depend on how its votes were cut into batches."""
+    scheduler = Scheduler(AMPLE)
+    scheduler.add(request(votes=9, rule=UntilAhead(3)))
+    batches = [scheduler.next_batch(2), scheduler.next_batch(2)]
+    assert [batch and len(batch) for batch in batches] == [2, 1]
+    assert scheduler.next_batch(2) is None
+
+
+@pytest.mark.parametrize(("limits", "what"), [(QueueLimits(10, 10**9), "rows"), (QueueLimits(10**9, 104), "bytes")])
+def test_a_full_queue_refuses_and_changes_nothing(limits: QueueLimits, what: str) -> None:
+    """The refusal says what is full; room that is freed can be used again."""
+    scheduler = Scheduler(limits)
+    first = request(inputs=2, votes=5)
+    scheduler.add(first)
+    with pytest.raises(QueueFullError, match=what):
+        scheduler.add(request(inputs=1, votes=1, seed=1))
+    assert len(scheduler) == 1
+    (finished,) = drain(scheduler)
+    assert finished.request is first
+    scheduler.add(request(inputs=2, votes=5, seed=2))
+
+
+def test_rows_leave_the_queue_as_they_are_counted() -> None:
+    """Room grows with every batch, and what an early stop leaves over is free at once."""
+    scheduler = Scheduler(AMPLE)
+    scheduler.add(request(votes=100, rule=UntilAhead(1)))
+    assert scheduler.rows == 100
+    drain(scheduler)
+    assert scheduler.rows == 0
+
+
+def test_a_cancelled_request_is_dropped_within_a_batch() -> None:
+    """Rows under way are ignored when they come back, the rest is never handed out."""
+    scheduler = Scheduler(AMPLE)
+    gone, stays = request(votes=100, seed=1), request(votes=10, seed=2)
+    scheduler.add(gone)
+    scheduler.add(stays)
+    batch = scheduler.next_batch(8)
+    assert batch is not None
+    scheduler.cancel(gone)
+    scheduler.cancel(gone)
+    assert scheduler.absorb(batch, ballots(batch)) == []
+    (finished,) = drain(scheduler)
+    assert finished.request is stays
+    assert finished.tally.votes_used.tolist() == [10]
+
+
+def test_an_engine_error_ends_the_requests_of_its_batch_alone() -> None:
+    """The others go on and lose nothing."""
+    scheduler = Scheduler(AMPLE)
+    broken, whole = request(votes=8, seed=1), request(votes=8, seed=2)
+    scheduler.add(broken)
+    batch = scheduler.next_batch(4)
+    assert batch is not None
+    scheduler.add(whole)
+    (failed,) = scheduler.fail(batch, EngineError("injected"))
+    assert failed.request is broken
+    assert isinstance(failed.error, EngineError)
+    (finished,) = drain(scheduler)
+    np.testing.assert_array_equal(finished.tally.histogram, alone(whole))
+
+
+def test_overflowed_rows_end_their_own_request_alone() -> None:
+    """Logits that are not numbers cannot vote; batch-mates are not touched."""
+    scheduler = Scheduler(AMPLE)
+    wild, calm = request(votes=2, seed=1), request(votes=2, seed=2)
+    scheduler.add(wild)
+    scheduler.add(calm)
+    batch = scheduler.next_batch(4)
+    assert batch is not None
+    logits = fake_logits(batch.feeds(), CLASSES)
+    logits[0, 0] = np.inf
+    ended = {finished.request: finished for finished in scheduler.absorb(batch, votes.ballots(logits))}
+    assert isinstance(ended[wild].error, OverflowedError)
+    assert ended[calm].error is None
+    np.testing.assert_array_equal(ended[calm].tally.histogram, alone(calm))

@@ -1,0 +1,51 @@
+"""Starts the server as a process."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+DIGIT = ROOT / "examples" / "digit-7.png"
+TIMEOUT_S = 60
+
+
+def clean_environment(**variables: str) -> dict[str, str]:
+    """The environment without settings of ours, and with these."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("NOISEVOTE_")} | variables
+
+
+@contextmanager
+def server(*flags: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """A server process; killed at the end if it still runs."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "noisevote", "serve", *flags],
+        cwd=ROOT,
+        env=clean_environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def start_line(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """The line that the server prints when it is ready, and the address in it."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    found = re.search(r"http://\S+", line)
+    assert found is not None, f"{line!r}; stderr: {process.communicate(timeout=TIMEOUT_S)[1]}"
+    return line, found.group()
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit status, further output, and errors."""
+    output, errors = process.communicate(timeout=TIMEOUT_S)
+    return process.returncode, output, errors

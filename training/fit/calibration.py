@@ -1,0 +1,62 @@
+"""A finished run whose batch norms are estimated anew under another sigma, its weights left as they are.
+
+Noise moves what a batch norm sees, multiplicative noise its variance by the factor 1 + σ²; statistics of
+noiseless signals then scale every signal wrongly, layer after layer. Hardware can be calibrated so, without
+training: the norms need forward passes only, on the noisy hardware itself.
+"""
+
+from pathlib import Path
+
+import torch
+
+from noisevote.evaluation.accuracy import sha256_of
+from noisevote.evaluation.examples import DataSet
+from noisevote.evaluation.provenance import git_commit, versions
+from noisevote.training.errors import TrainingError
+from noisevote.training.fit.train import Training
+from noisevote.training.noise.draws import CPU
+from noisevote.training.noise.norms import norms_of
+from noisevote.training.runs import checkpoint
+from noisevote.training.runs.checkpoint import Checkpoint
+from noisevote.training.runs.recipe import Recipe
+from noisevote.training.runs.run_folder import RunFolder
+
+
+class CalibrationError(TrainingError):
+    """The run cannot be calibrated."""
+
+    def __init__(self, folder: Path, why: str) -> None:
+        super().__init__(f"run folder {folder}: {why}")
+
+
+def calibrated_folder(folder: RunFolder, sigma: float) -> RunFolder:
+    """Where `calibrate` is to put its result by default: <run>-at-<sigma>."""
+    return RunFolder(folder.path.with_name(f"{folder.path.name}-at-{sigma}"))
+
+
+def calibrate(folder: RunFolder, sigma: float, data: DataSet, out: RunFolder) -> None:
+    """Write to `out` the run of `folder` with its batch norms estimated under noise of `sigma`.
+
+    Raises:
+        CalibrationError: the run is not finished, or has no batch norms, or asks for no batches to estimate them.
+        RecipeChangedError: `out` holds another run.
+    """
+    before = folder.read_recipe()
+    recipe = Recipe.model_validate({**before.model_dump(), "norm_sigma": sigma})
+    if not folder.weights.exists():
+        raise CalibrationError(folder.path, "is not finished; train it first")
+    network = folder.read_network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as in train.py
+    if not norms_of(network) or recipe.norm_batches == 0:
+        raise CalibrationError(folder.path, "has no batch norms to estimate, or norm_batches is 0")
+    out.open(recipe)
+    if out.weights.exists():
+        return
+    # its own start does not matter: the weights are those of the finished run
+    training = Training(recipe.model_copy(update={"init": None}), data.to_train(recipe.images, recipe.holdout))
+    training.estimate_norms(network, recipe.norm_batches)
+    provenance = {"commit": git_commit(), "versions": versions(CPU), "data_hashes": data.hashes}
+    source = {"calibrated": str(folder.path), "calibrated_sha256": sha256_of(folder.weights)}
+    tensors = {f"model.{name}": tensor for name, tensor in network.state_dict().items()}
+    state = {"recipe": recipe.model_dump(), "epochs": recipe.epochs, **provenance, **source}
+    checkpoint.write(out.weights, Checkpoint(tensors, state))
+    out.append("calibrated", **provenance, **source)

@@ -1,0 +1,1 @@
+"""Noise while a network is trained."""

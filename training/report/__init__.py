@@ -1,0 +1,1 @@
+"""Records of experiments become tables and figures."""

@@ -1,0 +1,182 @@
+"""What a finished run leaves behind for the report: recipe, learning curve, weights' sizes and measurements.
+
+A record is small and kept in the repository, so that every table and figure can be made again from it.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from noisevote.evaluation.accuracy import Evaluation, Measured
+from noisevote.noise_op.contract import NoiseKind
+from noisevote.training.errors import TrainingError
+from noisevote.training.measure.measurements import measurements
+from noisevote.training.networks.layers import NoisyLayer, count, fold
+from noisevote.training.networks.network import Network
+from noisevote.training.networks.registry import named
+from noisevote.training.runs import checkpoint
+from noisevote.training.runs.recipe import Recipe
+from noisevote.training.runs.run_folder import RunFolder
+
+CURVE = ("loss", "train_accuracy", "glance_noiseless", "glance_one_vote", "seconds")
+
+
+class RecordError(TrainingError):
+    """A run cannot be recorded, or a file is no record."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"record {path}: {why}")
+
+
+class Epoch(BaseModel):
+    """One line of the learning curve; the glances are at some test images, or at those held out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epoch: int
+    loss: float
+    train_accuracy: float
+    glance_noiseless: float
+    glance_one_vote: float
+    seconds: float
+
+
+class Record(BaseModel):
+    """One run. `changed` holds the recipe's fields that are not the network's defaults.
+
+    `weight_norms`: of each noisy layer of the folded network the mean Euclidean norm of the weights of an output.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: str
+    variant: str
+    noise: NoiseKind
+    sigma_train: float
+    changed: dict[str, JsonValue]
+    commit: str | None
+    versions: dict[str, str]
+    parameters: int
+    multiply_accumulates: int
+    samples: int
+    layers: int
+    weight_norms: tuple[float, ...]
+    epochs: tuple[Epoch, ...]
+    evaluation: Evaluation
+
+    @property
+    def calibrated_at(self) -> float | None:
+        """Sigma that the batch norms were estimated under, where that is not sigma_train."""
+        at = self.changed.get("norm_sigma")
+        return at if isinstance(at, float) else None
+
+    def measured(self, noise: NoiseKind, sigma: float, votes: int) -> Measured | None:
+        """What was measured at one noise and number of votes; without noise one vote stands for any number."""
+        cell = self.evaluation.cell(noise, sigma)
+        if sigma == 0:
+            cell = next((cell for cell in self.evaluation.cells if cell.sigma == 0), None)
+            votes = 1
+        return next((found for found in cell.measured if found.votes == votes), None) if cell else None
+
+    def most_votes(self, noise: NoiseKind, sigma: float | None = None) -> int:
+        """Most votes an input that were measured under a noise kind, at one sigma or at any; 0: none."""
+        cells = (cell for cell in self.evaluation.cells if cell.noise == noise and sigma in (None, cell.sigma))
+        return max((cell.passes for cell in cells), default=0)
+
+
+def record(folder: RunFolder) -> Record:
+    """The record of a run that is finished and measured.
+
+    Raises:
+        RecordError: it is not.
+        EvaluationError: its measurements cannot be read.
+    """
+    if not folder.weights.exists():
+        raise RecordError(folder.path, "the run is not finished; train it first")
+    recipe, network = folder.read_recipe(), folder.read_network()
+    made: dict[str, Any] = checkpoint.read(folder.weights).state
+    costs = count(network)
+    return Record(
+        network=recipe.network,
+        variant=recipe.variant,
+        noise=recipe.noise,
+        sigma_train=recipe.sigma_train,
+        changed=_changed(recipe),
+        commit=made["commit"],
+        versions=made["versions"],
+        parameters=costs.parameters,
+        multiply_accumulates=costs.macs,
+        samples=costs.samples,
+        layers=costs.noisy_layers,
+        weight_norms=_weight_norms(network),
+        epochs=_curve(folder.log),
+        evaluation=measurements(folder),
+    )
+
+
+def write(made: Record, records: Path) -> Path:
+    """Put a record where `read_all` finds it: RECORDS/<network>/<variant>.json."""
+    path = records / made.network / f"{made.variant}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(made.model_dump_json(indent=1) + "\n")
+    part.replace(path)
+    return path
+
+
+def read_all(records: Path) -> dict[str, list[Record]]:
+    """Network to its records, by noise kind (multiplicative first) and σ_train.
+
+    Raises:
+        RecordError: a file is no record.
+    """
+    found: dict[str, list[Record]] = {}
+    for path in sorted(records.glob("*/*.json")):
+        try:
+            read = Record.model_validate_json(path.read_text())
+        except ValidationError as error:
+            raise RecordError(path, str(error)) from error
+        found.setdefault(read.network, []).append(read)
+    for runs in found.values():
+        runs.sort(key=lambda run: (run.noise != "multiplicative", run.sigma_train))
+    return found
+
+
+def trained_for(runs: Sequence[Record], noise: NoiseKind) -> list[Record]:
+    """Runs of a noise kind; where none of them was trained without noise, such a run of the other kind as well."""
+    own = [run for run in runs if run.noise == noise]
+    others = [run for run in runs if run.noise != noise and run.sigma_train == 0]
+    return own if any(run.sigma_train == 0 for run in own) else [*others, *own]
+
+
+def best(runs: Sequence[Record], noise: NoiseKind, sigma: float, votes: int) -> tuple[Record, Measured] | None:
+    """The run of highest accuracy there, the one of smallest σ_train where several have it."""
+    found = [(run, at) for run in trained_for(runs, noise) if (at := run.measured(noise, sigma, votes)) is not None]
+    return max(found, key=lambda pair: (pair[1].accuracy, -pair[0].sigma_train), default=None)
+
+
+def _changed(recipe: Recipe) -> dict[str, JsonValue]:
+    usual = Recipe.model_validate({"network": recipe.network, **named(recipe.network).recipe_defaults}).model_dump()
+    told = {"network", "noise", "sigma_train"}
+    return {key: value for key, value in recipe.model_dump().items() if key not in told and value != usual[key]}
+
+
+def _weight_norms(network: Network) -> tuple[float, ...]:
+    layers = [layer for layer in fold(network).modules() if isinstance(layer, NoisyLayer)]
+    layers.sort(key=lambda layer: layer.noise.site)
+    norms = [torch.linalg.vector_norm(layer.product.weight.detach().flatten(1), dim=1).mean() for layer in layers]
+    return tuple(round(norm.item(), 5) for norm in norms)
+
+
+def _curve(log: Path) -> tuple[Epoch, ...]:
+    """The epochs of the log; one that was begun twice, because the run was stopped in it, is its last."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    epochs = {line["epoch"]: line for line in lines if line["event"] == "epoch"}
+    return tuple(
+        Epoch(epoch=epoch, **{name: round(line[name], 5) for name in CURVE}) for epoch, line in sorted(epochs.items())
+    )
