@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from benchmarks.report import write
 from benchmarks.serving_core import Core, load_core
+from noisevote.engine.session_key import SessionKey
 from noisevote.service.cpus import usable_cpus
 from noisevote.service.metrics import Metrics
-from noisevote.service.scheduling.batch import SessionKey
 from noisevote.service.scheduling.dispatcher import Dispatcher
-from noisevote.service.scheduling.scheduler import Allotment, Progress, Ring, deficit_round_robin
+from noisevote.service.scheduling.progress import Progress
+from noisevote.service.scheduling.scheduler import Allotment, Ring, deficit_round_robin
 from noisevote.training.data.files import DataSource
 from noisevote.training.data.registry import load
 

@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from noisevote.engine.session import Engine, OnnxEngine
+from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.contract import sigma_row
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.metrics import Metrics
 from noisevote.service.models.registry import Catalogue, ServedVersion, load_catalogue
-from noisevote.service.scheduling.batch import VoteRequest
 from noisevote.service.scheduling.dispatcher import Dispatcher
+from noisevote.service.scheduling.engine import Engine
+from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.scheduler import Allotment, QueueLimits, Scheduler, deficit_round_robin
 from noisevote.service.scheduling.workers import Lanes
 from noisevote.voting.stopping import Fixed, StopRule

@@ -23,7 +23,7 @@ from noisevote.service.cpus import usable_cpus
 from noisevote.service.scheduling.dispatcher import Dispatcher
 from noisevote.training.data.files import DataSource
 from noisevote.training.data.registry import load
-from noisevote.voting import tally as votes
+from noisevote.voting.decision import decide
 from noisevote.voting.stopping import Confidence, Exact, Fixed, StopRule
 from noisevote.voting.tally import Tally
 
@@ -130,7 +130,7 @@ async def _exact(
     noise = sigma, FIXED_VOTES
     fixed = await _cast(core, dispatcher, images, noise, Fixed())
     exact = await _cast(core, dispatcher, images, noise, Exact())
-    decided = [votes.decide(tally, ALPHA).index for tally in (fixed, exact)]
+    decided = [decide(tally, ALPHA).index for tally in (fixed, exact)]
     return ExactPoint(
         sigma=sigma,
         images=len(images),
@@ -144,16 +144,14 @@ async def _exact(
 async def _confidence(
     core: Core, dispatcher: Dispatcher, images: NDArray[np.float32], sigma: float, options: argparse.Namespace
 ) -> ConfidencePoint:
-    reference = votes.decide(
-        await _cast(core, dispatcher, images, (sigma, REFERENCE_VOTES), Exact(), 1 << 40, BUDGET), ALPHA
-    )
+    reference = decide(await _cast(core, dispatcher, images, (sigma, REFERENCE_VOTES), Exact(), 1 << 40, BUDGET), ALPHA)
     rule = Confidence(options.delta)
     used, by_rule, wrong = [], [], []
     for repetition in range(options.repetitions):
         tally = await _cast(core, dispatcher, images, (sigma, BUDGET), rule, (repetition + 1) << 20)
         used.append(tally.votes_used)
         by_rule.append(rule.met(tally.histogram, BUDGET))
-        wrong.append(votes.decide(tally, ALPHA).index != reference.index)
+        wrong.append(decide(tally, ALPHA).index != reference.index)
     stopped, missed = np.array(by_rule), np.array(wrong)  # [repetitions, images]
     return ConfidencePoint(
         sigma=sigma,

@@ -25,7 +25,7 @@ from ray.serve.handle import DeploymentHandle
 from deploy.cores import claim, keep_to
 from deploy.options import ScaleOut
 from deploy.scaling import METRIC, QueuedRows
-from noisevote.engine.session import OnnxEngine
+from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.app import app_of
 from noisevote.service.backends.local import OwnLanes, Replicas
@@ -35,7 +35,7 @@ from noisevote.service.errors import ServiceError
 from noisevote.service.metrics import Metrics
 from noisevote.service.models.registry import Catalogue
 from noisevote.service.runtime import Serving
-from noisevote.service.scheduling.batch import VoteRequest
+from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.ticket import Answer
 from noisevote.service.settings import Settings, read_settings
 

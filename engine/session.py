@@ -1,21 +1,16 @@
-"""ONNX Runtime: one session per variant, on the native kernel or on the function body inside the file.
+"""One published file in ONNX Runtime, on the native kernel or on the function body inside the file."""
 
-A run uses one thread, and several runs may be under way at once, each on whole rows of its own. So
-no operator is ever cut between threads, which is both faster here (no waiting for one another after
-every operator; each thread's batch stays in its own cache) and what makes results independent of the
-number of threads.
-"""
-
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from noisevote.engine.errors import BadModelError
+from noisevote.engine.feeds import Feeds
 from noisevote.model_store.manifest import Manifest
 from noisevote.noise_op.contract import DOMAIN, OP_VERSION
 from noisevote.noise_op.library import Kernel
-from noisevote.service.scheduling.batch import Feeds, SessionKey
 
 INPUT_TYPES: Final = {
     "input": "tensor(float)",
@@ -32,87 +27,69 @@ OUTPUT: Final = "logits"
 FUNCTION_BODY_ROWS: Final = 4
 
 
-class BadModelError(Exception):
-    """A published file cannot be served, though its hash is right."""
+class Session:
+    """A published file that is ready to run. `run` may be called from several threads at once."""
 
+    def __init__(self, session: onnxruntime.InferenceSession, *, padded: bool) -> None:
+        self._session = session
+        self._padded = padded
 
-class Engine(Protocol):
-    """What computes logits. `run` is called from several threads at once."""
-
-    @property
-    def description(self) -> str:
-        """In a few words, for the line at start."""
-
-    def load(self, key: SessionKey, manifest: Manifest, content: bytes) -> None:
-        """Make a session of an ONNX file and run it once.
-
-        Raises:
-            BadModelError: it is not a file that this engine can serve as the manifest describes it.
-        """
-
-    def run(self, key: SessionKey, feeds: Feeds) -> NDArray[np.float32]:
+    def run(self, feeds: Feeds) -> NDArray[np.float32]:
         """Logits float32 [rows, classes]; a row depends on nothing but itself and its input."""
-
-
-class OnnxEngine:
-    """Sessions of ONNX Runtime on the CPU; with `kernel` None noise is computed by the function body."""
-
-    def __init__(self, kernel: Kernel | None) -> None:
-        self._kernel = kernel
-        self._sessions: dict[SessionKey, onnxruntime.InferenceSession] = {}
-
-    @property
-    def description(self) -> str:
-        """Which implementation of the operator runs."""
-        return "function body (no native kernel)" if self._kernel is None else f"kernel {self._kernel.isa}"
-
-    def load(self, key: SessionKey, manifest: Manifest, content: bytes) -> None:
-        """Make a session; see `Engine.load`."""
-        operator = manifest.operator
-        if (operator.domain, operator.version) != (DOMAIN, OP_VERSION):
-            raise BadModelError(f"operator {operator.domain} version {operator.version} is not {DOMAIN} {OP_VERSION}")
-        try:
-            session = onnxruntime.InferenceSession(content, self._options(), providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's exceptions share no base but this
-            raise BadModelError(f"ONNX Runtime cannot load it: {_first_line(error)}") from error
-        _check_contract(session)
-        self._sessions[key] = session
-        try:
-            self._check_run(key, manifest)
-        except BadModelError:
-            del self._sessions[key]
-            raise
-
-    def run(self, key: SessionKey, feeds: Feeds) -> NDArray[np.float32]:
-        """Run a session; see `Engine.run`."""
         rows = len(feeds.row)
-        if self._kernel is None:
+        if self._padded:
             feeds = _padded(feeds)
-        (logits,) = self._sessions[key].run([OUTPUT], feeds.as_dict())
+        (logits,) = self._session.run([OUTPUT], feeds.as_dict())
         return np.asarray(logits)[:rows]
 
-    def _options(self) -> Any:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle means idle
-        options.log_severity_level = 3  # errors; what matters to a request arrives as an exception
-        if self._kernel is not None:
-            self._kernel.register(options)
-        return options
 
-    def _check_run(self, key: SessionKey, manifest: Manifest) -> None:
-        """Warm the session up with two rows of one input, and check the shape of what comes out."""
-        two = np.arange(2)
-        shape = (1, *manifest.input.shape)
-        dark = np.full(shape, manifest.input.value_range[0], np.float32)
-        feeds = Feeds(dark, np.zeros((2, 2), np.float32), two, two, np.zeros(2, np.int64))
-        try:
-            found = self.run(key, feeds).shape
-        except Exception as error:  # as above
-            raise BadModelError(f"input of shape {list(shape)}: {_first_line(error)}") from error
-        if found != (2, len(manifest.classes)):
-            raise BadModelError(f"{OUTPUT} of 2 rows has shape {list(found)}, expected {[2, len(manifest.classes)]}")
+def load_session(content: bytes, kernel: Kernel | None, threads: int = 1) -> Session:
+    """A session of a file's bytes, whatever its manifest says.
+
+    Args:
+        content: the bytes of the file.
+        kernel: what computes the noise; None: the function body.
+        threads: of each run.
+
+    Raises:
+        BadModelError: ONNX Runtime cannot load it, or its inputs and outputs are not those of a published graph.
+    """
+    try:
+        session = onnxruntime.InferenceSession(content, _options(kernel, threads), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base but this
+        raise BadModelError(f"ONNX Runtime cannot load it: {_first_line(error)}") from error
+    _check_contract(session)
+    return Session(session, padded=kernel is None)
+
+
+def open_session(content: bytes, manifest: Manifest, kernel: Kernel | None) -> Session:
+    """A session of a file that its manifest describes, warmed up by a run.
+
+    Raises:
+        BadModelError: it is not a file that can be served as the manifest describes it.
+    """
+    operator = manifest.operator
+    if (operator.domain, operator.version) != (DOMAIN, OP_VERSION):
+        raise BadModelError(f"operator {operator.domain} version {operator.version} is not {DOMAIN} {OP_VERSION}")
+    session = load_session(content, kernel)
+    _check_run(session, manifest)
+    return session
+
+
+def describe(kernel: Kernel | None) -> str:
+    """Which implementation of the operator runs, in a few words."""
+    return "function body (no native kernel)" if kernel is None else f"kernel {kernel.isa}"
+
+
+def _options(kernel: Kernel | None, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle means idle
+    options.log_severity_level = 3  # errors; what matters to a request arrives as an exception
+    if kernel is not None:
+        kernel.register(options)
+    return options
 
 
 def _check_contract(session: onnxruntime.InferenceSession) -> None:
@@ -122,6 +99,20 @@ def _check_contract(session: onnxruntime.InferenceSession) -> None:
     outputs = [value.name for value in session.get_outputs()]
     if OUTPUT not in outputs:
         raise BadModelError(f"outputs are {outputs}, expected {OUTPUT}")
+
+
+def _check_run(session: Session, manifest: Manifest) -> None:
+    """Run two rows of one input, and check the shape of what comes out."""
+    two = np.arange(2)
+    shape = (1, *manifest.input.shape)
+    dark = np.full(shape, manifest.input.value_range[0], np.float32)
+    feeds = Feeds(dark, np.zeros((2, 2), np.float32), two, two, np.zeros(2, np.int64))
+    try:
+        found = session.run(feeds).shape
+    except Exception as error:  # as above
+        raise BadModelError(f"input of shape {list(shape)}: {_first_line(error)}") from error
+    if found != (2, len(manifest.classes)):
+        raise BadModelError(f"{OUTPUT} of 2 rows has shape {list(found)}, expected {[2, len(manifest.classes)]}")
 
 
 def _padded(feeds: Feeds) -> Feeds:

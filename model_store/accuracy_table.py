@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from scipy import special
 from scipy.interpolate import PchipInterpolator
 
-from noisevote.model_store.manifest import AccuracyPoint, NoiseKind, Variant
+from noisevote.model_store.manifest import AccuracyPoint, Variant
+from noisevote.noise_op.contract import NoiseKind
 from noisevote.voting.bounds import clopper_pearson
 
 # Sigmas that differ by less are the same one, come by different roads (0.3, 0.6/√4, 10.46 dB).

@@ -9,9 +9,10 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
+from noisevote.noise_op.contract import NoiseKind
+
 MANIFEST_FILE: Final = "manifest.json"
 
-NoiseKind = Literal["multiplicative", "additive"]
 Padding = Literal["repeat_last"]
 
 # One path component each: a first letter or digit rules out "..", hidden files and temporary folders.

@@ -14,7 +14,8 @@ import numpy as np
 from noisevote.model_store import analog_cost
 from noisevote.model_store.accuracy_table import AccuracyTable, Estimate, accuracy_table, effective_sigma
 from noisevote.model_store.analog_cost import Execution
-from noisevote.model_store.manifest import NoiseKind, Variant
+from noisevote.model_store.manifest import Variant
+from noisevote.noise_op.contract import NoiseKind
 
 # Runner-ups beside the best plan of every other variant, and the least ratio of products between two plans of one
 # variant, so that a list is no sequence of nearly equal plans.

@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable
 
 from noisevote.model_store.accuracy_table import Estimate, accuracy_table, effective_sigma
-from noisevote.model_store.manifest import NoiseKind, Variant
+from noisevote.model_store.manifest import Variant
+from noisevote.noise_op.contract import NoiseKind
 
 
 class NoVariantsError(ValueError):

@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from noisevote.engine.session import Engine, OnnxEngine
+from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.backends.local import OwnLanes
 from noisevote.service.errors import ServiceError
@@ -24,6 +24,7 @@ from noisevote.service.rest.v1 import models, plan, predict, stream
 from noisevote.service.rest.v1.plan_schemas import PlanRequest
 from noisevote.service.rest.v1.schemas import ImageInput, PredictRequest, RawInput
 from noisevote.service.runtime import Serving
+from noisevote.service.scheduling.engine import Engine
 from noisevote.service.settings import Settings, read_settings
 
 DESCRIPTION = """Serves classifiers whose computation is noisy: every input runs several times with independent

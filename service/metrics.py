@@ -8,14 +8,15 @@ every look-up. Each application has a registry of its own.
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client import disable_created_metrics as omit_creation_times
 from prometheus_client.exposition import choose_encoder
 
+from noisevote.engine.session_key import SessionKey
 from noisevote.service.errors import QueueFullError
-from noisevote.service.scheduling.batch import SessionKey
+from noisevote.service.scheduling.load import Load
 
 OK: Final = "ok"
 # Declared with every session, so that their rates begin at zero and not at their first increment.
@@ -31,18 +32,6 @@ BATCH_ROWS: Final = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
 # A creation time for every series would double their number. The library's only switch is one for the
 # whole process; nothing else in it uses the library.
 omit_creation_times()  # type: ignore[no-untyped-call]  # the library left this one untyped
-
-
-class Load(NamedTuple):
-    """What waits and runs at this moment; `LOAD_GAUGES` says what each number is."""
-
-    requests: int
-    rows: int
-    rows_limit: int
-    bytes: int
-    bytes_limit: int
-    lanes: int
-    lanes_busy: int
 
 
 LOAD_GAUGES: Final = {

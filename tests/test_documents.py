@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 from noisevote.service.settings import Settings
-
 from tests.support.exposition import HISTOGRAM_PARTS, exported_metrics
 
 ROOT = Path(__file__).parents[1]

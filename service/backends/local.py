@@ -5,12 +5,12 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from noisevote.engine.session import Engine
 from noisevote.model_store.store import ModelStore
 from noisevote.service.backends.replicated import Ask, Spreader, Spreading
 from noisevote.service.metrics import Metrics
 from noisevote.service.models.registry import Catalogue, load_catalogue
 from noisevote.service.scheduling.dispatcher import Dispatcher
+from noisevote.service.scheduling.engine import Engine
 from noisevote.service.scheduling.scheduler import QueueLimits, Scheduler
 from noisevote.service.scheduling.workers import Lanes
 from noisevote.service.settings import Settings

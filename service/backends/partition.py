@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from noisevote.service.scheduling.batch import VoteRequest
+from noisevote.service.scheduling.request import VoteRequest
 from noisevote.voting.stopping import Fixed
 from noisevote.voting.tally import Tally, empty_tally
 

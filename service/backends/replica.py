@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
-from noisevote.service.scheduling.batch import VoteRequest
 from noisevote.service.scheduling.dispatcher import Dispatcher
+from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.ticket import Answer, Voting
 
 # Standings follow one another no faster; several batches are then told of at a time.

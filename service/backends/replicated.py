@@ -13,9 +13,9 @@ from typing import Final
 
 from noisevote.service.backends.partition import Part, Standing, add_up, cut
 from noisevote.service.errors import DeadlineExceededError, DrainingError, EngineError, ServiceError, TimedOutError
-from noisevote.service.metrics import Load
-from noisevote.service.scheduling.batch import VoteRequest
 from noisevote.service.scheduling.in_flight import UnderWay, without_votes
+from noisevote.service.scheduling.load import Load
+from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.scheduler import Finished, QueueLimits
 from noisevote.service.scheduling.ticket import Answer, Voting
 

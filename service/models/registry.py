@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from noisevote.engine.session import BadModelError, Engine
+from noisevote.engine.errors import BadModelError
+from noisevote.engine.session_key import SessionKey
 from noisevote.model_store.manifest import Manifest, Variant
 from noisevote.model_store.selection import select
 from noisevote.model_store.store import BadManifestError, ModelStore, Publication
 from noisevote.noise_op.contract import NoiseKind
 from noisevote.service.errors import UnknownModelError, UnknownVariantError, UnknownVersionError
 from noisevote.service.rest.v1.schemas import AUTO
-from noisevote.service.scheduling.batch import SessionKey
 from noisevote.service.scheduling.batch_size import Clock, Pace, measure
+from noisevote.service.scheduling.engine import Engine
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,10 @@ from typing import Any, Final, Self
 import numpy as np
 from starlette.requests import ClientDisconnect
 
+from noisevote.engine.session_key import SessionKey
 from noisevote.service.errors import ClientLeftError, ServiceError
 from noisevote.service.metrics import OK, Metrics
-from noisevote.service.scheduling.batch import SessionKey, VoteRequest
+from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.ticket import Answer
 
 UNKNOWN: Final = SessionKey("", "", "")

@@ -14,11 +14,11 @@ from typing import Final
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from noisevote.engine.session_key import SessionKey
 from noisevote.service.errors import QueueFullError, ServiceError
 from noisevote.service.rest.error_responses import problem_of
 from noisevote.service.rest.v1.schemas import PredictRequest
 from noisevote.service.runtime import Serving
-from noisevote.service.scheduling.batch import SessionKey
 
 PATH: Final = re.compile(r"/v1/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?/predict(?:/stream)?$")
 USUAL_VOTES: Final = PredictRequest.model_fields["votes"].default

@@ -1,55 +1,13 @@
 """What the engine is given: rows of one session, of any requests, as arrays."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from noisevote.voting.stopping import StopRule
-
-
-class SessionKey(NamedTuple):
-    """One variant of one published version."""
-
-    model: str
-    version: str
-    variant: str
-
-    def __str__(self) -> str:
-        return f"{self.model} {self.version} {self.variant}"
-
-
-@dataclass(frozen=True, eq=False)
-class VoteRequest:
-    """A request as the scheduler knows it; told apart by identity.
-
-    `inputs` is float32 [n, *shape]; `sigma` the operator's (multiplicative, additive) pair, reads
-    folded in; `seed` 64 unsigned bits; `votes` the budget of each input; `priority` its weight against
-    other requests, at least 1; `anytime` asks for votes on all inputs alike, because they may be looked
-    at before the end; `first_vote` is the number of each input's first vote, the others follow.
-    """
-
-    session: SessionKey
-    inputs: NDArray[np.float32]
-    classes: int
-    sigma: tuple[float, float]
-    seed: int
-    votes: int
-    rule: StopRule
-    priority: int = 1
-    anytime: bool = False
-    first_vote: int = 0
-
-    @property
-    def bytes(self) -> int:
-        """What it keeps in memory while it waits: inputs, and two numbers per input and class for its tally."""
-        return self.inputs.nbytes + len(self.inputs) * self.classes * 2 * np.dtype(np.int64).itemsize
-
-    @property
-    def rows(self) -> int:
-        """Rows that it may take in all."""
-        return len(self.inputs) * self.votes
+from noisevote.engine.feeds import Feeds
+from noisevote.engine.session_key import SessionKey
+from noisevote.service.scheduling.request import VoteRequest
 
 
 @dataclass(frozen=True)
@@ -59,25 +17,6 @@ class Share:
     request: VoteRequest
     inputs: NDArray[np.int64]
     votes: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Feeds:
-    """Inputs of a published graph: see docs/architecture.md, "Sessions and rows"."""
-
-    input: NDArray[np.float32]
-    sigma: NDArray[np.float32]
-    seed: NDArray[np.int64]
-    vote: NDArray[np.int64]
-    row: NDArray[np.int64]
-
-    def rows(self, wanted: NDArray[np.int64]) -> "Feeds":
-        """Some of the rows, with all inputs."""
-        return Feeds(self.input, self.sigma[wanted], self.seed[wanted], self.vote[wanted], self.row[wanted])
-
-    def as_dict(self) -> dict[str, NDArray[np.generic]]:
-        """By the graph's input names."""
-        return {"input": self.input, "sigma": self.sigma, "seed": self.seed, "vote": self.vote, "row": self.row}
 
 
 @dataclass(frozen=True)

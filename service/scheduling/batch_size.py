@@ -11,13 +11,14 @@ from typing import Final
 
 import numpy as np
 
-from noisevote.engine.session import Engine
+from noisevote.engine.session_key import SessionKey
 from noisevote.model_store.manifest import Manifest
-from noisevote.service.scheduling.batch import Batch, SessionKey, VoteRequest
+from noisevote.service.scheduling.batch import Batch
+from noisevote.service.scheduling.engine import Engine
+from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.scheduler import MOST_SHARING, QueueLimits, Scheduler
-from noisevote.voting import tally as votes
 from noisevote.voting.stopping import Fixed
-from noisevote.voting.tally import Ballots
+from noisevote.voting.tally import Ballots, ballots
 
 # Of a server that computes votes, other requests should not have to wait longer than this for their turn.
 LONGEST_BATCH_S: Final = 0.05
@@ -51,7 +52,7 @@ def compute(engine: Engine, batch: Batch) -> Ballots:
     logits = engine.run(batch.session, batch.feeds())
     if len(logits) != len(batch):  # counted as they are, some votes would be another request's
         raise ValueError(f"{len(logits)} rows of logits for {len(batch)} rows")
-    return votes.ballots(logits)
+    return ballots(logits)
 
 
 def measure(engine: Engine, key: SessionKey, manifest: Manifest, most_rows: int, clock: Clock) -> Pace:

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
+from noisevote.engine.session_key import SessionKey
 from noisevote.service.errors import QueueFullError
-from noisevote.service.metrics import Load, Metrics
-from noisevote.service.scheduling.batch import SessionKey, VoteRequest
+from noisevote.service.metrics import Metrics
 from noisevote.service.scheduling.batch_size import Pace
 from noisevote.service.scheduling.in_flight import UnderWay
+from noisevote.service.scheduling.load import Load
+from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.ticket import Answer, Voting
 from noisevote.service.scheduling.workers import Done, Lanes
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from noisevote.service.errors import DeadlineExceededError, DrainingError, ServiceError
-from noisevote.service.scheduling.batch import VoteRequest
+from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.ticket import Voting
 
 logger = logging.getLogger(__name__)

@@ -18,9 +18,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from noisevote.engine.session_key import SessionKey
 from noisevote.service.errors import OverflowedError, QueueFullError, ServiceError
-from noisevote.service.scheduling.batch import Batch, SessionKey, Share, VoteRequest
-from noisevote.voting import tally as votes
+from noisevote.service.scheduling.batch import Batch, Share
+from noisevote.service.scheduling.progress import Progress
+from noisevote.service.scheduling.request import VoteRequest
 from noisevote.voting.tally import Ballots, Tally
 
 
@@ -54,91 +56,6 @@ class Finished:
     tally: Tally
     complete: NDArray[np.bool_]
     error: ServiceError | None = None
-
-
-class Progress:
-    """How far one request has come. All arrays int64 [inputs].
-
-    `asked`: votes wanted so far; `issued`: votes handed out in batches; `counted`: votes come back.
-    """
-
-    def __init__(self, request: VoteRequest) -> None:
-        inputs = len(request.inputs)
-        self.request = request
-        self.tally = votes.empty_tally(inputs, request.classes)
-        self.asked = request.rule.more(self.tally.histogram, request.votes)
-        self.issued = np.zeros(inputs, np.int64)
-        self.counted = np.zeros(inputs, np.int64)
-        self.wanted = int(self.asked.sum())  # rows that could be handed out now
-        self.under_way = 0  # rows handed out and not yet back
-        self.deficit = 0  # rows it may still take in this round
-
-    @property
-    def finished(self) -> bool:
-        """All that its rule wants is counted."""
-        return self.wanted == 0 and self.under_way == 0
-
-    @property
-    def complete(self) -> NDArray[np.bool_]:
-        """Of which inputs all votes that the rule wanted are counted, bool [inputs]."""
-        return np.asarray((self.counted == self.asked) & (self.counted > 0))
-
-    @property
-    def uncounted(self) -> int:
-        """Rows of the budget that have not come back."""
-        return self.request.rows - int(self.counted.sum())
-
-    def issue(self, rows: int) -> Share:
-        """Hand out the next rows, each input's in the order of its vote numbers."""
-        self.wanted -= rows
-        self.under_way += rows
-        if len(self.asked) == 1:  # the usual case, and an array operation takes a microsecond
-            first_vote = self.request.first_vote + int(self.issued[0])
-            self.issued += rows
-            return Share(self.request, np.zeros(rows, np.int64), np.arange(first_vote, first_vote + rows))
-        need = self.asked - self.issued
-        taken = _level(self.issued, need, rows) if self.request.anytime else _input_after_input(need, rows)
-        inputs = np.repeat(np.arange(len(taken)), taken)
-        first = self.request.first_vote + self.issued - (np.cumsum(taken) - taken)
-        share = Share(self.request, inputs, np.repeat(first, taken) + np.arange(rows))
-        self.issued += taken
-        return share
-
-    def count(self, share: Share, ballots: Ballots) -> None:
-        """Count votes that came back, then ask the rule about every input whose votes are all back."""
-        self.under_way -= len(share.inputs)
-        if len(self.asked) == 1:  # as above
-            votes.count_all(self.tally, ballots)
-            self.counted += len(share.inputs)
-            settled = np.flatnonzero(self.counted == self.asked)
-        else:
-            votes.count(self.tally, share.inputs, ballots)
-            np.add.at(self.counted, share.inputs, 1)
-            touched = np.unique(share.inputs)
-            settled = touched[self.counted[touched] == self.asked[touched]]
-        if not len(settled):
-            return
-        more = self.request.rule.more(self.tally.histogram[settled], self.request.votes)
-        self.asked[settled] += more
-        self.wanted += int(more.sum())
-
-
-def _input_after_input(need: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
-    """Rows of each input, int64 [inputs]: as many votes as can be share what is computed before the first noise."""
-    before = np.cumsum(need) - need
-    return np.asarray(np.clip(rows - before, 0, need))
-
-
-def _level(issued: NDArray[np.int64], need: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
-    """Rows of each input, int64 [inputs]: those with fewest votes first, so that whenever it ends each has its part."""
-    open_inputs = np.flatnonzero(need)
-    if len(open_inputs) > rows:  # one vote more is all that any of them can get
-        open_inputs = open_inputs[np.argsort(issued[open_inputs], kind="stable")[:rows]]
-    each = np.minimum(need[open_inputs], rows)
-    inputs = np.repeat(open_inputs, each)
-    votes_of = np.arange(len(inputs)) - np.repeat(np.cumsum(each) - each, each) + issued[inputs]
-    chosen = inputs[np.argsort(votes_of, kind="stable")[:rows]]
-    return np.bincount(chosen, minlength=len(need)).astype(np.int64)
 
 
 # Of a batch with more different inputs, too much goes into what their rows cannot share: the layers before the first

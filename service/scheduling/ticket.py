@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisevote.service.errors import ClientLeftError, ServiceError
-from noisevote.service.scheduling.batch import VoteRequest
+from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.scheduler import Finished
 from noisevote.voting.tally import Tally
 

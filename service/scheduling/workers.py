@@ -14,11 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from noisevote.engine.session import Engine
+from noisevote.engine.session_key import SessionKey
 from noisevote.service.errors import EngineError
-from noisevote.service.metrics import Load
-from noisevote.service.scheduling.batch import Batch, SessionKey, VoteRequest
+from noisevote.service.scheduling.batch import Batch
 from noisevote.service.scheduling.batch_size import Pace, compute
+from noisevote.service.scheduling.engine import Engine
+from noisevote.service.scheduling.load import Load
+from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.scheduler import Finished, Scheduler
 from noisevote.voting.tally import Ballots, Tally
 

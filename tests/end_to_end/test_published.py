@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from noisevote.engine.session import OnnxEngine
+from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.settings import Settings

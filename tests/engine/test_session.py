@@ -8,10 +8,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from noisevote.engine.session import BadModelError, OnnxEngine
+from noisevote.engine.errors import BadModelError
+from noisevote.engine.feeds import Feeds
+from noisevote.engine.onnx_engine import OnnxEngine
+from noisevote.engine.session_key import SessionKey
 from noisevote.model_store.manifest import Manifest, Operator
 from noisevote.noise_op.library import Kernel, load_kernel
-from noisevote.service.scheduling.batch import Feeds, SessionKey
 from tests.support.graphs import CLASSES, SHAPE, tiny_network
 from tests.support.manifests import manifest
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from noisevote.model_store.accuracy_table import accuracy_table
-from noisevote.model_store.manifest import AccuracyPoint, NoiseKind, Variant
+from noisevote.model_store.manifest import AccuracyPoint, Variant
 from noisevote.model_store.store import ModelStore
-from noisevote.noise_op.contract import NOISE_KINDS
+from noisevote.noise_op.contract import NOISE_KINDS, NoiseKind
 from noisevote.service.settings import Settings
 
 STORE = ModelStore(Settings.model_fields["model_store"].default)

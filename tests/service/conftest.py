@@ -8,13 +8,14 @@ from unittest.mock import patch
 import httpx
 import pytest
 
-from noisevote.engine.session import Engine, OnnxEngine
+from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.model_store.manifest import Manifest
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.app import create_app
 from noisevote.service.runtime import Serving
 from noisevote.service.scheduling.batch_size import Pace
+from noisevote.service.scheduling.engine import Engine
 from noisevote.service.settings import Settings
 from tests.support.engines import FakeEngine
 from tests.support.graphs import CLASSES, SHAPE, tiny_network

@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
-from noisevote.engine.session import OnnxEngine
+from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.scheduling.batch_size import Pace

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.samples import Sample
 from starlette.requests import ClientDisconnect
 
+from noisevote.engine.session_key import SessionKey
 from noisevote.model_store.store import ModelStore
 from noisevote.service.app import create_app
 from noisevote.service.errors import (
@@ -23,10 +24,11 @@ from noisevote.service.errors import (
     NotReadyError,
     QueueFullError,
 )
-from noisevote.service.metrics import RULES, Load, Metrics
+from noisevote.service.metrics import RULES, Metrics
 from noisevote.service.prediction.accounting import RequestRecord
 from noisevote.service.rest.v1.schemas import PredictRequest
-from noisevote.service.scheduling.batch import SessionKey, VoteRequest
+from noisevote.service.scheduling.load import Load
+from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.ticket import Answer
 from noisevote.service.settings import Settings
 from noisevote.voting.stopping import Fixed

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from noisevote.engine.feeds import Feeds
+from noisevote.engine.session_key import SessionKey
 from noisevote.model_store.manifest import Manifest
-from noisevote.service.scheduling.batch import Feeds, SessionKey
 
 
 def fake_logits(feeds: Feeds, classes: int) -> NDArray[np.float32]:
@@ -38,6 +39,9 @@ class FakeEngine:
     def load(self, key: SessionKey, manifest: Manifest, content: bytes) -> None:  # noqa: ARG002  # the protocol's
         """Wait until allowed, then accept everything."""
         assert self.may_load.wait(timeout=30)
+
+    def unload(self, key: SessionKey) -> None:
+        """Nothing is kept."""
 
     def run(self, key: SessionKey, feeds: Feeds) -> NDArray[np.float32]:
         """Wait until allowed, then compute; rows with a failing vote number break the whole batch."""

@@ -2,8 +2,8 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from noisevote.engine.session_key import SessionKey
 from noisevote.service.metrics import Metrics
-from noisevote.service.scheduling.batch import SessionKey
 
 HISTOGRAM_PARTS = ("_bucket", "_sum", "_count")
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from noisevote.model_store.manifest import AccuracyPoint, InputSpec, Manifest, NoiseKind, Operator, Provenance, Variant
+from noisevote.model_store.manifest import AccuracyPoint, InputSpec, Manifest, Operator, Provenance, Variant
 from noisevote.model_store.store import digest
+from noisevote.noise_op.contract import NoiseKind
 
 
 def point(sigma: float, accuracy: float, votes: int = 20, **fields: Any) -> AccuracyPoint:

@@ -4,10 +4,10 @@ import json
 import struct
 from pathlib import Path
 
-import noisevote.training.__main__
 import pytest
 import torch
 
+import noisevote.training.__main__
 from noisevote.evaluation.examples import Examples
 from noisevote.model_store.store import ModelStore
 from noisevote.training.__main__ import main

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from noisevote.voting import tally as votes
+from noisevote.voting.decision import decide
 from noisevote.voting.stopping import Confidence, Exact, StopRule
-from noisevote.voting.tally import Ballots
+from noisevote.voting.tally import ONE, Ballots, count, empty_tally
 
 DELTAS = st.floats(1e-6, 1, exclude_max=True)
 SEQUENCES = st.integers(2, 5).flatmap(
@@ -50,11 +50,11 @@ def is_known(histogram: list[int], delta: float) -> bool:
 
 def decision(sequence: tuple[int, ...], probabilities: NDArray[np.int64]) -> int:
     """What these votes decide."""
-    tally = votes.empty_tally(1, probabilities.shape[1])
+    tally = empty_tally(1, probabilities.shape[1])
     finite = np.ones(len(sequence), np.bool_)
     ballots = Ballots(np.array(sequence, np.int64), probabilities[: len(sequence)], finite)
-    votes.count(tally, np.zeros(len(sequence), np.int64), ballots)
-    return int(votes.decide(tally, 0.05).index[0])
+    count(tally, np.zeros(len(sequence), np.int64), ballots)
+    return int(decide(tally, 0.05).index[0])
 
 
 @pytest.mark.parametrize(("classes", "budget"), [(2, 8), (3, 6), (4, 5)])
@@ -64,7 +64,7 @@ def test_exact_decides_as_the_whole_budget_does(classes: int, budget: int, seed:
     generator = np.random.default_rng(seed)
     for size in range(1, budget + 1):
         for sequence in product(range(classes), repeat=size):
-            probabilities = generator.integers(0, votes.ONE, (size, classes))
+            probabilities = generator.integers(0, ONE, (size, classes))
             used = looks(Exact(), list(sequence), classes)[-1]
             assert decision(sequence[:used], probabilities) == decision(sequence, probabilities)
 

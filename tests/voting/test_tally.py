@@ -6,7 +6,9 @@ from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from noisevote.voting.tally import ONE, Tally, ballots, binomial_p, count, decide, empty_tally
+from noisevote.voting.bounds import binomial_p
+from noisevote.voting.decision import decide
+from noisevote.voting.tally import ONE, Tally, ballots, count, empty_tally
 
 LOGITS = npst.arrays(
     np.float32, st.tuples(st.integers(1, 12), st.integers(2, 6)), elements=st.floats(-50, 50, width=32)

@@ -21,11 +21,11 @@ from noisevote.service.prediction.inputs import decode_inputs
 from noisevote.service.rest.body import parse_object, read_json_body
 from noisevote.service.rest.v1.schemas import AnalogCost, ErrorResponse, PredictRequest, PredictResponse
 from noisevote.service.runtime import Serving, serving_of
-from noisevote.service.scheduling.batch import VoteRequest
+from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.ticket import Answer, Voting
 from noisevote.service.settings import Settings
 from noisevote.service.validation import as_invalid_value
-from noisevote.voting import tally as votes
+from noisevote.voting.decision import decide
 
 # Longer bodies are decoded on another thread: unpacking images leaves the event loop free meanwhile.
 LONG_BODY_BYTES: Final = 64 * 1024
@@ -200,7 +200,7 @@ def respond(prepared: Prepared, answer: Answer) -> dict[str, Any]:
 def predictions(prepared: Prepared, answer: Answer) -> list[dict[str, Any]]:
     """What the counted votes decide on each input, each having at least one."""
     tally, classes = answer.tally, prepared.served.manifest.classes
-    decisions = votes.decide(tally, prepared.asked.alpha)
+    decisions = decide(tally, prepared.asked.alpha)
     request = prepared.vote_request
     met = request.rule.met(tally.histogram, request.votes)
     unfinished = "deadline" if answer.ended else None

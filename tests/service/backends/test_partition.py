@@ -5,11 +5,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from noisevote.engine.session_key import SessionKey
 from noisevote.service.backends.partition import Part, Standing, add_up, cut
-from noisevote.service.scheduling.batch import SessionKey, VoteRequest
+from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.scheduler import QueueLimits, Scheduler
-from noisevote.voting import tally as votes
 from noisevote.voting.stopping import Confidence, Exact, Fixed, StopRule
+from noisevote.voting.tally import ballots
 from tests.support.engines import fake_logits
 
 KEY = SessionKey("tiny", "1", "v0")
@@ -32,7 +33,7 @@ def computed(wanted: VoteRequest, most_batches: int = 10**9) -> Standing:
     for _ in range(most_batches):
         batch = scheduler.next_batch(4)
         assert batch is not None
-        for finished in scheduler.absorb(batch, votes.ballots(fake_logits(batch.feeds(), CLASSES))):
+        for finished in scheduler.absorb(batch, ballots(fake_logits(batch.feeds(), CLASSES))):
             return Standing(finished.tally, finished.complete)
     return Standing(*scheduler.standing(wanted))
 

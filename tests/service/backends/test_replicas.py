@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from noisevote.engine.session import OnnxEngine
+from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.app import app_of
@@ -19,7 +19,7 @@ from noisevote.service.backends.replica import count
 from noisevote.service.backends.replicated import ReplicaLostError, Spreading
 from noisevote.service.metrics import Metrics
 from noisevote.service.runtime import Serving
-from noisevote.service.scheduling.batch import VoteRequest
+from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.ticket import Answer
 from noisevote.service.settings import Settings
 from tests.service.rest.v1.test_predict import INPUTS, PATH

@@ -23,8 +23,8 @@ from noisevote.service.errors import (
     TimedOutError,
 )
 from noisevote.service.metrics import Metrics
-from noisevote.service.scheduling.batch import VoteRequest
 from noisevote.service.scheduling.dispatcher import Dispatcher
+from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.scheduler import QueueLimits, Scheduler
 from noisevote.service.scheduling.ticket import Answer
 from noisevote.service.scheduling.workers import Lanes

@@ -1,6 +1,8 @@
 import numpy as np
 
-from noisevote.service.scheduling.batch import Batch, SessionKey, Share, VoteRequest
+from noisevote.engine.session_key import SessionKey
+from noisevote.service.scheduling.batch import Batch, Share
+from noisevote.service.scheduling.request import VoteRequest
 from noisevote.voting.stopping import Fixed
 
 KEY = SessionKey("tiny", "1", "mul-0.8")

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noisevote.service.scheduling.batch import Feeds, SessionKey
+from noisevote.engine.feeds import Feeds
+from noisevote.engine.session_key import SessionKey
 from noisevote.service.scheduling.batch_size import ABOUT_AS_FAST, LONGEST_BATCH_S, Pace, measure
 from noisevote.service.scheduling.scheduler import MOST_SHARING
 from tests.support.engines import FakeEngine

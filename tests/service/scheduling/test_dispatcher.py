@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from noisevote.engine.feeds import Feeds
+from noisevote.engine.session_key import SessionKey
 from noisevote.service.errors import (
     ClientLeftError,
     DeadlineExceededError,
@@ -15,13 +17,14 @@ from noisevote.service.errors import (
     QueueFullError,
 )
 from noisevote.service.metrics import Metrics
-from noisevote.service.scheduling.batch import Batch, Feeds, SessionKey, Share, VoteRequest
+from noisevote.service.scheduling.batch import Batch, Share
 from noisevote.service.scheduling.batch_size import Pace
 from noisevote.service.scheduling.dispatcher import Dispatcher
+from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.scheduler import QueueLimits, Scheduler
 from noisevote.service.scheduling.workers import Lanes
-from noisevote.voting import tally as votes
 from noisevote.voting.stopping import Fixed
+from noisevote.voting.tally import ballots, count, empty_tally
 from tests.support.engines import FakeEngine, Slow, fake_logits, skip_ahead, until
 
 KEY = SessionKey("tiny", "1", "v0")
@@ -37,8 +40,8 @@ def alone(wanted: VoteRequest) -> NDArray[np.int64]:
     """Its histogram, computed in one piece."""
     numbers = np.arange(wanted.votes)
     feeds = Batch(KEY, (Share(wanted, np.zeros_like(numbers), numbers),)).feeds()
-    tally = votes.empty_tally(1, CLASSES)
-    votes.count(tally, np.zeros_like(numbers), votes.ballots(fake_logits(feeds, CLASSES)))
+    tally = empty_tally(1, CLASSES)
+    count(tally, np.zeros_like(numbers), ballots(fake_logits(feeds, CLASSES)))
     return tally.histogram
 
 

@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from noisevote.engine.session_key import SessionKey
 from noisevote.service.errors import EngineError, OverflowedError, QueueFullError
-from noisevote.service.scheduling.batch import Batch, SessionKey, Share, VoteRequest
+from noisevote.service.scheduling.batch import Batch, Share
+from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.scheduler import MOST_SHARING, Finished, QueueLimits, Scheduler
-from noisevote.voting import tally as votes
 from noisevote.voting.stopping import Confidence, Exact, Fixed, StopRule
-from noisevote.voting.tally import Ballots
+from noisevote.voting.tally import Ballots, ballots
 from tests.support.engines import fake_logits
 
 CLASSES = 3
@@ -60,9 +61,9 @@ def request(
     return VoteRequest(key(session), values, CLASSES, (0.5, 0.0), seed, votes, rule, priority, anytime, first_vote)
 
 
-def ballots(batch: Batch) -> Ballots:
+def ballots_of(batch: Batch) -> Ballots:
     """What an engine would make of a batch: each row's vote depends on its own request alone."""
-    return votes.ballots(fake_logits(batch.feeds(), CLASSES))
+    return ballots(fake_logits(batch.feeds(), CLASSES))
 
 
 def alone(wanted: VoteRequest) -> NDArray[np.int64]:
@@ -73,7 +74,7 @@ def alone(wanted: VoteRequest) -> NDArray[np.int64]:
         while more := int(wanted.rule.more(histogram[i : i + 1], wanted.votes)[0]):
             for _ in range(more):
                 one = Batch(wanted.session, (Share(wanted, np.array([i]), np.array([vote])),))
-                histogram[i, ballots(one).classes[0]] += 1
+                histogram[i, ballots_of(one).classes[0]] += 1
                 vote += 1
     return histogram
 
@@ -82,7 +83,7 @@ def drain(scheduler: Scheduler, max_rows: int = 4) -> list[Finished]:
     """Run everything that waits, one batch after another."""
     finished: list[Finished] = []
     while batch := scheduler.next_batch(max_rows):
-        finished += scheduler.absorb(batch, ballots(batch))
+        finished += scheduler.absorb(batch, ballots_of(batch))
     return finished
 
 
@@ -149,7 +150,7 @@ class History:
         """Any of the batches under way is done."""
         if self.under_way:
             batch = self.under_way.pop(self.random.randrange(len(self.under_way)))
-            self.finished += self.scheduler.absorb(batch, ballots(batch))
+            self.finished += self.scheduler.absorb(batch, ballots_of(batch))
 
     def cancel(self) -> None:
         """A client goes away, now and then one that was answered already."""
@@ -364,7 +365,7 @@ def test_a_cancelled_request_is_dropped_within_a_batch() -> None:
     assert batch is not None
     scheduler.cancel(gone)
     scheduler.cancel(gone)
-    assert scheduler.absorb(batch, ballots(batch)) == []
+    assert scheduler.absorb(batch, ballots_of(batch)) == []
     (finished,) = drain(scheduler)
     assert finished.request is stays
     assert finished.tally.votes_used.tolist() == [10]
@@ -395,7 +396,7 @@ def test_overflowed_rows_end_their_own_request_alone() -> None:
     assert batch is not None
     logits = fake_logits(batch.feeds(), CLASSES)
     logits[0, 0] = np.inf
-    ended = {finished.request: finished for finished in scheduler.absorb(batch, votes.ballots(logits))}
+    ended = {finished.request: finished for finished in scheduler.absorb(batch, ballots_of(logits))}
     assert isinstance(ended[wild].error, OverflowedError)
     assert ended[calm].error is None
     np.testing.assert_array_equal(ended[calm].tally.histogram, alone(calm))

@@ -5,7 +5,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from noisevote.engine.session import Engine
+from noisevote.engine.session_key import SessionKey
 from noisevote.model_store.manifest import MANIFEST_FILE, Manifest
 from noisevote.model_store.store import ModelStore
 from noisevote.service.app import create_app
@@ -13,8 +13,8 @@ from noisevote.service.models import registry as catalogue
 from noisevote.service.models.registry import load_catalogue
 from noisevote.service.rest.v1.schemas import ModelDescription, ModelList
 from noisevote.service.runtime import Serving
-from noisevote.service.scheduling.batch import SessionKey
 from noisevote.service.scheduling.batch_size import Pace
+from noisevote.service.scheduling.engine import Engine
 from noisevote.service.settings import Settings
 from tests.service.conftest import publish_tiny, serve
 from tests.support import manifests as variants

@@ -1,0 +1,31 @@
+"""What scheduling needs of whoever computes logits."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisevote.engine.feeds import Feeds
+from noisevote.engine.session_key import SessionKey
+from noisevote.model_store.manifest import Manifest
+
+
+class Engine(Protocol):
+    """Computes logits. `run` is called from several threads at once."""
+
+    @property
+    def description(self) -> str:
+        """In a few words, for the line at start."""
+
+    def load(self, key: SessionKey, manifest: Manifest, content: bytes) -> None:
+        """Make a session of an ONNX file and run it once.
+
+        Raises:
+            BadModelError: it is not a file that this engine can serve as the manifest describes it.
+        """
+
+    def unload(self, key: SessionKey) -> None:
+        """Let go of a session; unknown ones are no error."""
+
+    def run(self, key: SessionKey, feeds: Feeds) -> NDArray[np.float32]:
+        """Logits float32 [rows, classes]; a row depends on nothing but itself and its input."""
