@@ -14,12 +14,12 @@ from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.contract import sigma_row
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.metrics import Metrics
-from noisevote.service.models.registry import Catalogue, ServedVersion, load_catalogue
+from noisevote.service.models.registry import ModelRegistry, ServedVersion, load_models
 from noisevote.service.scheduling.dispatcher import Dispatcher
 from noisevote.service.scheduling.engine import Engine
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.scheduler import Allotment, QueueLimits, Scheduler, deficit_round_robin
-from noisevote.service.scheduling.workers import Lanes
+from noisevote.service.scheduling.workers import WorkerPool
 from noisevote.voting.stopping import Fixed, StopRule
 
 MODEL = "mnist-cnn"
@@ -31,12 +31,12 @@ class Core:
     """Loaded models and their engine."""
 
     engine: Engine
-    catalogue: Catalogue
+    registry: ModelRegistry
 
     @property
     def served(self) -> ServedVersion:
         """The newest version of the measured model."""
-        return self.catalogue.version(MODEL)
+        return self.registry.version(MODEL)
 
     @property
     def model(self) -> str:
@@ -62,9 +62,9 @@ class Core:
         self, lanes: int, metrics: Metrics | None = None, allot: Allotment = deficit_round_robin
     ) -> AsyncIterator[Dispatcher]:
         """A dispatcher at work, with the measured batch sizes."""
-        threads = Lanes(Scheduler(AMPLE, allot), self.engine, lanes, 32, time.perf_counter)
+        threads = WorkerPool(Scheduler(AMPLE, allot), self.engine, lanes, 32, time.perf_counter)
         dispatcher = Dispatcher(threads, metrics or Metrics(), time.perf_counter)
-        dispatcher.expect(self.catalogue.paces())
+        dispatcher.expect(self.registry.profiles())
         dispatcher.start()
         try:
             yield dispatcher
@@ -75,4 +75,4 @@ class Core:
 def load_core(store: Path) -> Core:
     """Load the published models on the native kernel."""
     engine = OnnxEngine(load_kernel())
-    return Core(engine, load_catalogue(ModelStore(store), engine, 32, time.perf_counter))
+    return Core(engine, load_models(ModelStore(store), engine, 32, time.perf_counter))

@@ -28,15 +28,15 @@ from deploy.scaling import METRIC, QueuedRows
 from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.app import app_of
-from noisevote.service.backends.local import OwnLanes, Replicas
+from noisevote.service.backends.local import LocalBackend, ReplicatedBackend
 from noisevote.service.backends.replica import count
 from noisevote.service.backends.replicated import ReplicaLostError
 from noisevote.service.errors import ServiceError
 from noisevote.service.metrics import Metrics
-from noisevote.service.models.registry import Catalogue
-from noisevote.service.runtime import Serving
+from noisevote.service.models.registry import ModelRegistry
+from noisevote.service.runtime import Runtime
 from noisevote.service.scheduling.request import VoteRequest
-from noisevote.service.scheduling.ticket import Answer
+from noisevote.service.scheduling.ticket import CountedVotes
 from noisevote.service.settings import Settings, read_settings
 
 logger = logging.getLogger(__name__)
@@ -64,22 +64,22 @@ class Voter:
             self._claim = claim(options.cpus, sorted(os.sched_getaffinity(0)), CORE_LOCKS)
             keep_to(self._claim.cores)
         self._beat_s = options.silence_s / BEATS
-        self._computing = OwnLanes(settings, OnnxEngine(load_kernel()), Metrics())
-        self._computing.dispatcher.start()
-        self._catalogue = await self._computing.load()
-        if not self._catalogue.models:
+        self._backend = LocalBackend(settings, OnnxEngine(load_kernel()), Metrics())
+        self._backend.dispatcher.start()
+        self._registry = await self._backend.load()
+        if not self._registry.models:
             raise RuntimeError(f"model_store: nothing in {settings.model_store} can be served")
 
-    async def catalogue(self) -> Catalogue:
+    async def registry(self) -> ModelRegistry:
         """What it serves."""
-        return self._catalogue
+        return self._registry
 
     async def count(
         self, request: VoteRequest, deadline_ms: float | None
-    ) -> AsyncIterator[Answer | ServiceError | None]:
+    ) -> AsyncIterator[CountedVotes | ServiceError | None]:
         """See `service.replica.count`. Its errors are answers here: Ray would log each as a failure of the replica."""
         try:
-            async with aclosing(count(self._computing.dispatcher, request, deadline_ms, self._beat_s)) as answers:
+            async with aclosing(count(self._backend.dispatcher, request, deadline_ms, self._beat_s)) as answers:
                 async for answer in answers:
                     yield answer
         except ServiceError as error:
@@ -87,7 +87,7 @@ class Voter:
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Ray Serve asks for it now and then, for the scaling policy."""
-        return {METRIC: self._computing.dispatcher.load().rows}
+        return {METRIC: self._backend.dispatcher.load().rows}
 
 
 class Ask:
@@ -96,7 +96,7 @@ class Ask:
     def __init__(self, voters: DeploymentHandle) -> None:
         self._streaming = voters.options(stream=True)
 
-    async def __call__(self, request: VoteRequest, deadline_ms: float | None) -> AsyncGenerator[Answer | None]:
+    async def __call__(self, request: VoteRequest, deadline_ms: float | None) -> AsyncGenerator[CountedVotes | None]:
         """See `service.spreading.Ask`."""
         response = self._streaming.count.remote(request, deadline_ms)
         try:
@@ -120,17 +120,17 @@ class Ingress:
     def __init__(self, voters: DeploymentHandle, settings: Settings, options: ScaleOut) -> None:
         self._settings = settings
         self._voters = voters
-        self._computing = Replicas(settings, options.spreading, Ask(voters), self._catalogue)
+        self._backend = ReplicatedBackend(settings, options.spreading, Ask(voters), self._registry)
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
         """Ray Serve starts and ends it, and hands it the requests."""
-        return app_of(Serving(self._settings, self._computing, Metrics()))
+        return app_of(Runtime(self._settings, self._backend, Metrics()))
 
-    async def _catalogue(self) -> Catalogue:
+    async def _registry(self) -> ModelRegistry:
         """From any replica that lives long enough to say what it serves."""
         while True:
             try:
-                return cast("Catalogue", await self._voters.catalogue.remote())
+                return cast("ModelRegistry", await self._voters.registry.remote())
             except RayTaskError:
                 raise
             except (RayError, RayServeException) as error:

@@ -11,7 +11,7 @@ from types import FrameType
 import uvicorn
 
 from noisevote.service.app import create_app
-from noisevote.service.runtime import FLUSH_SECONDS, Serving
+from noisevote.service.runtime import FLUSH_SECONDS, Runtime
 from noisevote.service.settings import Settings, SettingsError, read_settings
 
 COMMAND = "serve"
@@ -55,9 +55,9 @@ def _listen(settings: Settings) -> socket.socket:
 class _Server(uvicorn.Server):
     """Drains before it ends, so that until then it can tell clients to go elsewhere."""
 
-    def __init__(self, config: uvicorn.Config, serving: Serving) -> None:
+    def __init__(self, config: uvicorn.Config, runtime: Runtime) -> None:
         super().__init__(config)
-        self._serving = serving
+        self._runtime = runtime
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
 
@@ -77,7 +77,7 @@ class _Server(uvicorn.Server):
         self._draining = self._draining or asyncio.create_task(self._drained(sig, frame), name="drain")
 
     async def _drained(self, sig: int, frame: FrameType | None) -> None:
-        await self._serving.drain()
+        await self._runtime.drain()
         super().handle_exit(sig, frame)
 
 
@@ -85,15 +85,15 @@ def _serve(settings: Settings, listening: socket.socket) -> int:
     host, port = listening.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
-    def on_start(serving: Serving) -> None:
-        if serving.problem is None:
-            print(f"noisevote on {address} | {serving.summary()}", flush=True)
+    def on_start(runtime: Runtime) -> None:
+        if runtime.problem is None:
+            print(f"noisevote on {address} | {runtime.summary()}", flush=True)
         else:
-            print(f"noisevote: {serving.problem}", file=sys.stderr)
+            print(f"noisevote: {runtime.problem}", file=sys.stderr)
             server.should_exit = True
 
     app = create_app(settings, on_start=on_start)
-    serving: Serving = app.state.serving
+    runtime: Runtime = app.state.runtime
     server = _Server(
         uvicorn.Config(
             app,
@@ -107,7 +107,7 @@ def _serve(settings: Settings, listening: socket.socket) -> int:
             timeout_graceful_shutdown=FLUSH_SECONDS,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
         ),
-        serving,
+        runtime,
     )
     # uvicorn ends gracefully and then raises the signal once more, for whoever handled it before.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -115,7 +115,7 @@ def _serve(settings: Settings, listening: socket.socket) -> int:
         server.run(sockets=[listening])
     except (KeyboardInterrupt, SystemExit) as end:
         return int(end.code or 0) if isinstance(end, SystemExit) else 0
-    return 0 if serving.problem is None else 1
+    return 0 if runtime.problem is None else 1
 
 
 if __name__ == "__main__":

@@ -14,16 +14,16 @@ from starlette.requests import ClientDisconnect
 
 from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.noise_op.library import load_kernel
-from noisevote.service.backends.local import OwnLanes
+from noisevote.service.backends.local import LocalBackend
 from noisevote.service.errors import ServiceError
 from noisevote.service.metrics import Metrics
 from noisevote.service.rest import health
 from noisevote.service.rest.admission import Admission
-from noisevote.service.rest.error_responses import problem, problem_of
+from noisevote.service.rest.error_responses import error_response, response_of
 from noisevote.service.rest.v1 import models, plan, predict, stream
 from noisevote.service.rest.v1.plan_schemas import PlanRequest
 from noisevote.service.rest.v1.schemas import ImageInput, PredictRequest, RawInput
-from noisevote.service.runtime import Serving
+from noisevote.service.runtime import Runtime
 from noisevote.service.scheduling.engine import Engine
 from noisevote.service.settings import Settings, read_settings
 
@@ -34,7 +34,7 @@ noise, and the runs vote. Every answer carries its seed, so it can be repeated t
 def create_app(
     settings: Settings | None = None,
     engine: Engine | None = None,
-    on_start: Callable[[Serving], None] | None = None,
+    on_start: Callable[[Runtime], None] | None = None,
 ) -> FastAPI:
     """The application.
 
@@ -47,25 +47,25 @@ def create_app(
     engine = engine or OnnxEngine(load_kernel())
     metrics = Metrics()
     metrics.describe(version("noisevote"), engine.description)
-    return app_of(Serving(settings, OwnLanes(settings, engine, metrics), metrics, on_start))
+    return app_of(Runtime(settings, LocalBackend(settings, engine, metrics), metrics, on_start))
 
 
-def app_of(serving: Serving) -> FastAPI:
+def app_of(runtime: Runtime) -> FastAPI:
     """The application on whatever computes its votes; `serving` starts and ends with it."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        serving.start()
+        runtime.start()
         yield
-        await serving.close()
+        await runtime.close()
 
     app = FastAPIOffline(  # FastAPI whose /docs needs no internet access
         title="noisevote", version=version("noisevote"), description=DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
-    app.state.serving = serving
+    app.state.runtime = runtime
     for router in (predict.router, stream.router, plan.router, models.router, health.router):
         app.include_router(router)
-    app.add_middleware(Admission, serving=serving)
+    app.add_middleware(Admission, runtime=runtime)
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _client_left)
@@ -76,7 +76,7 @@ def app_of(serving: Serving) -> FastAPI:
 
 async def _service_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
-    return problem_of(error)
+    return response_of(error)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -84,7 +84,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "unknown_path", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     message = f"{request.method} {request.url.path}: {error.detail}"
-    return problem(error.status_code, code, message, dict(error.headers or {}))
+    return error_response(error.status_code, code, message, dict(error.headers or {}))
 
 
 async def _client_left(_: Request, __: Exception) -> Response:
@@ -94,7 +94,7 @@ async def _client_left(_: Request, __: Exception) -> Response:
 
 async def _unexpected_error(_: Request, error: Exception) -> Response:
     """A defect of ours. The server's log has the traceback."""
-    return problem(500, "internal_error", f"unexpected {type(error).__name__}; the server's log says more")
+    return error_response(500, "internal_error", f"unexpected {type(error).__name__}; the server's log says more")
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

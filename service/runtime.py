@@ -7,10 +7,10 @@ from typing import Final, cast
 
 from fastapi import Request
 
-from noisevote.service.backends.local import Computing
+from noisevote.service.backends.local import Backend
 from noisevote.service.errors import NotReadyError
 from noisevote.service.metrics import Metrics
-from noisevote.service.models.registry import Catalogue
+from noisevote.service.models.registry import ModelRegistry
 from noisevote.service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 FLUSH_SECONDS: Final = 1
 
 
-class Serving:
+class Runtime:
     """Loads models in the background, so that the server answers `/healthz` meanwhile; then serves them.
 
     `on_start` is called on the event loop once loading is over, well or not.
@@ -28,16 +28,16 @@ class Serving:
     def __init__(
         self,
         settings: Settings,
-        computing: Computing,
+        backend: Backend,
         metrics: Metrics,
-        on_start: Callable[["Serving"], None] | None = None,
+        on_start: Callable[["Runtime"], None] | None = None,
     ) -> None:
         self.settings = settings
-        self.computing = computing
-        self.dispatcher = computing.dispatcher
+        self.backend = backend
+        self.dispatcher = backend.dispatcher
         self.metrics = metrics
         self.problem: str | None = "models are being loaded"
-        self._catalogue = Catalogue({}, ())
+        self._registry = ModelRegistry({}, ())
         self._on_start = on_start
         self._loading: asyncio.Task[None] | None = None
 
@@ -47,7 +47,7 @@ class Serving:
         return "draining: the server is about to end" if self.dispatcher.draining else self.problem
 
     @property
-    def catalogue(self) -> Catalogue:
+    def registry(self) -> ModelRegistry:
         """What is served.
 
         Raises:
@@ -55,7 +55,7 @@ class Serving:
         """
         if self.problem is not None:
             raise NotReadyError(f"not ready: {self.problem}")
-        return self._catalogue
+        return self._registry
 
     def start(self) -> None:
         """Start the lanes and begin to load."""
@@ -74,15 +74,15 @@ class Serving:
 
     def summary(self) -> str:
         """What is served and how, in one line."""
-        refused = [refusal.name for refusal in self._catalogue.refusals]
-        parts = [self._catalogue.summary(), self.computing.description]
+        refused = [refusal.name for refusal in self._registry.refusals]
+        parts = [self._registry.summary(), self.backend.description]
         return " | ".join(parts + ([f"refused: {', '.join(refused)}"] if refused else []))
 
     async def _load(self) -> None:
         try:
-            self._catalogue = catalogue = await self.computing.load()
-            self.metrics.declare(catalogue.sessions(), len(catalogue.refusals))
-            self.problem = None if self._catalogue.models else self._nothing_served()
+            self._registry = registry = await self.backend.load()
+            self.metrics.declare(registry.sessions(), len(registry.refusals))
+            self.problem = None if self._registry.models else self._nothing_served()
         except Exception as error:  # whatever it is, the server must say that it serves nothing
             logger.exception("loading failed")
             self.problem = f"loading failed: {type(error).__name__}: {error}"
@@ -90,10 +90,10 @@ class Serving:
             self._on_start(self)
 
     def _nothing_served(self) -> str:
-        refusals = "; ".join(f"{refusal.name}: {refusal.reason}" for refusal in self._catalogue.refusals)
+        refusals = "; ".join(f"{refusal.name}: {refusal.reason}" for refusal in self._registry.refusals)
         return f"no model in {self.settings.model_store} can be served{refusals and f' ({refusals})'}"
 
 
-def serving_of(request: Request) -> Serving:
+def runtime_of(request: Request) -> Runtime:
     """The application's `Serving`."""
-    return cast("Serving", request.app.state.serving)
+    return cast("Runtime", request.app.state.runtime)

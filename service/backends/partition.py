@@ -39,7 +39,7 @@ class Part:
     inputs: slice
 
 
-def cut(whole: VoteRequest, most_rows: int) -> tuple[Part, ...]:
+def split(whole: VoteRequest, most_rows: int) -> tuple[Part, ...]:
     """The request in parts of about equal size and at most `most_rows` rows, or one part with all of it.
 
     A rule other than `fixed` looks at an input's votes before it asks for more, so there an input stays in one
@@ -55,7 +55,7 @@ def cut(whole: VoteRequest, most_rows: int) -> tuple[Part, ...]:
     )
 
 
-def add_up(whole: VoteRequest, parts: Sequence[Part], standings: Sequence[Standing | None]) -> Standing:
+def merge(whole: VoteRequest, parts: Sequence[Part], standings: Sequence[Standing | None]) -> Standing:
     """How the votes of the whole stand, where those of its parts stand so (None: nothing is known of it yet)."""
     tally = empty_tally(len(whole.inputs), whole.classes)
     complete = np.ones(len(whole.inputs), np.bool_)

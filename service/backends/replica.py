@@ -6,7 +6,7 @@ from typing import Final
 
 from noisevote.service.scheduling.dispatcher import Dispatcher
 from noisevote.service.scheduling.request import VoteRequest
-from noisevote.service.scheduling.ticket import Answer, Voting
+from noisevote.service.scheduling.ticket import CountedVotes, VoteTicket
 
 # Standings follow one another no faster; several batches are then told of at a time.
 TELL_S: Final = 0.02
@@ -14,13 +14,13 @@ TELL_S: Final = 0.02
 
 async def count(
     dispatcher: Dispatcher, request: VoteRequest, deadline_ms: float | None, beat_s: float
-) -> AsyncGenerator[Answer | None]:
+) -> AsyncGenerator[CountedVotes | None]:
     """The answer, after how the votes stand if the request is `anytime`; None whenever `beat_s` went by without news.
 
     Closing it drops what is not yet computed. See `Dispatcher.accepted` and `Voting.answer` for errors.
     """
-    with dispatcher.accepted(request, deadline_ms) as voting:
-        news = voting.standings() if request.anytime else _answer(voting)
+    with dispatcher.accepted(request, deadline_ms) as ticket:
+        news = ticket.standings() if request.anytime else _answer(ticket)
         while True:
             coming = asyncio.ensure_future(anext(news))
             try:
@@ -34,5 +34,5 @@ async def count(
             await asyncio.sleep(TELL_S)
 
 
-async def _answer(voting: Voting) -> AsyncIterator[Answer]:
-    yield await voting.answer()
+async def _answer(ticket: VoteTicket) -> AsyncIterator[CountedVotes]:
+    yield await ticket.answer()

@@ -11,13 +11,13 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from noisevote.service.backends.partition import Part, Standing, add_up, cut
+from noisevote.service.backends.partition import Part, Standing, merge, split
 from noisevote.service.errors import DeadlineExceededError, DrainingError, EngineError, ServiceError, TimedOutError
-from noisevote.service.scheduling.in_flight import UnderWay, without_votes
+from noisevote.service.scheduling.in_flight import InFlight, without_votes
 from noisevote.service.scheduling.load import Load
 from noisevote.service.scheduling.request import VoteRequest
-from noisevote.service.scheduling.scheduler import Finished, QueueLimits
-from noisevote.service.scheduling.ticket import Answer, Voting
+from noisevote.service.scheduling.scheduler import QueueLimits, RequestResult
+from noisevote.service.scheduling.ticket import CountedVotes, VoteTicket
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class ReplicaLostError(Exception):
 # Asks some replica for the votes of a request, which has so many milliseconds left if it has a deadline. Yields how
 # they stand, the whole answer last, and None now and then while it waits. Raises `ReplicaLostError`, and `ServiceError`
 # where the replica answered that it cannot. Closing it tells the replica to drop what is not yet computed.
-Ask = Callable[[VoteRequest, float | None], AsyncGenerator[Answer | None]]
+Ask = Callable[[VoteRequest, float | None], AsyncGenerator[CountedVotes | None]]
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Spreading:
 class Gathering:
     """What is known of one request. `deadline` in seconds of the clock."""
 
-    def __init__(self, voting: Voting, parts: tuple[Part, ...], deadline: float | None) -> None:
-        self.voting = voting
+    def __init__(self, ticket: VoteTicket, parts: tuple[Part, ...], deadline: float | None) -> None:
+        self.ticket = ticket
         self.parts = parts
         self.deadline = deadline
         self._standings: list[Standing | None] = [None] * len(parts)
@@ -63,32 +63,32 @@ class Gathering:
     @property
     def request(self) -> VoteRequest:
         """The whole."""
-        return self.voting.request
+        return self.ticket.request
 
     @property
     def standing(self) -> Standing:
         """Of the whole."""
-        return add_up(self.request, self.parts, self._standings)
+        return merge(self.request, self.parts, self._standings)
 
     @property
     def uncounted(self) -> int:
         """Votes of the budget that no replica told of; none once the request is over."""
         told = sum(known.votes for known in self._standings if known is not None)
-        return 0 if self.voting.over else self.request.rows - told
+        return 0 if self.ticket.over else self.request.rows - told
 
     def note(self, index: int, standing: Standing) -> None:
         """How a part stands. One that was asked again is told of once it has more votes than before."""
         known = self._standings[index]
         if known is None or standing.votes >= known.votes:
             self._standings[index] = standing
-            self.voting.note_count()
+            self.ticket.note_count()
 
-    def finished(self, error: ServiceError | None = None) -> Finished:
+    def finished(self, error: ServiceError | None = None) -> RequestResult:
         """Over, as it stands."""
-        return Finished(self.request, *self.standing, error)
+        return RequestResult(self.request, *self.standing, error)
 
 
-class Spreader:
+class ReplicatedDispatcher:
     """Runs accepted requests to their end, as a `Dispatcher` does, on replicas. Belongs to one event loop."""
 
     def __init__(self, ask: Ask, limits: QueueLimits, spreading: Spreading, clock: Callable[[], float]) -> None:
@@ -96,19 +96,19 @@ class Spreader:
         self._limits = limits
         self._spreading = spreading
         self._clock = clock
-        self._under_way = UnderWay()
+        self._in_flight = InFlight()
         self._gatherings: dict[VoteRequest, Gathering] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def draining(self) -> bool:
         """No more requests are accepted."""
-        return self._under_way.draining
+        return self._in_flight.draining
 
     @property
     def busy(self) -> bool:
         """Some accepted request is not over."""
-        return self._under_way.busy
+        return self._in_flight.busy
 
     def start(self) -> None:
         """Nothing has to run before the first request."""
@@ -121,7 +121,7 @@ class Spreader:
 
     async def drain(self, grace_s: float) -> None:
         """Accept nothing more; see `UnderWay.drain`."""
-        await self._under_way.drain(grace_s)
+        await self._in_flight.drain(grace_s)
 
     async def close(self) -> None:
         """Tell replicas to drop what they still compute for this."""
@@ -130,25 +130,25 @@ class Spreader:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @contextmanager
-    def accepted(self, request: VoteRequest, deadline_ms: float | None = None) -> Iterator[Voting]:
+    def accepted(self, request: VoteRequest, deadline_ms: float | None = None) -> Iterator[VoteTicket]:
         """A request under way; see `Dispatcher.accepted`. A replica that refuses a part refuses the whole."""
-        self._under_way.refuse_if_draining()
+        self._in_flight.refuse_if_draining()
         self._limits.admit((self._rows(), self._bytes()), (request.rows, request.bytes))
-        voting = Voting(request, self, self._clock)
+        ticket = VoteTicket(request, self, self._clock)
         deadline = None if deadline_ms is None else self._clock() + deadline_ms / 1e3
-        gathering = Gathering(voting, cut(request, self._spreading.part_rows), deadline)
+        gathering = Gathering(ticket, split(request, self._spreading.part_rows), deadline)
         self._gatherings[request] = gathering
         asking = asyncio.create_task(self._gather(gathering, deadline_ms))
         self._tasks.add(asking)
         asking.add_done_callback(self._tasks.discard)
-        with self._under_way.hold(voting, deadline_ms):
+        with self._in_flight.hold(ticket, deadline_ms):
             try:
-                yield voting
+                yield ticket
             finally:
                 asking.cancel()
                 del self._gatherings[request]
 
-    def expire(self, request: VoteRequest) -> Finished | None:
+    def expire(self, request: VoteRequest) -> RequestResult | None:
         """See `Counting`."""
         gathering = self._gatherings.get(request)
         return None if gathering is None else gathering.finished()
@@ -182,18 +182,18 @@ class Spreader:
                     group.create_task(self._count(gathering, index, room))
         except TimeoutError:
             problem = TimedOutError(f"no answer from replicas to {gathering.request.session} within {timeout_s:g} s")
-            gathering.voting.finish(gathering.finished(problem))
+            gathering.ticket.finish(gathering.finished(problem))
         except ExceptionGroup as errors:
-            gathering.voting.finish(gathering.finished(_refusal(errors.exceptions[0], gathering.request)))
+            gathering.ticket.finish(gathering.finished(_refusal(errors.exceptions[0], gathering.request)))
         else:
             self._end(gathering, deadline_ms)
 
     def _end(self, gathering: Gathering, deadline_ms: float | None) -> None:
         """All parts are answered; replicas' clocks may let a deadline pass before this one's."""
         if deadline_ms is None or gathering.standing.complete.all():
-            gathering.voting.finish(gathering.finished())
+            gathering.ticket.finish(gathering.finished())
         else:
-            gathering.voting.end(without_votes(deadline_ms))
+            gathering.ticket.end(without_votes(deadline_ms))
 
     async def _count(self, gathering: Gathering, index: int, room: asyncio.Semaphore) -> None:
         """Once there is room, ask for a part until a replica answers."""
@@ -220,14 +220,14 @@ class Spreader:
                     return
                 if answer is None:
                     continue
-                gathering.voting.note_start(asked + answer.queue_s)
+                gathering.ticket.note_start(asked + answer.queue_s)
                 gathering.note(index, Standing(answer.tally, answer.complete))
                 if answer.ended and left_ms is None and not answer.complete.all():
                     raise ReplicaLostError("it ended before all votes were counted")
                 if answer.ended:
                     return
 
-    async def _next(self, answers: AsyncGenerator[Answer | None]) -> Answer | None:
+    async def _next(self, answers: AsyncGenerator[CountedVotes | None]) -> CountedVotes | None:
         try:
             async with asyncio.timeout(self._spreading.silence_s):
                 return await anext(answers)

@@ -14,7 +14,7 @@ from noisevote.model_store.store import BadManifestError, ModelStore, Publicatio
 from noisevote.noise_op.contract import NoiseKind
 from noisevote.service.errors import UnknownModelError, UnknownVariantError, UnknownVersionError
 from noisevote.service.rest.v1.schemas import AUTO
-from noisevote.service.scheduling.batch_size import Clock, Pace, measure
+from noisevote.service.scheduling.batch_size import BatchProfile, Clock, measure
 from noisevote.service.scheduling.engine import Engine
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class ServedVersion:
     manifest: Manifest
     variants: tuple[Variant, ...]
     refused: Mapping[str, str]
-    paces: Mapping[SessionKey, Pace]
+    profiles: Mapping[SessionKey, BatchProfile]
 
     def key(self, variant: Variant) -> SessionKey:
         """Name of a variant's session."""
@@ -64,7 +64,7 @@ def _best(served: ServedVersion, noise: NoiseKind, sigma: float, votes: int, rea
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class ModelRegistry:
     """Served versions by model name and version, versions oldest first, and all refusals."""
 
     models: Mapping[str, Mapping[str, ServedVersion]]
@@ -92,13 +92,13 @@ class Catalogue:
             raise UnknownVersionError(f"version: {version!r} is not one of {', '.join(versions)} of {name}")
         return self.models[name][version or versions[-1]]
 
-    def paces(self) -> dict[SessionKey, Pace]:
+    def profiles(self) -> dict[SessionKey, BatchProfile]:
         """The measured pace of every session."""
         return {
             key: pace
             for versions in self.models.values()
             for served in versions.values()
-            for key, pace in served.paces.items()
+            for key, pace in served.profiles.items()
         }
 
     def sessions(self) -> list[SessionKey]:
@@ -119,7 +119,7 @@ class Catalogue:
         )
 
 
-def load_catalogue(store: ModelStore, engine: Engine, most_rows: int, clock: Clock) -> Catalogue:
+def load_models(store: ModelStore, engine: Engine, most_rows: int, clock: Clock) -> ModelRegistry:
     """Load every variant of every published version, and time batches of up to `most_rows` rows of each network.
 
     What cannot be loaded is refused by name.
@@ -138,14 +138,14 @@ def load_catalogue(store: ModelStore, engine: Engine, most_rows: int, clock: Clo
                 models.setdefault(name, {})[version] = served
     for refusal in refusals:
         logger.warning("refused: %s: %s", *refusal)
-    return Catalogue(models, tuple(refusals))
+    return ModelRegistry(models, tuple(refusals))
 
 
 def _load_version(publication: Publication, engine: Engine, most_rows: int, clock: Clock) -> ServedVersion:
     manifest, refused = publication.manifest, dict(publication.refusals)
     shapes = {variant.name: _shape(variant) for variant in manifest.variants}
-    measured: dict[tuple[str | int, ...], Pace] = {}  # variants of one network differ in weights, not in time
-    paces = {}
+    measured: dict[tuple[str | int, ...], BatchProfile] = {}  # variants of one network differ in weights, not in time
+    profiles = {}
     for variant, content in publication.files.items():
         key = SessionKey(manifest.name, manifest.version, variant)
         try:
@@ -156,9 +156,9 @@ def _load_version(publication: Publication, engine: Engine, most_rows: int, cloc
             shape = shapes[variant]
             if shape not in measured:
                 measured[shape] = measure(engine, key, manifest, most_rows, clock)
-            paces[key] = measured[shape]
+            profiles[key] = measured[shape]
     loaded = tuple(variant for variant in manifest.variants if variant.name not in refused)
-    return ServedVersion(manifest, loaded, refused, paces)
+    return ServedVersion(manifest, loaded, refused, profiles)
 
 
 def _shape(variant: Variant) -> tuple[str | int, ...]:

@@ -12,7 +12,7 @@ from noisevote.engine.session_key import SessionKey
 from noisevote.service.errors import ClientLeftError, ServiceError
 from noisevote.service.metrics import OK, Metrics
 from noisevote.service.scheduling.request import VoteRequest
-from noisevote.service.scheduling.ticket import Answer
+from noisevote.service.scheduling.ticket import CountedVotes
 
 UNKNOWN: Final = SessionKey("", "", "")
 # What became of the votes of an accepted request that ended with such an error; with any other, it failed.
@@ -52,7 +52,7 @@ class RequestRecord:
         assert self._request is not None  # `asks` was called before
         self._open = self._request.rows
 
-    def answers(self, answer: Answer, predictions: Sequence[Mapping[str, Any]]) -> None:
+    def answers(self, answer: CountedVotes, predictions: Sequence[Mapping[str, Any]]) -> None:
         """The request is answered with these predictions, one an input."""
         assert self._request is not None  # as above
         used, complete = answer.tally.votes_used, answer.complete

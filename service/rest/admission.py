@@ -16,9 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from noisevote.engine.session_key import SessionKey
 from noisevote.service.errors import QueueFullError, ServiceError
-from noisevote.service.rest.error_responses import problem_of
+from noisevote.service.rest.error_responses import response_of
 from noisevote.service.rest.v1.schemas import PredictRequest
-from noisevote.service.runtime import Serving
+from noisevote.service.runtime import Runtime
 
 PATH: Final = re.compile(r"/v1/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?/predict(?:/stream)?$")
 USUAL_VOTES: Final = PredictRequest.model_fields["votes"].default
@@ -52,13 +52,13 @@ def wanted(body: bytes) -> Wanted | None:
 class Admission:
     """Middleware around the application, for requests that ask for votes while others wait."""
 
-    def __init__(self, app: ASGIApp, serving: Serving) -> None:
+    def __init__(self, app: ASGIApp, runtime: Runtime) -> None:
         self._app = app
-        self._serving = serving
+        self._runtime = runtime
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on."""
-        session = self._session(scope) if self._serving.dispatcher.busy else None
+        session = self._session(scope) if self._runtime.dispatcher.busy else None
         if session is None:
             await self._app(scope, receive, send)
             return
@@ -66,8 +66,8 @@ class Admission:
         try:
             self._refuse_if_full(messages)
         except QueueFullError as error:
-            self._serving.metrics.requests(session, error.code).inc()
-            await problem_of(error)(scope, receive, send)
+            self._runtime.metrics.requests(session, error.code).inc()
+            await response_of(error)(scope, receive, send)
         else:
             await self._app(scope, _again(messages, receive), send)
 
@@ -76,7 +76,7 @@ class Admission:
         if scope["type"] != "http" or scope["method"] != "POST" or (asked := PATH.search(scope["path"])) is None:
             return None
         try:
-            manifest = self._serving.catalogue.version(asked["name"], asked["version"]).manifest
+            manifest = self._runtime.registry.version(asked["name"], asked["version"]).manifest
         except ServiceError:
             return None
         return SessionKey(manifest.name, manifest.version, "")
@@ -85,12 +85,12 @@ class Admission:
         body = b"".join(message.get("body", b"") for message in messages)
         if len(body) > LONGEST_BODY:
             return
-        asked, settings = wanted(body), self._serving.settings
+        asked, settings = wanted(body), self._runtime.settings
         # What could never be accepted is for the application to refuse: to come back later would not help.
         if asked is None or asked.votes > settings.max_votes or asked.inputs * asked.votes > settings.queue_rows:
             return
         if asked.deadline_ms is None or asked.deadline_ms > 0:
-            self._serving.dispatcher.refuse_if_full(asked.inputs * asked.votes, asked.deadline_ms)
+            self._runtime.dispatcher.refuse_if_full(asked.inputs * asked.votes, asked.deadline_ms)
 
 
 async def _short_body(receive: Receive) -> list[Message]:

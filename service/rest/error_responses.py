@@ -8,13 +8,13 @@ from starlette.responses import Response
 from noisevote.service.errors import ServiceError
 
 
-def problem(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
+def error_response(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """The answer; the message is for people, the code for programs."""
     printable = message.encode(errors="backslashreplace").decode()  # a key may hold half a surrogate pair
     content = orjson.dumps({"error": {"code": code, "message": printable}})
     return Response(content, status, headers, media_type="application/json")
 
 
-def problem_of(error: ServiceError) -> Response:
+def response_of(error: ServiceError) -> Response:
     """The answer that an error of ours becomes."""
-    return problem(error.status, error.code, str(error), error.headers)
+    return error_response(error.status, error.code, str(error), error.headers)

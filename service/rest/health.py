@@ -5,7 +5,7 @@ import asyncio
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
-from noisevote.service.runtime import serving_of
+from noisevote.service.runtime import runtime_of
 
 router = APIRouter(tags=["health"])
 
@@ -21,7 +21,7 @@ async def healthz() -> JSONResponse:
 )
 async def readyz(request: Request) -> JSONResponse:
     """200 once requests can be answered."""
-    reason = serving_of(request).unready
+    reason = runtime_of(request).unready
     if reason is not None:
         return JSONResponse({"status": "not ready", "reason": reason}, 503)
     return JSONResponse({"status": "ready"})
@@ -30,10 +30,10 @@ async def readyz(request: Request) -> JSONResponse:
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Prometheus's text format, or OpenMetrics for those who accept it."""
-    serving = serving_of(request)
-    serving.metrics.show(serving.dispatcher.load(), ready=serving.unready is None)
+    runtime = runtime_of(request)
+    runtime.metrics.show(runtime.dispatcher.load(), ready=runtime.unready is None)
     accept = request.headers.get("accept", "")
-    content, content_type = await asyncio.to_thread(serving.metrics.exposition, accept)
+    content, content_type = await asyncio.to_thread(runtime.metrics.exposition, accept)
     return Response(content, headers={"content-type": content_type})
 
 

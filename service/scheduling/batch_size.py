@@ -31,7 +31,7 @@ Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
-class Pace:
+class BatchProfile:
     """Rows of a good batch, seconds that a lane takes for each of them, and the curve behind it: (rows, seconds)."""
 
     rows: int
@@ -39,7 +39,7 @@ class Pace:
     curve: tuple[tuple[int, float], ...]
 
     @classmethod
-    def of(cls, curve: tuple[tuple[int, float], ...]) -> "Pace":
+    def of(cls, curve: tuple[tuple[int, float], ...]) -> "BatchProfile":
         """The fewest rows that are about as fast per row as the best of the curve's batches that are not too long."""
         short = [point for point in curve if point[1] <= LONGEST_BATCH_S] or [min(curve)]
         best = max(rows / seconds for rows, seconds in short)
@@ -55,7 +55,7 @@ def compute(engine: Engine, batch: Batch) -> Ballots:
     return ballots(logits)
 
 
-def measure(engine: Engine, key: SessionKey, manifest: Manifest, most_rows: int, clock: Clock) -> Pace:
+def measure(engine: Engine, key: SessionKey, manifest: Manifest, most_rows: int, clock: Clock) -> BatchProfile:
     """Time batches of 1, 2, 4, … `most_rows` rows, up to the first that takes too long, in turns.
 
     They are batches of a busy server, shared by as many requests as may share one.
@@ -67,7 +67,7 @@ def measure(engine: Engine, key: SessionKey, manifest: Manifest, most_rows: int,
             least[rows] = min(_seconds(engine, requests, rows, clock), least.get(rows, math.inf))
             if least[rows] > LONGEST_BATCH_S:
                 break
-    return Pace.of(tuple(least.items()))
+    return BatchProfile.of(tuple(least.items()))
 
 
 def _seconds(engine: Engine, requests: list[VoteRequest], rows: int, clock: Clock) -> float:

@@ -12,12 +12,12 @@ from typing import Final
 from noisevote.engine.session_key import SessionKey
 from noisevote.service.errors import QueueFullError
 from noisevote.service.metrics import Metrics
-from noisevote.service.scheduling.batch_size import Pace
-from noisevote.service.scheduling.in_flight import UnderWay
+from noisevote.service.scheduling.batch_size import BatchProfile
+from noisevote.service.scheduling.in_flight import InFlight
 from noisevote.service.scheduling.load import Load
 from noisevote.service.scheduling.request import VoteRequest
-from noisevote.service.scheduling.ticket import Answer, Voting
-from noisevote.service.scheduling.workers import Done, Lanes
+from noisevote.service.scheduling.ticket import CountedVotes, VoteTicket
+from noisevote.service.scheduling.workers import BatchResult, WorkerPool
 
 # How much longer than the rows waiting before it a request may take, because later ones share the lanes with it.
 # Where equal requests come steadily it is twice as long: each has half of its rows left on average, so twice as
@@ -28,55 +28,55 @@ SHARING: Final = 3.0
 class Dispatcher:
     """Runs accepted requests to their end. All of it belongs to the event loop that calls `start`."""
 
-    def __init__(self, lanes: Lanes, metrics: Metrics, clock: Callable[[], float]) -> None:
-        self._lanes = lanes
+    def __init__(self, workers: WorkerPool, metrics: Metrics, clock: Callable[[], float]) -> None:
+        self._workers = workers
         self._metrics = metrics
         self._clock = clock
-        self._under_way = UnderWay()
+        self._in_flight = InFlight()
 
     @property
     def draining(self) -> bool:
         """No more requests are accepted."""
-        return self._under_way.draining
+        return self._in_flight.draining
 
     @property
     def busy(self) -> bool:
         """Some accepted request is not over."""
-        return self._under_way.busy
+        return self._in_flight.busy
 
     def start(self) -> None:
         """Start the lanes."""
         loop = asyncio.get_running_loop()
 
-        def report(done: Done) -> None:
+        def report(done: BatchResult) -> None:
             loop.call_soon_threadsafe(self._tell, done)
 
-        self._lanes.start(report)
+        self._workers.start(report)
 
-    def expect(self, paces: Mapping[SessionKey, Pace]) -> None:
+    def expect(self, profiles: Mapping[SessionKey, BatchProfile]) -> None:
         """Cut batches as was measured."""
-        self._lanes.expect(paces)
+        self._workers.expect(profiles)
 
     def load(self) -> Load:
         """What waits and runs now."""
-        return self._lanes.load()
+        return self._workers.load()
 
     async def drain(self, grace_s: float) -> None:
         """Accept nothing more; see `UnderWay.drain`."""
-        await self._under_way.drain(grace_s)
+        await self._in_flight.drain(grace_s)
 
     async def close(self) -> None:
         """Stop the lanes, each after the batch that it has under way."""
-        await asyncio.to_thread(self._lanes.close)
+        await asyncio.to_thread(self._workers.close)
         await asyncio.sleep(0)  # for their last reports
 
-    async def vote(self, request: VoteRequest, deadline_ms: float | None = None) -> Answer:
+    async def vote(self, request: VoteRequest, deadline_ms: float | None = None) -> CountedVotes:
         """Accept a request and wait for its answer; see `accepted` and `Voting.answer` for errors."""
-        with self.accepted(request, deadline_ms) as voting:
-            return await voting.answer()
+        with self.accepted(request, deadline_ms) as ticket:
+            return await ticket.answer()
 
     @contextmanager
-    def accepted(self, request: VoteRequest, deadline_ms: float | None = None) -> Iterator[Voting]:
+    def accepted(self, request: VoteRequest, deadline_ms: float | None = None) -> Iterator[VoteTicket]:
         """A request in the queue. Leaving drops what is not yet computed; `deadline_ms` after now it ends as it stands.
 
         Raises:
@@ -84,15 +84,15 @@ class Dispatcher:
             QueueFullError: there is no room for it, or what waits takes until its deadline; nothing was queued.
             DeadlineExceededError: (from the voting) at the deadline some input had no vote.
         """
-        self._under_way.refuse_if_draining()
+        self._in_flight.refuse_if_draining()
         self._refuse_hopeless(deadline_ms)
         with self._saying_when(request.rows):
-            self._lanes.add(request)
-        with self._under_way.hold(Voting(request, self._lanes, self._clock), deadline_ms) as voting:
+            self._workers.add(request)
+        with self._in_flight.hold(VoteTicket(request, self._workers, self._clock), deadline_ms) as ticket:
             try:
-                yield voting
+                yield ticket
             finally:
-                self._lanes.cancel(request)
+                self._workers.cancel(request)
 
     def refuse_if_full(self, rows: int, deadline_ms: float | None) -> None:
         """Refuse a request of so many rows as `accepted` would, before the effort of decoding it.
@@ -102,7 +102,7 @@ class Dispatcher:
         """
         self._refuse_hopeless(deadline_ms)
         with self._saying_when(rows):
-            self._lanes.refuse_if_full(rows)
+            self._workers.refuse_if_full(rows)
 
     @contextmanager
     def _saying_when(self, rows: int) -> Iterator[None]:
@@ -110,28 +110,28 @@ class Dispatcher:
         try:
             yield
         except QueueFullError as error:
-            raise QueueFullError(str(error), _whole_seconds(self._lanes.seconds_until_done(rows))) from None
+            raise QueueFullError(str(error), _whole_seconds(self._workers.seconds_until_done(rows))) from None
 
     def _refuse_hopeless(self, deadline_ms: float | None) -> None:
         """Refuse at once what would wait until its deadline, instead of letting it wait and then refusing it."""
         if deadline_ms is None:
             return
-        waiting_ms = 1e3 * SHARING * self._lanes.waiting_seconds()
+        waiting_ms = 1e3 * SHARING * self._workers.waiting_seconds()
         if waiting_ms > deadline_ms:
             problem = f"deadline_ms: {deadline_ms:g}; what waits before it takes {waiting_ms:.0f} ms"
             raise QueueFullError(problem, _whole_seconds((waiting_ms - deadline_ms) / 1e3))
 
-    def _tell(self, done: Done) -> None:
+    def _tell(self, done: BatchResult) -> None:
         """Tell whoever waits for rows of a batch; some may have left meanwhile."""
         self._metrics.batch(done.batch.session, len(done.batch), done.seconds, failed=done.failed)
         for finished in done.finished:
-            if (voting := self._under_way.get(finished.request)) is not None:
-                voting.note_start(done.began)
-                voting.finish(finished)
+            if (ticket := self._in_flight.get(finished.request)) is not None:
+                ticket.note_start(done.began)
+                ticket.finish(finished)
         for share in done.batch.shares:
-            if (voting := self._under_way.get(share.request)) is not None:
-                voting.note_start(done.began)
-                voting.note_count()
+            if (ticket := self._in_flight.get(share.request)) is not None:
+                ticket.note_start(done.began)
+                ticket.note_count()
 
 
 def _whole_seconds(seconds: float) -> int:

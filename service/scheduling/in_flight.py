@@ -7,27 +7,27 @@ from contextlib import contextmanager
 
 from noisevote.service.errors import DeadlineExceededError, DrainingError, ServiceError
 from noisevote.service.scheduling.request import VoteRequest
-from noisevote.service.scheduling.ticket import Voting
+from noisevote.service.scheduling.ticket import VoteTicket
 
 logger = logging.getLogger(__name__)
 
 
-class UnderWay:
+class InFlight:
     """Votings by their requests, from acceptance until whoever asked has left."""
 
     def __init__(self) -> None:
         self.draining = False
-        self._votings: dict[VoteRequest, Voting] = {}
+        self._tickets: dict[VoteRequest, VoteTicket] = {}
         self._emptied = asyncio.Event()
 
     @property
     def busy(self) -> bool:
         """Some request is not over."""
-        return bool(self._votings)
+        return bool(self._tickets)
 
-    def get(self, request: VoteRequest) -> Voting | None:
+    def get(self, request: VoteRequest) -> VoteTicket | None:
         """The voting of a request, if it is still under way."""
-        return self._votings.get(request)
+        return self._tickets.get(request)
 
     def refuse_if_draining(self) -> None:
         """Nothing, while requests are accepted.
@@ -39,17 +39,17 @@ class UnderWay:
             raise DrainingError("draining: the server finishes what it has accepted, and ends")
 
     @contextmanager
-    def hold(self, voting: Voting, deadline_ms: float | None) -> Iterator[Voting]:
+    def hold(self, ticket: VoteTicket, deadline_ms: float | None) -> Iterator[VoteTicket]:
         """Keep a voting until left; `deadline_ms` after now it ends as it stands."""
-        self._votings[voting.request] = voting
-        expiry = None if deadline_ms is None else _expire_later(voting, deadline_ms)
+        self._tickets[ticket.request] = ticket
+        expiry = None if deadline_ms is None else _expire_later(ticket, deadline_ms)
         try:
-            yield voting
+            yield ticket
         finally:
             if expiry is not None:
                 expiry.cancel()
-            del self._votings[voting.request]
-            if not self._votings:
+            del self._tickets[ticket.request]
+            if not self._tickets:
                 self._emptied.set()
 
     async def drain(self, grace_s: float) -> None:
@@ -57,17 +57,17 @@ class UnderWay:
         self.draining = True
         try:
             async with asyncio.timeout(grace_s):
-                while self._votings:
+                while self._tickets:
                     self._emptied.clear()
                     await self._emptied.wait()
         except TimeoutError:
-            logger.warning("draining: %d requests ended after %s s with the votes so far", len(self._votings), grace_s)
-            for voting in list(self._votings.values()):
-                voting.end(lambda index: DrainingError(f"draining: the server ends before inputs[{index}] had a vote"))
+            logger.warning("draining: %d requests ended after %s s with the votes so far", len(self._tickets), grace_s)
+            for ticket in list(self._tickets.values()):
+                ticket.end(lambda index: DrainingError(f"draining: the server ends before inputs[{index}] had a vote"))
 
 
-def _expire_later(voting: Voting, deadline_ms: float) -> asyncio.TimerHandle:
-    return asyncio.get_running_loop().call_later(deadline_ms / 1e3, voting.end, without_votes(deadline_ms))
+def _expire_later(ticket: VoteTicket, deadline_ms: float) -> asyncio.TimerHandle:
+    return asyncio.get_running_loop().call_later(deadline_ms / 1e3, ticket.end, without_votes(deadline_ms))
 
 
 def without_votes(deadline_ms: float) -> Callable[[int], ServiceError]:

@@ -22,13 +22,13 @@ class Progress:
         self.issued = np.zeros(inputs, np.int64)
         self.counted = np.zeros(inputs, np.int64)
         self.wanted = int(self.asked.sum())  # rows that could be handed out now
-        self.under_way = 0  # rows handed out and not yet back
+        self.in_flight = 0  # rows handed out and not yet back
         self.deficit = 0  # rows it may still take in this round
 
     @property
     def finished(self) -> bool:
         """All that its rule wants is counted."""
-        return self.wanted == 0 and self.under_way == 0
+        return self.wanted == 0 and self.in_flight == 0
 
     @property
     def complete(self) -> NDArray[np.bool_]:
@@ -43,7 +43,7 @@ class Progress:
     def issue(self, rows: int) -> Share:
         """Hand out the next rows, each input's in the order of its vote numbers."""
         self.wanted -= rows
-        self.under_way += rows
+        self.in_flight += rows
         if len(self.asked) == 1:  # the usual case, and an array operation takes a microsecond
             first_vote = self.request.first_vote + int(self.issued[0])
             self.issued += rows
@@ -58,7 +58,7 @@ class Progress:
 
     def count(self, share: Share, ballots: Ballots) -> None:
         """Count votes that came back, then ask the rule about every input whose votes are all back."""
-        self.under_way -= len(share.inputs)
+        self.in_flight -= len(share.inputs)
         if len(self.asked) == 1:  # as above
             count_all(self.tally, ballots)
             self.counted += len(share.inputs)

@@ -45,7 +45,7 @@ class QueueLimits:
 
 
 @dataclass(frozen=True)
-class Finished:
+class RequestResult:
     """A request that is over.
 
     `complete` bool [inputs] tells of which inputs all votes that the rule wanted are counted: all of them,
@@ -148,7 +148,7 @@ class Scheduler:
             ring.remove(progress)
             self._drop_if_empty(request.session)
 
-    def expire(self, request: VoteRequest) -> Finished:
+    def expire(self, request: VoteRequest) -> RequestResult:
         """End a waiting request with the votes counted so far; the rest is dropped as by `cancel`."""
         return self._finish(self._requests[request])
 
@@ -181,9 +181,9 @@ class Scheduler:
         self._drop_if_empty(session)
         return Batch(session, tuple(progress.issue(rows) for progress, rows in allotted.items()))
 
-    def absorb(self, batch: Batch, ballots: Ballots) -> list[Finished]:
+    def absorb(self, batch: Batch, ballots: Ballots) -> list[RequestResult]:
         """Count the votes of a batch; returns the requests that are over by it."""
-        finished: list[Finished] = []
+        finished: list[RequestResult] = []
         start = 0
         for share in batch.shares:
             rows = slice(start, start + len(share.inputs))
@@ -194,12 +194,12 @@ class Scheduler:
                 finished += self._count(progress, share, own)
         return finished
 
-    def fail(self, batch: Batch, error: ServiceError) -> list[Finished]:
+    def fail(self, batch: Batch, error: ServiceError) -> list[RequestResult]:
         """The engine failed on a batch: every request with rows in it is over, all others go on."""
         known = [self._requests[share.request] for share in batch.shares if share.request in self._requests]
         return [self._finish(progress, error) for progress in known]
 
-    def _count(self, progress: Progress, share: Share, ballots: Ballots) -> Iterable[Finished]:
+    def _count(self, progress: Progress, share: Share, ballots: Ballots) -> Iterable[RequestResult]:
         request = share.request
         if not ballots.finite.all():
             sigma = max(request.sigma)
@@ -215,9 +215,9 @@ class Scheduler:
             self._join(progress)
         return []
 
-    def _finish(self, progress: Progress, error: ServiceError | None = None) -> Finished:
+    def _finish(self, progress: Progress, error: ServiceError | None = None) -> RequestResult:
         self.cancel(progress.request)
-        return Finished(progress.request, progress.tally, progress.complete, error)
+        return RequestResult(progress.request, progress.tally, progress.complete, error)
 
     def _hold(self, progress: Progress, sign: int) -> None:
         """Count a request's rows and bytes among what waits, or no more."""

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from noisevote.service.errors import ClientLeftError, ServiceError
 from noisevote.service.scheduling.request import VoteRequest
-from noisevote.service.scheduling.scheduler import Finished
+from noisevote.service.scheduling.scheduler import RequestResult
 from noisevote.voting.tally import Tally
 
 
 @dataclass(frozen=True)
-class Answer:
+class CountedVotes:
     """The counted votes of a request; seconds from its acceptance to its first batch, and from there to now.
 
     `complete` bool [inputs]: all votes that the rule wanted were cast. `ended` tells that no more will come.
@@ -28,26 +28,26 @@ class Answer:
     ended: bool = True
 
 
-class Counting(Protocol):
+class VoteCounter(Protocol):
     """Where the votes of accepted requests are counted."""
 
-    def expire(self, request: VoteRequest) -> Finished | None:
+    def expire(self, request: VoteRequest) -> RequestResult | None:
         """End a request with the votes counted so far; None if it is over, which then was or will be reported."""
 
     def standing(self, request: VoteRequest) -> tuple[Tally, NDArray[np.bool_]] | None:
         """The votes of a request counted so far, and which of its inputs are complete; None as above."""
 
 
-class Voting:
+class VoteTicket:
     """An accepted request, from its acceptance to its end. Made by whoever accepts it."""
 
-    def __init__(self, request: VoteRequest, counting: Counting, clock: Callable[[], float]) -> None:
+    def __init__(self, request: VoteRequest, counting: VoteCounter, clock: Callable[[], float]) -> None:
         self.request = request
         self._counting = counting
         self._clock = clock
         self._accepted = clock()
         self._started: float | None = None
-        self._finished: asyncio.Future[Finished] = asyncio.get_running_loop().create_future()
+        self._finished: asyncio.Future[RequestResult] = asyncio.get_running_loop().create_future()
         self._counted = asyncio.Event()
 
     @property
@@ -63,7 +63,7 @@ class Voting:
         """Votes of it were counted."""
         self._counted.set()
 
-    def finish(self, finished: Finished) -> None:
+    def finish(self, finished: RequestResult) -> None:
         """It is over; later calls change nothing."""
         if not self.over:
             self._finished.set_result(finished)
@@ -81,7 +81,7 @@ class Voting:
             left = ClientLeftError(f"the client of {self.request.session} left before its answer")
             self.finish(replace(finished, error=left))
 
-    async def answer(self) -> Answer:
+    async def answer(self) -> CountedVotes:
         """All votes that the rule wants, or those counted when it was ended.
 
         Raises:
@@ -89,7 +89,7 @@ class Voting:
         """
         return self._answer(await self._finished)
 
-    async def standings(self) -> AsyncIterator[Answer]:
+    async def standings(self) -> AsyncIterator[CountedVotes]:
         """The votes so far, whenever some were counted; the last is what `answer` returns, and errors are its own.
 
         Whoever asks more rarely than batches are counted is told of several at a time.
@@ -98,13 +98,13 @@ class Voting:
             await self._counted.wait()
             self._counted.clear()
             if not self.over and (standing := self._counting.standing(self.request)) is not None:
-                yield Answer(*standing, *self._times(), ended=False)
+                yield CountedVotes(*standing, *self._times(), ended=False)
         yield await self.answer()
 
-    def _answer(self, finished: Finished) -> Answer:
+    def _answer(self, finished: RequestResult) -> CountedVotes:
         if finished.error is not None:
             raise finished.error
-        return Answer(finished.tally, finished.complete, *self._times())
+        return CountedVotes(finished.tally, finished.complete, *self._times())
 
     def _times(self) -> tuple[float, float]:
         started = self._accepted if self._started is None else self._started

@@ -17,28 +17,28 @@ from numpy.typing import NDArray
 from noisevote.engine.session_key import SessionKey
 from noisevote.service.errors import EngineError
 from noisevote.service.scheduling.batch import Batch
-from noisevote.service.scheduling.batch_size import Pace, compute
+from noisevote.service.scheduling.batch_size import BatchProfile, compute
 from noisevote.service.scheduling.engine import Engine
 from noisevote.service.scheduling.load import Load
 from noisevote.service.scheduling.request import VoteRequest
-from noisevote.service.scheduling.scheduler import Finished, Scheduler
+from noisevote.service.scheduling.scheduler import RequestResult, Scheduler
 from noisevote.voting.tally import Ballots, Tally
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Done:
+class BatchResult:
     """A batch that a lane is done with, and the requests that are over by it. Times in seconds of the clock."""
 
     batch: Batch
-    finished: list[Finished]
+    finished: list[RequestResult]
     began: float
     seconds: float
     failed: bool
 
 
-class Lanes:
+class WorkerPool:
     """A scheduler and the threads that work it off. Everything but `start` and `close` may be called at any time."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Lanes:
         self._row_s: dict[SessionKey, float] = {}  # seconds that a lane takes for a row, smoothed
         self._threads: list[threading.Thread] = []
 
-    def start(self, report: Callable[[Done], None]) -> None:
+    def start(self, report: Callable[[BatchResult], None]) -> None:
         """Start the threads, each of which tells `report` of every batch that it is done with."""
         self._threads = [
             threading.Thread(target=self._run, args=(report,), name=f"lane {number}", daemon=True)
@@ -73,11 +73,11 @@ class Lanes:
         for thread in self._threads:
             thread.join()
 
-    def expect(self, paces: Mapping[SessionKey, Pace]) -> None:
+    def expect(self, profiles: Mapping[SessionKey, BatchProfile]) -> None:
         """Cut batches as was measured; sessions without a measurement get the largest ones."""
         with self._work:
-            self._rows |= {session: min(pace.rows, self._batch_rows) for session, pace in paces.items()}
-            self._row_s |= {session: pace.row_s for session, pace in paces.items()}
+            self._rows |= {session: min(pace.rows, self._batch_rows) for session, pace in profiles.items()}
+            self._row_s |= {session: pace.row_s for session, pace in profiles.items()}
 
     def add(self, request: VoteRequest) -> None:
         """Accept a request; see `Scheduler.add` for errors."""
@@ -95,7 +95,7 @@ class Lanes:
         with self._work:
             self._scheduler.cancel(request)
 
-    def expire(self, request: VoteRequest) -> Finished | None:
+    def expire(self, request: VoteRequest) -> RequestResult | None:
         """End a request with the votes counted so far; None if it is over, which then was or will be reported."""
         with self._work:
             return self._scheduler.expire(request) if request in self._scheduler else None
@@ -134,7 +134,7 @@ class Lanes:
                 lanes_busy=self._running,
             )
 
-    def _run(self, report: Callable[[Done], None]) -> None:
+    def _run(self, report: Callable[[BatchResult], None]) -> None:
         while (batch := self._take()) is not None:
             report(self._process(batch))
 
@@ -157,7 +157,7 @@ class Lanes:
         waiting = self._scheduler.waiting(enough=idle * most)
         return min(most, max(1, math.ceil(waiting / idle)))
 
-    def _process(self, batch: Batch) -> Done:
+    def _process(self, batch: Batch) -> BatchResult:
         began = self._clock()
         try:
             return self._count(batch, compute(self._engine, batch), began)
@@ -165,13 +165,13 @@ class Lanes:
             logger.exception("a batch of %d rows of %s failed", len(batch), batch.session)
             with self._work:
                 finished = self._scheduler.fail(batch, EngineError(f"{batch.session}: {type(error).__name__}"))
-                return Done(batch, finished, began, self._ended(batch, began), failed=True)
+                return BatchResult(batch, finished, began, self._ended(batch, began), failed=True)
 
-    def _count(self, batch: Batch, ballots: Ballots, began: float) -> Done:
+    def _count(self, batch: Batch, ballots: Ballots, began: float) -> BatchResult:
         with self._work:  # until the end: whoever hears of the last votes finds the lane idle
             finished = self._scheduler.absorb(batch, ballots)
             self._work.notify_all()  # a stopping rule may want more votes: enough for the idle lanes too
-            return Done(batch, finished, began, self._ended(batch, began), failed=False)
+            return BatchResult(batch, finished, began, self._ended(batch, began), failed=False)
 
     def _ended(self, batch: Batch, began: float) -> float:
         """The lane is idle again; returns the batch's seconds."""

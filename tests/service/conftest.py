@@ -13,8 +13,8 @@ from noisevote.model_store.manifest import Manifest
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.app import create_app
-from noisevote.service.runtime import Serving
-from noisevote.service.scheduling.batch_size import Pace
+from noisevote.service.runtime import Runtime
+from noisevote.service.scheduling.batch_size import BatchProfile
 from noisevote.service.scheduling.engine import Engine
 from noisevote.service.settings import Settings
 from tests.support.engines import FakeEngine
@@ -52,11 +52,13 @@ async def serve(store: ModelStore, engine: Engine | None = None, **settings: Any
     started = asyncio.Event()
     values: dict[str, Any] = {"model_store": store.root, "threads": 2} | settings
 
-    def on_start(_: Serving) -> None:
+    def on_start(_: Runtime) -> None:
         started.set()
 
     app = create_app(Settings(**values), engine or OnnxEngine(load_kernel()), on_start)
-    unmeasured = patch("noisevote.service.models.registry.measure", lambda *arguments: Pace(arguments[3], 0.0, ()))
+    unmeasured = patch(
+        "noisevote.service.models.registry.measure", lambda *arguments: BatchProfile(arguments[3], 0.0, ())
+    )
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),

@@ -10,7 +10,7 @@ import pytest
 from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.library import load_kernel
-from noisevote.service.scheduling.batch_size import Pace
+from noisevote.service.scheduling.batch_size import BatchProfile
 from tests.service.conftest import serve
 from tests.support.graphs import SHAPE
 
@@ -54,7 +54,7 @@ async def test_an_answer_does_not_depend_on_company_threads_or_batch_size(
     Not only histograms: the mean probabilities too, because they are added up in fixed point.
     """
     monkeypatch.setattr(
-        "noisevote.service.models.registry.measure", lambda *arguments: Pace(arguments[3], 0.0, ())
+        "noisevote.service.models.registry.measure", lambda *arguments: BatchProfile(arguments[3], 0.0, ())
     )  # no own choice
     kernel = load_kernel() if on_kernel else None
     async with serve(store, OnnxEngine(kernel), threads=1, batch_rows=8) as client:

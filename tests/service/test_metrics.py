@@ -29,7 +29,7 @@ from noisevote.service.prediction.accounting import RequestRecord
 from noisevote.service.rest.v1.schemas import PredictRequest
 from noisevote.service.scheduling.load import Load
 from noisevote.service.scheduling.request import VoteRequest
-from noisevote.service.scheduling.ticket import Answer
+from noisevote.service.scheduling.ticket import CountedVotes
 from noisevote.service.settings import Settings
 from noisevote.voting.stopping import Fixed
 from noisevote.voting.tally import Tally
@@ -264,10 +264,10 @@ def request(inputs: int, votes: int) -> VoteRequest:
 
 def answered(
     used: list[int], complete: list[bool], *, abstain: bool = False, queue_s: float = 0.0
-) -> tuple[Answer, list[dict[str, bool]]]:
+) -> tuple[CountedVotes, list[dict[str, bool]]]:
     """An answer with so many votes on each input, all for the first class."""
     histogram = np.array([[votes, 0] for votes in used])
-    answer = Answer(Tally(histogram, histogram), np.array(complete), queue_s, compute_s=0.0)
+    answer = CountedVotes(Tally(histogram, histogram), np.array(complete), queue_s, compute_s=0.0)
     return answer, [{"abstain": abstain}] * len(used)
 
 

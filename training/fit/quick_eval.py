@@ -10,11 +10,11 @@ from noisevote.training.networks.network import Network
 from noisevote.training.noise.draws import constant_draws, laid_out
 from noisevote.training.runs.recipe import Purpose, Recipe, derived_seed
 
-GLANCE_IMAGES: Final = 2000
+QUICK_EVAL_IMAGES: Final = 2000
 ROWS_PER_EVALUATION: Final = 500
 
 
-def glances(network: Network, recipe: Recipe, examples: Examples) -> dict[str, float]:
+def quick_evals(network: Network, recipe: Recipe, examples: Examples) -> dict[str, float]:
     """One-vote accuracy on a few images that it was not trained on, noiseless and at sigma_train."""
     return {
         "glance_noiseless": one_vote_accuracy(network, recipe, examples, 0.0),

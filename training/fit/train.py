@@ -24,7 +24,7 @@ from noisevote.noise_op.torch_twin import Draws
 from noisevote.training.errors import TrainingError
 from noisevote.training.fit.augment import augment
 from noisevote.training.fit.gradients import Compute, Gradients, Replayed
-from noisevote.training.fit.quick_eval import GLANCE_IMAGES, glances
+from noisevote.training.fit.quick_eval import QUICK_EVAL_IMAGES, quick_evals
 from noisevote.training.fit.warm_start import INPUTS, start_from
 from noisevote.training.networks.network import Network
 from noisevote.training.networks.registry import build
@@ -35,7 +35,7 @@ from noisevote.training.runs.checkpoint import Checkpoint
 from noisevote.training.runs.recipe import Purpose, Recipe, derived_seed
 from noisevote.training.runs.run_folder import RunFolder
 
-GLANCE_NORM_BATCHES = 20
+QUICK_EVAL_NORM_BATCHES = 20
 
 
 class TooFewImagesError(TrainingError):
@@ -190,7 +190,7 @@ def train(
     folder.append(
         "start", epoch=training.epoch, threads=torch.get_num_threads(), recipe=recipe.model_dump(), **provenance
     )
-    glance = data.to_judge(recipe.holdout).first(GLANCE_IMAGES)
+    glance = data.to_judge(recipe.holdout).first(QUICK_EVAL_IMAGES)
     last = min(recipe.epochs, recipe.epochs if stop_after is None else stop_after)
     steps = training.steps_per_epoch
     # disable=None: no bar where the output is a file
@@ -199,7 +199,7 @@ def train(
             started = time.perf_counter()
             figures = training.run_epoch(bar)
             figures["seconds"] = time.perf_counter() - started
-            figures |= glances(training.result(min(GLANCE_NORM_BATCHES, recipe.norm_batches)), recipe, glance)
+            figures |= quick_evals(training.result(min(QUICK_EVAL_NORM_BATCHES, recipe.norm_batches)), recipe, glance)
             folder.append("epoch", epoch=training.epoch, lr=training.schedule.get_last_lr()[0], **figures)
             training.save(folder.checkpoint)
             bar.write(f"{recipe.variant} epoch {training.epoch}/{recipe.epochs} " + _readable(figures))

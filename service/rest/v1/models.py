@@ -5,9 +5,9 @@ from typing import Any, Final
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from noisevote.service.models.registry import Catalogue
+from noisevote.service.models.registry import ModelRegistry
 from noisevote.service.rest.v1.schemas import ErrorResponse, ModelDescription, ModelList
-from noisevote.service.runtime import serving_of
+from noisevote.service.runtime import runtime_of
 
 router = APIRouter(tags=["models"])
 UNKNOWN: Final[dict[int | str, dict[str, Any]]] = {
@@ -18,15 +18,15 @@ UNKNOWN: Final[dict[int | str, dict[str, Any]]] = {
 @router.get("/v1/models", response_class=Response, responses={200: {"model": ModelList}})
 async def list_models(request: Request) -> Response:
     """The newest served version of every model."""
-    catalogue = serving_of(request).catalogue
-    models = [describe(catalogue, name) for name in catalogue.models]
+    registry = runtime_of(request).registry
+    models = [describe(registry, name) for name in registry.models]
     return _json(ModelList(models=models))
 
 
 @router.get("/v1/models/{name}", response_class=Response, responses={200: {"model": ModelDescription}, **UNKNOWN})
 async def show_model(request: Request, name: str) -> Response:
     """The newest served version of a model: its manifest with all measured accuracies."""
-    return _json(describe(serving_of(request).catalogue, name))
+    return _json(describe(runtime_of(request).registry, name))
 
 
 @router.get(
@@ -36,16 +36,16 @@ async def show_model(request: Request, name: str) -> Response:
 )
 async def show_version(request: Request, name: str, version: str) -> Response:
     """A chosen version of a model."""
-    return _json(describe(serving_of(request).catalogue, name, version))
+    return _json(describe(runtime_of(request).registry, name, version))
 
 
-def describe(catalogue: Catalogue, name: str, version: str | None = None) -> ModelDescription:
+def describe(registry: ModelRegistry, name: str, version: str | None = None) -> ModelDescription:
     """A served version; see `Catalogue.version` for errors."""
-    served = catalogue.version(name, version)
+    served = registry.version(name, version)
     return ModelDescription(
         name=name,
         version=served.manifest.version,
-        versions=catalogue.versions(name),
+        versions=registry.versions(name),
         variants=[variant.name for variant in served.variants],
         refused=dict(served.refused),
         manifest=served.manifest,

@@ -24,7 +24,7 @@ from noisevote.service.rest.v1.plan_schemas import (
     Searched,
 )
 from noisevote.service.rest.v1.schemas import AnalogCost, ErrorResponse
-from noisevote.service.runtime import serving_of
+from noisevote.service.runtime import runtime_of
 from noisevote.service.settings import Settings
 from noisevote.service.validation import as_invalid_value
 
@@ -67,11 +67,11 @@ async def plan_version(request: Request, name: str, version: str) -> Response:
 
 
 async def _plan(request: Request, name: str, version: str | None) -> Response:
-    serving = serving_of(request)
-    served = serving.catalogue.version(name, version)
-    body = await read_json_body(request, serving.settings.max_body_bytes)
+    runtime = runtime_of(request)
+    served = runtime.registry.version(name, version)
+    body = await read_json_body(request, runtime.settings.max_body_bytes)
     # Comparing a hundred thousand plans takes milliseconds; the event loop has votes to count meanwhile.
-    answer = await asyncio.to_thread(respond, body, served, serving.settings)
+    answer = await asyncio.to_thread(respond, body, served, runtime.settings)
     return Response(orjson.dumps(answer.model_dump()), media_type="application/json")
 
 

@@ -20,9 +20,9 @@ from noisevote.service.prediction.accounting import RequestRecord
 from noisevote.service.prediction.inputs import decode_inputs
 from noisevote.service.rest.body import parse_object, read_json_body
 from noisevote.service.rest.v1.schemas import AnalogCost, ErrorResponse, PredictRequest, PredictResponse
-from noisevote.service.runtime import Serving, serving_of
+from noisevote.service.runtime import Runtime, runtime_of
 from noisevote.service.scheduling.request import VoteRequest
-from noisevote.service.scheduling.ticket import Answer, Voting
+from noisevote.service.scheduling.ticket import CountedVotes, VoteTicket
 from noisevote.service.settings import Settings
 from noisevote.service.validation import as_invalid_value
 from noisevote.voting.decision import decide
@@ -85,12 +85,12 @@ async def predict_version(request: Request, name: str, version: str) -> Response
 
 
 async def _predict(request: Request, name: str, version: str | None) -> Response:
-    with RequestRecord(serving_of(request).metrics) as record:
+    with RequestRecord(runtime_of(request).metrics) as record:
         prepared = await read(request, record, name, version)
-        with queued(request, record, prepared) as voting:
-            watching = asyncio.create_task(_abandon_when_left(request, voting))
+        with queued(request, record, prepared) as ticket:
+            watching = asyncio.create_task(_abandon_when_left(request, ticket))
             try:
-                answer = await voting.answer()
+                answer = await ticket.answer()
             finally:
                 watching.cancel()
             content = respond(prepared, answer)
@@ -98,19 +98,19 @@ async def _predict(request: Request, name: str, version: str | None) -> Response
     return Response(orjson.dumps(content), media_type="application/json")
 
 
-async def _abandon_when_left(request: Request, voting: Voting) -> None:
+async def _abandon_when_left(request: Request, ticket: VoteTicket) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-    voting.abandon()
+    ticket.abandon()
 
 
 @contextmanager
-def queued(request: Request, record: RequestRecord, prepared: Prepared) -> Iterator[Voting]:
+def queued(request: Request, record: RequestRecord, prepared: Prepared) -> Iterator[VoteTicket]:
     """The request in the queue; see `Dispatcher.accepted`."""
-    dispatcher = serving_of(request).dispatcher
-    with dispatcher.accepted(prepared.vote_request, prepared.asked.deadline_ms) as voting:
+    dispatcher = runtime_of(request).dispatcher
+    with dispatcher.accepted(prepared.vote_request, prepared.asked.deadline_ms) as ticket:
         record.accepted()
-        yield voting
+        yield ticket
 
 
 async def read(
@@ -122,14 +122,14 @@ async def read(
         ServiceError: it cannot be used, or not yet.
     """
     began = time.perf_counter()
-    serving: Serving = serving_of(request)
-    served = serving.catalogue.version(name, version)
+    runtime: Runtime = runtime_of(request)
+    served = runtime.registry.version(name, version)
     record.serves(served.manifest.name, served.manifest.version)
-    body = await read_json_body(request, serving.settings.max_body_bytes)
+    body = await read_json_body(request, runtime.settings.max_body_bytes)
     if len(body) > LONG_BODY_BYTES:
-        prepared = await asyncio.to_thread(prepare, body, served, serving.settings, began, anytime=anytime)
+        prepared = await asyncio.to_thread(prepare, body, served, runtime.settings, began, anytime=anytime)
     else:
-        prepared = prepare(body, served, serving.settings, began, anytime=anytime)
+        prepared = prepare(body, served, runtime.settings, began, anytime=anytime)
     record.asks(prepared.vote_request, prepared.asked.stop.rule)
     return prepared
 
@@ -174,7 +174,7 @@ def _refuse_too_much(asked: PredictRequest, settings: Settings) -> None:
         raise InvalidValueError("votes", problem)
 
 
-def respond(prepared: Prepared, answer: Answer) -> dict[str, Any]:
+def respond(prepared: Prepared, answer: CountedVotes) -> dict[str, Any]:
     """The answer, or how the votes stand."""
     asked, manifest = prepared.asked, prepared.served.manifest
     used = answer.tally.votes_used
@@ -197,7 +197,7 @@ def respond(prepared: Prepared, answer: Answer) -> dict[str, Any]:
     }
 
 
-def predictions(prepared: Prepared, answer: Answer) -> list[dict[str, Any]]:
+def predictions(prepared: Prepared, answer: CountedVotes) -> list[dict[str, Any]]:
     """What the counted votes decide on each input, each having at least one."""
     tally, classes = answer.tally, prepared.served.manifest.classes
     decisions = decide(tally, prepared.asked.alpha)

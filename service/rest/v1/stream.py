@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from noisevote.service.errors import ClientLeftError, ServiceError
 from noisevote.service.prediction.accounting import RequestRecord
 from noisevote.service.rest.v1.predict import DOCUMENTED, Prepared, predictions, queued, read, respond
-from noisevote.service.runtime import serving_of
-from noisevote.service.scheduling.ticket import Answer, Voting
+from noisevote.service.runtime import runtime_of
+from noisevote.service.scheduling.ticket import CountedVotes, VoteTicket
 from noisevote.voting.tally import Tally
 
 router = APIRouter(tags=["predict"])
@@ -36,21 +36,21 @@ class Accepted:
     """A request in the queue, what its answer repeats, and what the metrics will say of it."""
 
     prepared: Prepared
-    voting: Voting
+    ticket: VoteTicket
     record: RequestRecord
 
 
 async def acceptance(request: Request, name: str, version: str | None = None) -> AsyncIterator[Accepted]:
     """Queue the request; however its stream ends, what is not yet computed then is dropped."""
-    with RequestRecord(serving_of(request).metrics) as record:
+    with RequestRecord(runtime_of(request).metrics) as record:
         prepared = await read(request, record, name, version, anytime=True)
-        with queued(request, record, prepared) as voting:
+        with queued(request, record, prepared) as ticket:
             try:
-                yield Accepted(prepared, voting, record)
+                yield Accepted(prepared, ticket, record)
             except* BrokenResourceError:  # FastAPI has an event for a client that has left
                 pass
             finally:
-                if not voting.over:
+                if not ticket.over:
                     record.fails(ClientLeftError("its client left the stream"))
 
 
@@ -74,7 +74,7 @@ async def stream_version(accepted: Queued) -> AsyncIterator[ServerSentEvent]:
 async def _events(accepted: Accepted) -> AsyncIterator[ServerSentEvent]:
     told = np.zeros(len(accepted.prepared.vote_request.inputs), np.int64)
     try:
-        async for answer in accepted.voting.standings():
+        async for answer in accepted.ticket.standings():
             if answer.ended:
                 content = respond(accepted.prepared, answer)
                 accepted.record.answers(answer, content["predictions"])
@@ -88,7 +88,7 @@ async def _events(accepted: Accepted) -> AsyncIterator[ServerSentEvent]:
         yield _event("error", {"error": {"code": error.code, "message": str(error)}})
 
 
-def _changed(prepared: Prepared, answer: Answer, inputs: NDArray[np.int64]) -> list[dict[str, Any]]:
+def _changed(prepared: Prepared, answer: CountedVotes, inputs: NDArray[np.int64]) -> list[dict[str, Any]]:
     """The predictions of some inputs, which their `input` numbers."""
     tally = Tally(answer.tally.histogram[inputs], answer.tally.probabilities[inputs])
     shown = predictions(prepared, replace(answer, tally=tally, complete=answer.complete[inputs]))

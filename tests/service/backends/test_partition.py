@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noisevote.engine.session_key import SessionKey
-from noisevote.service.backends.partition import Part, Standing, add_up, cut
+from noisevote.service.backends.partition import Part, Standing, merge, split
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.scheduler import QueueLimits, Scheduler
 from noisevote.voting.stopping import Confidence, Exact, Fixed, StopRule
@@ -53,11 +53,11 @@ REQUESTS = st.builds(
 @given(REQUESTS, st.integers(1, 80), st.randoms(use_true_random=False))
 def test_parts_add_up_to_the_whole(whole: VoteRequest, most_rows: int, random: Random) -> None:
     """However it is cut, wherever and in whatever order the parts are computed: the same integers under every rule."""
-    parts = cut(whole, most_rows)
+    parts = split(whole, most_rows)
     standings: list[Standing | None] = [None] * len(parts)
     for index in random.sample(range(len(parts)), len(parts)):
         standings[index] = computed(parts[index].request)
-    added, alone = add_up(whole, parts, standings), computed(whole)
+    added, alone = merge(whole, parts, standings), computed(whole)
     np.testing.assert_array_equal(added.tally.histogram, alone.tally.histogram)
     np.testing.assert_array_equal(added.tally.probabilities, alone.tally.probabilities)
     assert added.complete.all()
@@ -66,7 +66,7 @@ def test_parts_add_up_to_the_whole(whole: VoteRequest, most_rows: int, random: R
 @given(REQUESTS, st.integers(1, 80))
 def test_parts_are_small_and_level_and_cover_the_whole_once(whole: VoteRequest, most_rows: int) -> None:
     """Every vote is in one part; a part keeps to the limit, unless it is one input under a rule that looks at votes."""
-    parts = cut(whole, most_rows)
+    parts = split(whole, most_rows)
     cells = [
         (i, part.request.first_vote + v)
         for part in parts
@@ -85,14 +85,14 @@ def test_parts_are_small_and_level_and_cover_the_whole_once(whole: VoteRequest, 
 def test_a_request_up_to_the_limit_is_left_alone() -> None:
     """It is its own only part."""
     whole = request(3, 4, Fixed())
-    (part,) = cut(whole, 12)
+    (part,) = split(whole, 12)
     assert part.request is whole
 
 
 def test_a_part_has_what_the_whole_has() -> None:
     """All but inputs, seed and votes is handed on: noise, rule, priority and whether it may be looked at before."""
     whole = replace(request(2, 6, Fixed(), anytime=True), priority=5, sigma=(0.0, 0.3))
-    for part in cut(whole, 3):
+    for part in split(whole, 3):
         assert (part.request.sigma, part.request.priority, part.request.anytime) == ((0.0, 0.3), 5, True)
         assert part.request.session == KEY
 
@@ -101,13 +101,13 @@ def test_a_part_has_what_the_whole_has() -> None:
 @given(REQUESTS, st.integers(1, 20), st.data())
 def test_what_is_not_yet_known_is_not_complete(whole: VoteRequest, most_rows: int, data: st.DataObject) -> None:
     """While parts are unknown or under way, votes are those counted; an input is complete once all its parts are."""
-    parts = cut(whole, most_rows)
+    parts = split(whole, most_rows)
 
     def standing(part: Part) -> Standing | None:
         return data.draw(st.sampled_from([None, computed(part.request, 0), computed(part.request)]))
 
     standings = [standing(part) for part in parts]
-    added = add_up(whole, parts, standings)
+    added = merge(whole, parts, standings)
     assert added.votes == sum(known.votes for known in standings if known is not None)
     for i in range(len(whole.inputs)):
         known = [s for part, s in zip(parts, standings, strict=True) if part.inputs.start <= i < part.inputs.stop]

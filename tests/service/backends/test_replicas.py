@@ -14,13 +14,13 @@ from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.app import app_of
-from noisevote.service.backends.local import OwnLanes, Replicas
+from noisevote.service.backends.local import LocalBackend, ReplicatedBackend
 from noisevote.service.backends.replica import count
 from noisevote.service.backends.replicated import ReplicaLostError, Spreading
 from noisevote.service.metrics import Metrics
-from noisevote.service.runtime import Serving
+from noisevote.service.runtime import Runtime
 from noisevote.service.scheduling.request import VoteRequest
-from noisevote.service.scheduling.ticket import Answer
+from noisevote.service.scheduling.ticket import CountedVotes
 from noisevote.service.settings import Settings
 from tests.service.rest.v1.test_predict import INPUTS, PATH
 
@@ -31,12 +31,12 @@ SPREADING = Spreading(part_rows=25, timeout_s=30, silence_s=30)
 async def on_replicas(store: ModelStore, losses: int = 0, **limits: int) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an application that has two replicas; the first so many asked are lost after their first word."""
     settings = Settings(model_store=store.root, threads=1, **limits)  # type: ignore[arg-type]  # limits are numbers
-    replicas = [OwnLanes(settings, OnnxEngine(load_kernel()), Metrics()) for _ in range(2)]
+    replicas = [LocalBackend(settings, OnnxEngine(load_kernel()), Metrics()) for _ in range(2)]
     turns = cycle(replicas)
     left = losses
     started = asyncio.Event()
 
-    async def ask(part: VoteRequest, deadline_ms: float | None) -> AsyncGenerator[Answer | None]:
+    async def ask(part: VoteRequest, deadline_ms: float | None) -> AsyncGenerator[CountedVotes | None]:
         nonlocal left
         async with aclosing(count(next(turns).dispatcher, part, deadline_ms, 1.0)) as answers:
             async for answer in answers:
@@ -49,7 +49,9 @@ async def on_replicas(store: ModelStore, losses: int = 0, **limits: int) -> Asyn
         replica.dispatcher.start()
         await replica.load()
     app = app_of(
-        Serving(settings, Replicas(settings, SPREADING, ask, replicas[0].load), Metrics(), lambda _: started.set())
+        Runtime(
+            settings, ReplicatedBackend(settings, SPREADING, ask, replicas[0].load), Metrics(), lambda _: started.set()
+        )
     )
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://t") as client:

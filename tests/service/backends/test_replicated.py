@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from noisevote.service.backends.partition import Standing
 from noisevote.service.backends.replica import count
-from noisevote.service.backends.replicated import ReplicaLostError, Spreader, Spreading
+from noisevote.service.backends.replicated import ReplicaLostError, ReplicatedDispatcher, Spreading
 from noisevote.service.errors import (
     DeadlineExceededError,
     DrainingError,
@@ -26,8 +26,8 @@ from noisevote.service.metrics import Metrics
 from noisevote.service.scheduling.dispatcher import Dispatcher
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.scheduler import QueueLimits, Scheduler
-from noisevote.service.scheduling.ticket import Answer
-from noisevote.service.scheduling.workers import Lanes
+from noisevote.service.scheduling.ticket import CountedVotes
+from noisevote.service.scheduling.workers import WorkerPool
 from noisevote.voting.stopping import Exact, Fixed
 from tests.service.backends.test_partition import AMPLE, CLASSES, REQUESTS, computed, request
 from tests.support.engines import FakeEngine, Slow, skip_ahead, until
@@ -46,7 +46,7 @@ class Fleet:
 
     def __init__(self, engines: list[FakeEngine], limits: QueueLimits, fate: Callable[[int], bool]) -> None:
         self.replicas = [
-            Dispatcher(Lanes(Scheduler(limits), engine, 2, 4, clock=lambda: 0.0), Metrics(), clock)
+            Dispatcher(WorkerPool(Scheduler(limits), engine, 2, 4, clock=lambda: 0.0), Metrics(), clock)
             for engine in engines
         ]
         self.fate = fate
@@ -54,7 +54,7 @@ class Fleet:
         self.asked: list[int] = []
         self._turn = counting_up()
 
-    async def ask(self, part: VoteRequest, deadline_ms: float | None) -> AsyncGenerator[Answer | None]:
+    async def ask(self, part: VoteRequest, deadline_ms: float | None) -> AsyncGenerator[CountedVotes | None]:
         """See `Ask`."""
         number = next(self._turn) % len(self.replicas)
         self.asked.append(number)
@@ -87,9 +87,9 @@ async def fleet(
 @asynccontextmanager
 async def spreader(
     replicas: Fleet, spreading: Spreading = PATIENT, limits: QueueLimits = AMPLE
-) -> AsyncIterator[Spreader]:
+) -> AsyncIterator[ReplicatedDispatcher]:
     """What is tested."""
-    made = Spreader(replicas.ask, limits, spreading, clock)
+    made = ReplicatedDispatcher(replicas.ask, limits, spreading, clock)
     made.start()
     try:
         yield made
@@ -97,13 +97,13 @@ async def spreader(
         await made.close()
 
 
-async def answered(spread: Spreader, wanted: VoteRequest, deadline_ms: float | None = None) -> Answer:
+async def answered(spread: ReplicatedDispatcher, wanted: VoteRequest, deadline_ms: float | None = None) -> CountedVotes:
     """The answer to a request."""
-    with spread.accepted(wanted, deadline_ms) as voting:
-        return await voting.answer()
+    with spread.accepted(wanted, deadline_ms) as ticket:
+        return await ticket.answer()
 
 
-def same(answer: Answer | Standing, expected: Standing) -> None:
+def same(answer: CountedVotes | Standing, expected: Standing) -> None:
     """Bit for bit."""
     np.testing.assert_array_equal(answer.tally.histogram, expected.tally.histogram)
     np.testing.assert_array_equal(answer.tally.probabilities, expected.tally.probabilities)
@@ -244,10 +244,10 @@ async def test_a_deadline_gives_the_votes_so_far(monkeypatch: pytest.MonkeyPatch
     engine = Slow(batches=3, classes=CLASSES)
     wanted = request(2, 8, Fixed(), anytime=True)
     async with fleet(engine) as replicas, spreader(replicas, Spreading(8, 30, 30)) as spread:
-        with spread.accepted(wanted, deadline_ms=10_000) as voting:
+        with spread.accepted(wanted, deadline_ms=10_000) as ticket:
             await until(lambda: spread.load().rows < wanted.rows - 8)
             skip_ahead(monkeypatch, 20)
-            answer = await voting.answer()
+            answer = await ticket.answer()
         whole = computed(wanted)
         assert 8 < answer.tally.histogram.sum() < 16
         assert (answer.tally.histogram <= whole.tally.histogram).all()
@@ -259,11 +259,11 @@ async def test_a_deadline_before_any_vote_is_an_error(monkeypatch: pytest.Monkey
     engine = FakeEngine(CLASSES)
     engine.may_run.clear()
     async with fleet(engine) as replicas, spreader(replicas) as spread:
-        with spread.accepted(request(2, 4, Fixed(), anytime=True), deadline_ms=10_000) as voting:
+        with spread.accepted(request(2, 4, Fixed(), anytime=True), deadline_ms=10_000) as ticket:
             await until(lambda: replicas.replicas[0].load().requests == 2)
             skip_ahead(monkeypatch, 20)
             with pytest.raises(DeadlineExceededError, match=r"10000 passed before inputs\[0\] had a vote"):
-                await voting.answer()
+                await ticket.answer()
 
 
 @pytest.mark.parametrize("lost", [False, True])
@@ -277,8 +277,8 @@ async def test_standings_grow_to_the_answer(*, lost: bool) -> None:
         spreader(replicas, Spreading(60, 30, 30)) as spread,
     ):
         used = []
-        with spread.accepted(wanted) as voting:
-            async for answer in voting.standings():
+        with spread.accepted(wanted) as ticket:
+            async for answer in ticket.standings():
                 used.append(int(answer.tally.histogram.sum()))
                 for engine in engines:
                     engine.may_run.set()

@@ -18,7 +18,7 @@ from tests.support.graphs import CLASSES, SHAPE
 ZERO: Any = [[[0.0] * SHAPE[2]] * SHAPE[1]] * SHAPE[0]
 PATH = "/v1/models/tiny/predict"
 REFUSED_AT_THE_DOOR = 'noisevote_requests_total{code="queue_full",model="tiny",variant="",version="1"} 2.0'
-Answer = tuple[int, Any]
+CountedVotes = tuple[int, Any]
 
 
 async def in_parts(content: bytes) -> AsyncIterator[bytes]:
@@ -27,7 +27,7 @@ async def in_parts(content: bytes) -> AsyncIterator[bytes]:
     yield content[10:]
 
 
-async def answer(client: httpx.AsyncClient, path: str, content: bytes | AsyncIterator[bytes]) -> Answer | None:
+async def answer(client: httpx.AsyncClient, path: str, content: bytes | AsyncIterator[bytes]) -> CountedVotes | None:
     """Status and body of what is answered at once; None for a request that is accepted, and then left."""
     asking = asyncio.create_task(
         client.post(path, content=content, headers={"content-type": "application/json"}), name="asking"
@@ -45,7 +45,7 @@ async def answer(client: httpx.AsyncClient, path: str, content: bytes | AsyncIte
 def _waiting(client: httpx.AsyncClient) -> int:
     transport = client._transport
     assert isinstance(transport, httpx.ASGITransport)
-    dispatcher = transport.app.state.serving.dispatcher  # type: ignore[attr-defined]  # a FastAPI application
+    dispatcher = transport.app.state.runtime.dispatcher  # type: ignore[attr-defined]  # a FastAPI application
     return int(dispatcher.load().requests)
 
 
@@ -96,8 +96,8 @@ def _take_a_second_a_row(client: httpx.AsyncClient) -> None:
     """As if every row had been timed at one second: 20 s for those that wait, 60 s with the share of later ones."""
     transport = client._transport
     assert isinstance(transport, httpx.ASGITransport)
-    serving = transport.app.state.serving  # type: ignore[attr-defined]  # as above
-    serving.dispatcher.expect({key: replace(pace, row_s=1.0) for key, pace in serving.catalogue.paces().items()})
+    runtime = transport.app.state.runtime  # type: ignore[attr-defined]  # as above
+    runtime.dispatcher.expect({key: replace(pace, row_s=1.0) for key, pace in runtime.registry.profiles().items()})
 
 
 async def test_an_idle_server_looks_into_no_body(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:

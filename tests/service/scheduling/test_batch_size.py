@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from noisevote.engine.feeds import Feeds
 from noisevote.engine.session_key import SessionKey
-from noisevote.service.scheduling.batch_size import ABOUT_AS_FAST, LONGEST_BATCH_S, Pace, measure
+from noisevote.service.scheduling.batch_size import ABOUT_AS_FAST, LONGEST_BATCH_S, BatchProfile, measure
 from noisevote.service.scheduling.scheduler import MOST_SHARING
 from tests.support.engines import FakeEngine
 from tests.support.manifests import manifest
@@ -33,7 +33,7 @@ class TimedEngine(FakeEngine):
         return self.now
 
 
-def paced(engine: TimedEngine, most_rows: int = 64) -> Pace:
+def paced(engine: TimedEngine, most_rows: int = 64) -> BatchProfile:
     """What is measured of an engine."""
     return measure(engine, KEY, manifest({"v0": b"onnx"}, classes=("a", "b", "c")), most_rows, engine.clock)
 
@@ -43,7 +43,7 @@ def test_a_good_batch_is_the_shortest_that_is_about_as_fast_per_row_as_any(
     curve: tuple[tuple[int, float], ...],
 ) -> None:
     """Among those that keep nobody waiting too long; a single point if all are too long."""
-    pace = Pace.of(curve)
+    pace = BatchProfile.of(curve)
     short = [point for point in curve if point[1] <= LONGEST_BATCH_S]
     if not short:
         assert pace.rows == min(curve)[0]

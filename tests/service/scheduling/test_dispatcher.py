@@ -18,11 +18,11 @@ from noisevote.service.errors import (
 )
 from noisevote.service.metrics import Metrics
 from noisevote.service.scheduling.batch import Batch, Share
-from noisevote.service.scheduling.batch_size import Pace
+from noisevote.service.scheduling.batch_size import BatchProfile
 from noisevote.service.scheduling.dispatcher import Dispatcher
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.scheduler import QueueLimits, Scheduler
-from noisevote.service.scheduling.workers import Lanes
+from noisevote.service.scheduling.workers import WorkerPool
 from noisevote.voting.stopping import Fixed
 from noisevote.voting.tally import ballots, count, empty_tally
 from tests.support.engines import FakeEngine, Slow, fake_logits, skip_ahead, until
@@ -64,7 +64,7 @@ async def dispatching(
     """A dispatcher at work."""
     scheduler = Scheduler(QueueLimits(rows=rows, bytes=10**6))
     clock = Clock()
-    dispatcher = Dispatcher(Lanes(scheduler, engine, lanes, batch_rows, clock), Metrics(), clock)
+    dispatcher = Dispatcher(WorkerPool(scheduler, engine, lanes, batch_rows, clock), Metrics(), clock)
     dispatcher.start()
     try:
         yield dispatcher, scheduler
@@ -248,10 +248,10 @@ async def test_at_the_deadline_the_votes_so_far_are_the_answer(monkeypatch: pyte
     """Marked incomplete; what waits is dropped, what is under way ignored, and the next request is served."""
     engine = Slow(batches=2)
     async with dispatching(engine) as (dispatcher, scheduler):
-        voting = asyncio.create_task(dispatcher.vote(request(votes=1000), deadline_ms=60_000))
+        ticket = asyncio.create_task(dispatcher.vote(request(votes=1000), deadline_ms=60_000))
         await until(lambda: len(engine.batches) == 3)
         skip_ahead(monkeypatch, 61)
-        answer = await voting
+        answer = await ticket
         assert answer.tally.votes_used.tolist() == [8]
         np.testing.assert_array_equal(answer.tally.histogram, alone(request(votes=8)))
         assert answer.complete.tolist() == [False]
@@ -266,10 +266,10 @@ async def test_inputs_that_ended_before_the_deadline_are_complete(monkeypatch: p
     two = VoteRequest(KEY, np.full((2, 1), 0.5, np.float32), CLASSES, (0.5, 0.0), 0, 3, Fixed())
     engine = Slow(batches=1)
     async with dispatching(engine) as (dispatcher, _):
-        voting = asyncio.create_task(dispatcher.vote(two, deadline_ms=60_000))
+        ticket = asyncio.create_task(dispatcher.vote(two, deadline_ms=60_000))
         await until(lambda: len(engine.batches) == 2)
         skip_ahead(monkeypatch, 61)
-        answer = await voting
+        answer = await ticket
     assert answer.tally.votes_used.tolist() == [3, 1]
     assert answer.complete.tolist() == [True, False]
 
@@ -295,7 +295,7 @@ async def test_what_would_wait_until_its_deadline_is_refused_at_once() -> None:
     engine = FakeEngine()
     engine.may_run.clear()
     async with dispatching(engine) as (dispatcher, scheduler):
-        dispatcher.expect({KEY: Pace(rows=4, row_s=0.5, curve=())})
+        dispatcher.expect({KEY: BatchProfile(rows=4, row_s=0.5, curve=())})
         first = asyncio.create_task(dispatcher.vote(request(votes=8)))
         await until(lambda: len(engine.batches) == 1)
         with pytest.raises(QueueFullError, match=r"deadline_ms: 11900; what waits before it takes 12000 ms") as refused:
@@ -313,7 +313,7 @@ async def test_batches_have_the_measured_size() -> None:
     engine = FakeEngine()
     async with dispatching(engine, batch_rows=4) as (dispatcher, _):
         for rows in (3, 7):
-            dispatcher.expect({KEY: Pace(rows=rows, row_s=0.1, curve=())})
+            dispatcher.expect({KEY: BatchProfile(rows=rows, row_s=0.1, curve=())})
             await dispatcher.vote(request(votes=12))
     assert batch_sizes(engine) == [3, 3, 3, 3, 4, 4, 4]
 
@@ -333,9 +333,9 @@ async def test_draining_finishes_what_was_accepted_and_refuses_the_rest() -> Non
         assert not draining.done()
         engine.may_run.set()
         await draining
-        for seed, voting in enumerate(accepted):
-            np.testing.assert_array_equal((await voting).tally.histogram, alone(request(votes=30, seed=seed)))
-            assert (await voting).complete.tolist() == [True]
+        for seed, ticket in enumerate(accepted):
+            np.testing.assert_array_equal((await ticket).tally.histogram, alone(request(votes=30, seed=seed)))
+            assert (await ticket).complete.tolist() == [True]
 
 
 async def test_at_the_end_of_the_grace_time_the_votes_so_far_are_the_answers() -> None:
@@ -369,15 +369,15 @@ async def test_an_abandoned_request_is_dropped_within_a_batch() -> None:
     engine.may_run.clear()
     mate = request(votes=6, seed=1)
     async with dispatching(engine, rows=2000) as (dispatcher, scheduler):
-        with dispatcher.accepted(request(votes=1000)) as voting:
+        with dispatcher.accepted(request(votes=1000)) as ticket:
             await until(lambda: len(engine.batches) == 1)
             other = asyncio.create_task(dispatcher.vote(mate))
             await until(lambda: len(scheduler) == 2)
-            voting.abandon()
-            voting.abandon()
+            ticket.abandon()
+            ticket.abandon()
             assert scheduler.rows == 6
             with pytest.raises(ClientLeftError):
-                await voting.answer()
+                await ticket.answer()
         engine.may_run.set()
         np.testing.assert_array_equal((await other).tally.histogram, alone(mate))
     assert sum(batch_sizes(engine)) == 4 + 6
@@ -387,9 +387,9 @@ async def test_standings_grow_to_the_answer() -> None:
     """After every batch the votes so far, which later ones add to; the last is the whole answer."""
     engine = Slow(batches=2)
     async with dispatching(engine) as (dispatcher, _):
-        with dispatcher.accepted(request(votes=18)) as voting:
+        with dispatcher.accepted(request(votes=18)) as ticket:
             await until(lambda: len(engine.batches) == 3)
-            told = voting.standings()
+            told = ticket.standings()
             standings = [await anext(told)]
             engine.may_run.set()
             standings += [standing async for standing in told]
@@ -409,8 +409,8 @@ async def test_standings_end_with_the_error() -> None:
     engine = Slow(batches=1)
     engine.failing_votes = {5}
     async with dispatching(engine) as (dispatcher, _):
-        with dispatcher.accepted(request(votes=12)) as voting:
-            standings = voting.standings()
+        with dispatcher.accepted(request(votes=12)) as ticket:
+            standings = ticket.standings()
             await until(lambda: len(engine.batches) == 2)
             used = int((await anext(standings)).tally.votes_used[0])
             engine.may_run.set()

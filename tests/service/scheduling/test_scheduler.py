@@ -12,7 +12,7 @@ from noisevote.engine.session_key import SessionKey
 from noisevote.service.errors import EngineError, OverflowedError, QueueFullError
 from noisevote.service.scheduling.batch import Batch, Share
 from noisevote.service.scheduling.request import VoteRequest
-from noisevote.service.scheduling.scheduler import MOST_SHARING, Finished, QueueLimits, Scheduler
+from noisevote.service.scheduling.scheduler import MOST_SHARING, QueueLimits, RequestResult, Scheduler
 from noisevote.voting.stopping import Confidence, Exact, Fixed, StopRule
 from noisevote.voting.tally import Ballots, ballots
 from tests.support.engines import fake_logits
@@ -79,9 +79,9 @@ def alone(wanted: VoteRequest) -> NDArray[np.int64]:
     return histogram
 
 
-def drain(scheduler: Scheduler, max_rows: int = 4) -> list[Finished]:
+def drain(scheduler: Scheduler, max_rows: int = 4) -> list[RequestResult]:
     """Run everything that waits, one batch after another."""
-    finished: list[Finished] = []
+    finished: list[RequestResult] = []
     while batch := scheduler.next_batch(max_rows):
         finished += scheduler.absorb(batch, ballots_of(batch))
     return finished
@@ -117,7 +117,7 @@ class History:
         self.dropped: set[VoteRequest] = set()
         self.expired: set[VoteRequest] = set()
         self.under_way: list[Batch] = []
-        self.finished: list[Finished] = []
+        self.finished: list[RequestResult] = []
         self.rows: Counter[tuple[VoteRequest, int, int]] = Counter()
 
     def play(self) -> None:
@@ -396,7 +396,7 @@ def test_overflowed_rows_end_their_own_request_alone() -> None:
     assert batch is not None
     logits = fake_logits(batch.feeds(), CLASSES)
     logits[0, 0] = np.inf
-    ended = {finished.request: finished for finished in scheduler.absorb(batch, ballots_of(logits))}
+    ended = {finished.request: finished for finished in scheduler.absorb(batch, ballots(logits))}
     assert isinstance(ended[wild].error, OverflowedError)
     assert ended[calm].error is None
     np.testing.assert_array_equal(ended[calm].tally.histogram, alone(calm))

@@ -9,11 +9,11 @@ from noisevote.engine.session_key import SessionKey
 from noisevote.model_store.manifest import MANIFEST_FILE, Manifest
 from noisevote.model_store.store import ModelStore
 from noisevote.service.app import create_app
-from noisevote.service.models import registry as catalogue
-from noisevote.service.models.registry import load_catalogue
+from noisevote.service.models import registry
+from noisevote.service.models.registry import load_models
 from noisevote.service.rest.v1.schemas import ModelDescription, ModelList
-from noisevote.service.runtime import Serving
-from noisevote.service.scheduling.batch_size import Pace
+from noisevote.service.runtime import Runtime
+from noisevote.service.scheduling.batch_size import BatchProfile
 from noisevote.service.scheduling.engine import Engine
 from noisevote.service.settings import Settings
 from tests.service.conftest import publish_tiny, serve
@@ -125,8 +125,8 @@ async def test_a_server_that_serves_nothing_says_why(
         monkeypatch.setattr(ModelStore, "names", unreadable)
     problems: list[str | None] = []
 
-    def on_start(serving: Serving) -> None:
-        problems.append(serving.problem)
+    def on_start(runtime: Runtime) -> None:
+        problems.append(runtime.problem)
 
     app = create_app(settings, FakeEngine(), on_start)
     async with app.router.lifespan_context(app), connect(app) as client:
@@ -186,15 +186,15 @@ def test_each_network_is_timed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Variants that differ in their weights alone share one measurement, so that many of them start as fast as one."""
     timed: list[SessionKey] = []
 
-    def measured(_: Engine, key: SessionKey, *__: object) -> Pace:
+    def measured(_: Engine, key: SessionKey, *__: object) -> BatchProfile:
         timed.append(key)
-        return Pace(8, 0.001, ((8, 0.008),))
+        return BatchProfile(8, 0.001, ((8, 0.008),))
 
-    monkeypatch.setattr(catalogue, "measure", measured)
+    monkeypatch.setattr(registry, "measure", measured)
     store = ModelStore(tmp_path)
     files = {name: name.encode() for name in ("mul-0.0", "mul-0.8", "mul-1.0")}
     alike, wider = variants.manifest(files), variants.variant("mul-0.9", b"wide", multiply_accumulates=20)
     store.publish(alike.model_copy(update={"variants": (*alike.variants, wider)}), {**files, "mul-0.9": b"wide"})
-    loaded = load_catalogue(store, FakeEngine(), 32, lambda: 0.0)
+    loaded = load_models(store, FakeEngine(), 32, lambda: 0.0)
     assert [key.variant for key in timed] == ["mul-0.0", "mul-0.9"]
-    assert {key.variant for key in loaded.paces()} == {*files, "mul-0.9"}
+    assert {key.variant for key in loaded.profiles()} == {*files, "mul-0.9"}
