@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.report import write
 from benchmarks.serving_core import Core, load_core
-from noisevote.engine.session_key import SessionKey
 from noisevote.service.cpus import usable_cpus
-from noisevote.service.metrics import Metrics
 from noisevote.service.scheduling.dispatcher import Dispatcher
 from noisevote.service.scheduling.progress import Progress
 from noisevote.service.scheduling.scheduler import Allotment, Ring, deficit_round_robin
@@ -87,24 +85,11 @@ def main() -> None:
         write(options.out, figures, [about, "", *table], TITLE, core.model)
 
 
-class BatchTimes(Metrics):
-    """Metrics that also keep the seconds of each batch."""
-
-    def __init__(self, seconds: list[float]) -> None:
-        super().__init__()
-        self._seconds = seconds
-
-    def batch(self, session: SessionKey, rows: int, seconds: float, *, failed: bool) -> None:
-        """See `Metrics.batch`."""
-        self._seconds.append(seconds)
-        super().batch(session, rows, seconds, failed=failed)
-
-
 async def _turn(
     core: Core, images: NDArray[np.float32], allot: Allotment, seen: Seen, options: argparse.Namespace, round_: int
 ) -> None:
     pauses = np.random.default_rng(round_)
-    async with core.dispatching(options.lanes, BatchTimes(seen.batches), allot) as dispatcher:
+    async with core.dispatching(options.lanes, lambda result: seen.batches.append(result.seconds), allot) as dispatcher:
         large = [asyncio.create_task(_keep_asking(core, dispatcher, images, i)) for i in range(options.clients)]
         await asyncio.sleep(0.5)
         end = time.perf_counter() + options.seconds

@@ -1,7 +1,7 @@
 """The server without HTTP: published models, engine, scheduler and dispatcher, for measurements in one process."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,13 @@ from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.contract import sigma_row
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.metrics import Metrics
-from noisevote.service.models.registry import ModelRegistry, ServedVersion, load_models
+from noisevote.service.models.loading import load_models
+from noisevote.service.models.registry import ModelRegistry, ServedVersion
 from noisevote.service.scheduling.dispatcher import Dispatcher
 from noisevote.service.scheduling.engine import Engine
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.scheduler import Allotment, QueueLimits, Scheduler, deficit_round_robin
-from noisevote.service.scheduling.workers import WorkerPool
+from noisevote.service.scheduling.workers import BatchResult, WorkerPool
 from noisevote.voting.stopping import Fixed, StopRule
 
 MODEL = "mnist-cnn"
@@ -59,11 +60,11 @@ class Core:
 
     @asynccontextmanager
     async def dispatching(
-        self, lanes: int, metrics: Metrics | None = None, allot: Allotment = deficit_round_robin
+        self, lanes: int, observe: Callable[[BatchResult], None] | None = None, allot: Allotment = deficit_round_robin
     ) -> AsyncIterator[Dispatcher]:
         """A dispatcher at work, with the measured batch sizes."""
         threads = WorkerPool(Scheduler(AMPLE, allot), self.engine, lanes, 32, time.perf_counter)
-        dispatcher = Dispatcher(threads, metrics or Metrics(), time.perf_counter)
+        dispatcher = Dispatcher(threads, observe or Metrics().observe_batch, time.perf_counter)
         dispatcher.expect(self.registry.profiles())
         dispatcher.start()
         try:

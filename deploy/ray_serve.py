@@ -28,9 +28,9 @@ from deploy.scaling import METRIC, QueuedRows
 from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.app import app_of
-from noisevote.service.backends.local import LocalBackend, ReplicatedBackend
+from noisevote.service.backends.local import LocalBackend
 from noisevote.service.backends.replica import count
-from noisevote.service.backends.replicated import ReplicaLostError
+from noisevote.service.backends.replicated import ReplicaLostError, ReplicatedBackend
 from noisevote.service.errors import ServiceError
 from noisevote.service.metrics import Metrics
 from noisevote.service.models.registry import ModelRegistry

@@ -1,28 +1,20 @@
-"""Wiring: settings, engine, routes and error answers make the application."""
+"""Wiring: settings, engine, backend, routes and error answers make the application."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any
 
-from fastapi import FastAPI, Request, Response
-from fastapi.openapi.utils import get_openapi
+from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from pydantic.json_schema import models_json_schema
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.backends.local import LocalBackend
-from noisevote.service.errors import ServiceError
 from noisevote.service.metrics import Metrics
-from noisevote.service.rest import health
+from noisevote.service.rest import health, openapi
 from noisevote.service.rest.admission import Admission
-from noisevote.service.rest.error_responses import error_response, response_of
-from noisevote.service.rest.v1 import models, plan, predict, stream
-from noisevote.service.rest.v1.plan_schemas import PlanRequest
-from noisevote.service.rest.v1.schemas import ImageInput, PredictRequest, RawInput
+from noisevote.service.rest.error_responses import answer_errors
+from noisevote.service.rest.v1 import front
 from noisevote.service.runtime import Runtime
 from noisevote.service.scheduling.engine import Engine
 from noisevote.service.settings import Settings, read_settings
@@ -36,12 +28,12 @@ def create_app(
     engine: Engine | None = None,
     on_start: Callable[[Runtime], None] | None = None,
 ) -> FastAPI:
-    """The application.
+    """The application of one process.
 
     Args:
         settings: default: read from the environment.
         engine: default: ONNX Runtime on the native kernel where it was built.
-        on_start: called once models are loaded, or could not be (`Serving.problem` then says why).
+        on_start: called once models are loaded, or could not be (`Runtime.problem` then says why).
     """
     settings = settings or read_settings()
     engine = engine or OnnxEngine(load_kernel())
@@ -51,7 +43,7 @@ def create_app(
 
 
 def app_of(runtime: Runtime) -> FastAPI:
-    """The application on whatever computes its votes; `serving` starts and ends with it."""
+    """The application on any backend; `runtime` starts and ends with it."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -63,48 +55,9 @@ def app_of(runtime: Runtime) -> FastAPI:
         title="noisevote", version=version("noisevote"), description=DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
     app.state.runtime = runtime
-    for router in (predict.router, stream.router, plan.router, models.router, health.router):
+    for router in (*front.ROUTERS, health.router):
         app.include_router(router)
-    app.add_middleware(Admission, runtime=runtime)
-    app.add_exception_handler(ServiceError, _service_error)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(ClientDisconnect, _client_left)
-    app.add_exception_handler(Exception, _unexpected_error)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    app.add_middleware(Admission, runtime=runtime, routes=(front.VOTE_ROUTE,))
+    answer_errors(app)
+    openapi.describe_bodies(app, front.BODIES)
     return app
-
-
-async def _service_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ServiceError)
-    return response_of(error)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    """What the router itself refuses: unknown paths and methods."""
-    assert isinstance(error, HTTPException)
-    code = {404: "unknown_path", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    message = f"{request.method} {request.url.path}: {error.detail}"
-    return error_response(error.status_code, code, message, dict(error.headers or {}))
-
-
-async def _client_left(_: Request, __: Exception) -> Response:
-    """Nobody reads this answer."""
-    return Response(status_code=400)
-
-
-async def _unexpected_error(_: Request, error: Exception) -> Response:
-    """A defect of ours. The server's log has the traceback."""
-    return error_response(500, "internal_error", f"unexpected {type(error).__name__}; the server's log says more")
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's description, and the request bodies that the routes read themselves."""
-    if app.openapi_schema is None:
-        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        _, definitions = models_json_schema(
-            [(body, "validation") for body in (PredictRequest, RawInput, ImageInput, PlanRequest)],
-            ref_template="#/components/schemas/{model}",
-        )
-        schema["components"]["schemas"] |= definitions["$defs"]
-        app.openapi_schema = schema
-    return app.openapi_schema

@@ -17,11 +17,12 @@ from prometheus_client.exposition import choose_encoder
 from noisevote.engine.session_key import SessionKey
 from noisevote.service.errors import QueueFullError
 from noisevote.service.scheduling.load import Load
+from noisevote.service.scheduling.workers import BatchResult
+from noisevote.voting.stopping import RULE_NAMES
 
 OK: Final = "ok"
 # Declared with every session, so that their rates begin at zero and not at their first increment.
 CODES: Final = (OK, QueueFullError.code)
-RULES: Final = ("fixed", "exact", "confidence")
 REASONS: Final = ("deadline", "cancelled", "failed")
 
 SESSION: Final = ("model", "version", "variant")
@@ -40,8 +41,8 @@ LOAD_GAUGES: Final = {
     "rows_limit": ("queue_rows_limit", "Most votes that may wait."),
     "bytes": ("queue_bytes", "Bytes of their decoded inputs and tallies."),
     "bytes_limit": ("queue_bytes_limit", "Most bytes that may wait."),
-    "lanes": ("lanes", "Batches that can be computed at once."),
-    "lanes_busy": ("lanes_busy", "Batches that are being computed."),
+    "workers": ("lanes", "Batches that can be computed at once."),
+    "workers_busy": ("lanes_busy", "Batches that are being computed."),
 }
 
 
@@ -95,15 +96,15 @@ class Metrics:
             self.requests(session._replace(variant=""), QueueFullError.code)  # refused before its variant is known
             for code in CODES:
                 self.requests(session, code)
-            for rule in RULES:
+            for rule in RULE_NAMES:
                 self.of_rule(session, rule)
 
-    def batch(self, session: SessionKey, rows: int, seconds: float, *, failed: bool) -> None:
+    def observe_batch(self, result: BatchResult) -> None:
         """Note a batch that the engine is done with, well or not."""
-        children = self.of_session(session)
-        children.batch_rows.observe(rows)
-        children.batch_duration.observe(seconds)
-        if failed:
+        children = self.of_session(result.batch.session)
+        children.batch_rows.observe(len(result.batch))
+        children.batch_duration.observe(result.seconds)
+        if result.failed:
             children.batches_failed.inc()
 
     def show(self, load: Load, *, ready: bool) -> None:

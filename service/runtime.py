@@ -1,4 +1,4 @@
-"""What the routes work with, from start to end: settings, the models once they are loaded, the dispatcher."""
+"""What the routes work with, from start to end: settings, backend, and the models once they are loaded."""
 
 import asyncio
 import logging
@@ -7,10 +7,11 @@ from typing import Final, cast
 
 from fastapi import Request
 
-from noisevote.service.backends.local import Backend
+from noisevote.service.backends.backend import Backend
 from noisevote.service.errors import NotReadyError
 from noisevote.service.metrics import Metrics
 from noisevote.service.models.registry import ModelRegistry
+from noisevote.service.prediction.handle import Predictor
 from noisevote.service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Runtime:
         self.backend = backend
         self.dispatcher = backend.dispatcher
         self.metrics = metrics
+        self.predictor = Predictor(lambda: self.registry, backend.dispatcher, metrics, settings)
         self.problem: str | None = "models are being loaded"
         self._registry = ModelRegistry({}, ())
         self._on_start = on_start
@@ -58,16 +60,16 @@ class Runtime:
         return self._registry
 
     def start(self) -> None:
-        """Start the lanes and begin to load."""
+        """Start the dispatcher and begin to load."""
         self.dispatcher.start()
         self._loading = asyncio.create_task(self._load(), name="load models")
 
     async def drain(self) -> None:
-        """Refuse what comes from now on; returns when all that was accepted is over, at most the grace time later."""
+        """Refuse what comes from now on; return when all that was accepted is over, at most the grace time later."""
         await self.dispatcher.drain(max(0, self.settings.grace_seconds - FLUSH_SECONDS))
 
     async def close(self) -> None:
-        """End loading and the lanes."""
+        """End loading and the dispatcher."""
         if self._loading is not None:
             await self._loading
         await self.dispatcher.close()
@@ -95,5 +97,5 @@ class Runtime:
 
 
 def runtime_of(request: Request) -> Runtime:
-    """The application's `Serving`."""
+    """The application's `Runtime`."""
     return cast("Runtime", request.app.state.runtime)

@@ -1,9 +1,9 @@
-"""Problems that pydantic finds, in one line that names key and value."""
+"""What every body has in common: how strictly it is read, and how its problems are told."""
 
 from itertools import pairwise
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from noisevote.service.errors import InvalidValueError
@@ -13,6 +13,13 @@ SHOWN_CHARACTERS: Final = 80
 TAGGED: Final = frozenset({"stop"})
 # Pydantic places a bad tag at the tagged value; its problem is in the key that holds the tag.
 BAD_TAG: Final = frozenset({"union_tag_invalid", "union_tag_not_found"})
+
+
+class Body(BaseModel):
+    """Every body that is read or sent."""
+
+    # Strict: "20" is not 20. Closed: a misspelt `sigma` is refused, never silently the default.
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def shown(value: Any) -> str:

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import ClassVar, Final, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,16 @@ from numpy.typing import NDArray
 LOG_TOLERANCE: Final = 1e-7
 LOG_2: Final = math.log(2)
 
+RuleName = Literal["fixed", "exact", "confidence"]
+RULE_NAMES: Final[tuple[RuleName, ...]] = get_args(RuleName)
+
 
 class StopRule(Protocol):
     """A stopping rule: frozen, and the same answer for the same histogram."""
+
+    @property
+    def name(self) -> str:
+        """What requests and metrics call it."""
 
     def more(self, histogram: NDArray[np.int64], votes: int) -> NDArray[np.int64]:
         """Further votes to cast before the rule is asked again; 0: stop.
@@ -43,6 +50,8 @@ class StopRule(Protocol):
 class Fixed:
     """The whole budget."""
 
+    name: ClassVar[RuleName] = "fixed"
+
     def more(self, histogram: NDArray[np.int64], votes: int) -> NDArray[np.int64]:
         """All that is left."""
         return np.asarray(votes - histogram.sum(axis=1))
@@ -59,6 +68,8 @@ class Exact:
     That is so when the leader is ahead of every rival by more votes than remain. A lead equal to them
     could still end in a tie, which mean probabilities would decide, so it is not enough.
     """
+
+    name: ClassVar[RuleName] = "exact"
 
     def more(self, histogram: NDArray[np.int64], votes: int) -> NDArray[np.int64]:
         """With lead d and m votes left, the least n with d + n > m − n: each vote for the leader counts twice."""
@@ -83,6 +94,7 @@ class Confidence:
     anyway, and what is decided there without the condition carries no such bound.
     """
 
+    name: ClassVar[RuleName] = "confidence"
     delta: float
 
     def more(self, histogram: NDArray[np.int64], votes: int) -> NDArray[np.int64]:

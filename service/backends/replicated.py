@@ -6,18 +6,21 @@ had counted is counted once. Knows nothing of how replicas are reached, which `A
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
 from noisevote.service.backends.partition import Part, Standing, merge, split
 from noisevote.service.errors import DeadlineExceededError, DrainingError, EngineError, ServiceError, TimedOutError
+from noisevote.service.models.registry import ModelRegistry
 from noisevote.service.scheduling.in_flight import InFlight, without_votes
 from noisevote.service.scheduling.load import Load
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.scheduler import QueueLimits, RequestResult
 from noisevote.service.scheduling.ticket import CountedVotes, VoteTicket
+from noisevote.service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +91,22 @@ class Gathering:
         return RequestResult(self.request, *self.standing, error)
 
 
+class ReplicatedBackend:
+    """Replicas, reached by `ask`; what they serve is what the first of them says that answers `registry`."""
+
+    def __init__(
+        self, settings: Settings, spreading: Spreading, ask: Ask, registry: Callable[[], Awaitable[ModelRegistry]]
+    ) -> None:
+        self.description = f"on replicas, in parts of {spreading.part_rows} votes"
+        limits = QueueLimits(rows=settings.queue_rows, bytes=settings.queue_bytes)
+        self.dispatcher = ReplicatedDispatcher(ask, limits, spreading, time.perf_counter)
+        self._registry = registry
+
+    async def load(self) -> ModelRegistry:
+        """Wait until a replica has loaded what it serves."""
+        return await self._registry()
+
+
 class ReplicatedDispatcher:
     """Runs accepted requests to their end, as a `Dispatcher` does, on replicas. Belongs to one event loop."""
 
@@ -114,10 +133,10 @@ class ReplicatedDispatcher:
         """Nothing has to run before the first request."""
 
     def load(self) -> Load:
-        """What waits for replicas now; nothing is computed here, so there are no lanes."""
+        """What waits for replicas now; nothing is computed here, so there are no workers."""
         rows = sum(gathering.uncounted for gathering in self._gatherings.values())
         limits = self._limits
-        return Load(len(self._gatherings), rows, limits.rows, self._bytes(), limits.bytes, lanes=0, lanes_busy=0)
+        return Load(len(self._gatherings), rows, limits.rows, self._bytes(), limits.bytes, workers=0, workers_busy=0)
 
     async def drain(self, grace_s: float) -> None:
         """Accept nothing more; see `UnderWay.drain`."""

@@ -1,23 +1,20 @@
 """What is served: the versions and variants of the model store that could be loaded, and why others could not."""
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import NamedTuple
+from functools import cached_property, lru_cache, partial
+from typing import Final, NamedTuple
 
-from noisevote.engine.errors import BadModelError
 from noisevote.engine.session_key import SessionKey
 from noisevote.model_store.manifest import Manifest, Variant
 from noisevote.model_store.selection import select
-from noisevote.model_store.store import BadManifestError, ModelStore, Publication
 from noisevote.noise_op.contract import NoiseKind
 from noisevote.service.errors import UnknownModelError, UnknownVariantError, UnknownVersionError
-from noisevote.service.rest.v1.schemas import AUTO
-from noisevote.service.scheduling.batch_size import BatchProfile, Clock, measure
-from noisevote.service.scheduling.engine import Engine
+from noisevote.service.scheduling.batch_size import BatchProfile
 
-logger = logging.getLogger(__name__)
+AUTO: Final = "auto"
+# Settings of requests to one version that its choice of a variant is remembered for.
+CHOICES_KEPT: Final = 4096
 
 
 class Refusal(NamedTuple):
@@ -29,12 +26,20 @@ class Refusal(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ServedVersion:
-    """A version with at least one served variant, each at its measured pace; `refused` holds the others and why."""
+    """A version with at least one served variant and their batch profiles; `refused` holds the others and why."""
 
     manifest: Manifest
     variants: tuple[Variant, ...]
     refused: Mapping[str, str]
     profiles: Mapping[SessionKey, BatchProfile]
+
+    @cached_property
+    def _best(self) -> Callable[[NoiseKind, float, int, int], Variant]:
+        """The best variant for a noise and votes, remembered as long as the version itself.
+
+        Choosing walks through all measured points, and requests repeat a few settings over and over.
+        """
+        return lru_cache(maxsize=CHOICES_KEPT)(partial(select, self.variants))
 
     def key(self, variant: Variant) -> SessionKey:
         """Name of a variant's session."""
@@ -47,7 +52,7 @@ class ServedVersion:
             UnknownVariantError: it does not exist or is not served.
         """
         if name == AUTO:
-            return _best(self, noise, sigma, votes, reads)
+            return self._best(noise, sigma, votes, reads)
         for variant in self.variants:
             if variant.name == name:
                 return variant
@@ -55,12 +60,6 @@ class ServedVersion:
             raise UnknownVariantError(f"variant: {name!r} was refused at start: {self.refused[name]}")
         known = ", ".join([AUTO, *(variant.name for variant in self.variants)])
         raise UnknownVariantError(f"variant: {name!r} is not one of {known}")
-
-
-# Choosing walks through all measured points; requests repeat a few settings over and over.
-@lru_cache(maxsize=4096)
-def _best(served: ServedVersion, noise: NoiseKind, sigma: float, votes: int, reads: int) -> Variant:
-    return select(served.variants, noise, sigma, votes, reads)
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class ModelRegistry:
         return self.models[name][version or versions[-1]]
 
     def profiles(self) -> dict[SessionKey, BatchProfile]:
-        """The measured pace of every session."""
+        """The measured batch profile of every session."""
         return {
             key: pace
             for versions in self.models.values()
@@ -117,50 +116,3 @@ class ModelRegistry:
             for name, versions in self.models.items()
             for version, served in versions.items()
         )
-
-
-def load_models(store: ModelStore, engine: Engine, most_rows: int, clock: Clock) -> ModelRegistry:
-    """Load every variant of every published version, and time batches of up to `most_rows` rows of each network.
-
-    What cannot be loaded is refused by name.
-    """
-    models: dict[str, dict[str, ServedVersion]] = {}
-    refusals: list[Refusal] = []
-    for name in store.names():
-        for version in store.versions(name):
-            try:
-                served = _load_version(store.publication(name, version), engine, most_rows, clock)
-            except BadManifestError as error:
-                refusals.append(Refusal(f"{name} {version}", str(error)))
-                continue
-            refusals += [Refusal(f"{name} {version} {each}", reason) for each, reason in served.refused.items()]
-            if served.variants:
-                models.setdefault(name, {})[version] = served
-    for refusal in refusals:
-        logger.warning("refused: %s: %s", *refusal)
-    return ModelRegistry(models, tuple(refusals))
-
-
-def _load_version(publication: Publication, engine: Engine, most_rows: int, clock: Clock) -> ServedVersion:
-    manifest, refused = publication.manifest, dict(publication.refusals)
-    shapes = {variant.name: _shape(variant) for variant in manifest.variants}
-    measured: dict[tuple[str | int, ...], BatchProfile] = {}  # variants of one network differ in weights, not in time
-    profiles = {}
-    for variant, content in publication.files.items():
-        key = SessionKey(manifest.name, manifest.version, variant)
-        try:
-            engine.load(key, manifest, content)
-        except BadModelError as error:
-            refused[variant] = str(error)
-        else:
-            shape = shapes[variant]
-            if shape not in measured:
-                measured[shape] = measure(engine, key, manifest, most_rows, clock)
-            profiles[key] = measured[shape]
-    loaded = tuple(variant for variant in manifest.variants if variant.name not in refused)
-    return ServedVersion(manifest, loaded, refused, profiles)
-
-
-def _shape(variant: Variant) -> tuple[str | int, ...]:
-    """What decides how long a vote of the variant takes."""
-    return variant.network, variant.parameters, variant.multiply_accumulates, variant.samples, variant.layers

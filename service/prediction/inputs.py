@@ -10,23 +10,38 @@ import binascii
 import io
 import math
 from itertools import chain
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from noisevote.model_store.manifest import InputSpec
 from noisevote.service.errors import InvalidValueError
-from noisevote.service.rest.v1.schemas import ImageInput, RawInput
-from noisevote.service.validation import as_invalid_value, shown
+from noisevote.service.validation import Body, as_invalid_value, shown
 
 IMAGE_FORMATS: Final = ("PNG", "JPEG")
 # Pillow modes of 8 bits a channel. Deeper ones would be cut to 8 bits without a word.
 IMAGE_MODES: Final = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 IMAGE_AXES: Final = 3  # channels, height, width
 MODE_OF_CHANNELS: Final = {1: "L", 3: "RGB"}
+
+Base64 = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
+
+
+class RawInput(Body):
+    """An input as the bytes of its array, C order, little-endian."""
+
+    b64: Base64
+    dtype: Literal["uint8", "float32"]
+    """uint8 values 0 … 255 are scaled onto the model's value range; float32 values are taken as they are"""
+
+
+class ImageInput(Body):
+    """An input as a PNG or JPEG file of exactly the model's height and width, converted to its channels."""
+
+    image: Base64
 
 
 def decode_inputs(items: list[Any], spec: InputSpec) -> NDArray[np.float32]:

@@ -1,9 +1,11 @@
-"""An error as an answer: `{"error": {"code": …, "message": …}}`."""
+"""Errors as answers: `{"error": {"code": …, "message": …}}`, each with the status of its class."""
 
 from collections.abc import Mapping
 
 import orjson
-from starlette.responses import Response
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from noisevote.service.errors import ServiceError
 
@@ -18,3 +20,34 @@ def error_response(status: int, code: str, message: str, headers: Mapping[str, s
 def response_of(error: ServiceError) -> Response:
     """The answer that an error of ours becomes."""
     return error_response(error.status, error.code, str(error), error.headers)
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Make whatever a route raises an answer of this form."""
+    app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _client_left)
+    app.add_exception_handler(Exception, _unexpected_error)
+
+
+async def _service_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    return response_of(error)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Answer what the router itself refuses: unknown paths and methods."""
+    assert isinstance(error, HTTPException)
+    code = {404: "unknown_path", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    return error_response(error.status_code, code, message, dict(error.headers or {}))
+
+
+async def _client_left(_: Request, __: Exception) -> Response:
+    """Nobody reads this answer."""
+    return Response(status_code=400)
+
+
+async def _unexpected_error(_: Request, error: Exception) -> Response:
+    """Answer a defect of ours. The server's log has the traceback."""
+    return error_response(500, "internal_error", f"unexpected {type(error).__name__}; the server's log says more")

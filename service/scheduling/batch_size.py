@@ -32,7 +32,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class BatchProfile:
-    """Rows of a good batch, seconds that a lane takes for each of them, and the curve behind it: (rows, seconds)."""
+    """Rows of a good batch, seconds that a worker takes for each of them, and the curve behind it: (rows, seconds)."""
 
     rows: int
     row_s: float
@@ -48,7 +48,7 @@ class BatchProfile:
 
 
 def compute(engine: Engine, batch: Batch) -> Ballots:
-    """All that a lane does for a batch: arrays, the model, votes."""
+    """All that a worker does for a batch: arrays, the model, votes."""
     logits = engine.run(batch.session, batch.feeds())
     if len(logits) != len(batch):  # counted as they are, some votes would be another request's
         raise ValueError(f"{len(logits)} rows of logits for {len(batch)} rows")

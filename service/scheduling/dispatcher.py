@@ -1,7 +1,4 @@
-"""Requests under way, on the event loop: what is accepted, when it ends, and who is told.
-
-The lanes' threads do the computing, and report every batch to the event loop.
-"""
+"""Runs accepted requests to their end, on the event loop; the worker threads compute and report every batch to it."""
 
 import asyncio
 import math
@@ -11,7 +8,6 @@ from typing import Final
 
 from noisevote.engine.session_key import SessionKey
 from noisevote.service.errors import QueueFullError
-from noisevote.service.metrics import Metrics
 from noisevote.service.scheduling.batch_size import BatchProfile
 from noisevote.service.scheduling.in_flight import InFlight
 from noisevote.service.scheduling.load import Load
@@ -19,18 +15,21 @@ from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.ticket import CountedVotes, VoteTicket
 from noisevote.service.scheduling.workers import BatchResult, WorkerPool
 
-# How much longer than the rows waiting before it a request may take, because later ones share the lanes with it.
+# How much longer than the rows waiting before it a request may take, because later ones share the workers with it.
 # Where equal requests come steadily it is twice as long: each has half of its rows left on average, so twice as
 # many requests wait as the rows say. The rest is for requests that are not equal.
 SHARING: Final = 3.0
 
 
 class Dispatcher:
-    """Runs accepted requests to their end. All of it belongs to the event loop that calls `start`."""
+    """Runs accepted requests to their end. All of it belongs to the event loop that calls `start`.
 
-    def __init__(self, workers: WorkerPool, metrics: Metrics, clock: Callable[[], float]) -> None:
+    `observe` is told of every batch.
+    """
+
+    def __init__(self, workers: WorkerPool, observe: Callable[[BatchResult], None], clock: Callable[[], float]) -> None:
         self._workers = workers
-        self._metrics = metrics
+        self._observe = observe
         self._clock = clock
         self._in_flight = InFlight()
 
@@ -45,7 +44,7 @@ class Dispatcher:
         return self._in_flight.busy
 
     def start(self) -> None:
-        """Start the lanes."""
+        """Start the workers."""
         loop = asyncio.get_running_loop()
 
         def report(done: BatchResult) -> None:
@@ -66,7 +65,7 @@ class Dispatcher:
         await self._in_flight.drain(grace_s)
 
     async def close(self) -> None:
-        """Stop the lanes, each after the batch that it has under way."""
+        """Stop the workers, each after the batch that it has in flight."""
         await asyncio.to_thread(self._workers.close)
         await asyncio.sleep(0)  # for their last reports
 
@@ -123,7 +122,7 @@ class Dispatcher:
 
     def _tell(self, done: BatchResult) -> None:
         """Tell whoever waits for rows of a batch; some may have left meanwhile."""
-        self._metrics.batch(done.batch.session, len(done.batch), done.seconds, failed=done.failed)
+        self._observe(done)
         for finished in done.finished:
             if (ticket := self._in_flight.get(finished.request)) is not None:
                 ticket.note_start(done.began)

@@ -26,7 +26,7 @@ class InFlight:
         return bool(self._tickets)
 
     def get(self, request: VoteRequest) -> VoteTicket | None:
-        """The voting of a request, if it is still under way."""
+        """The voting of a request, if it is still in flight."""
         return self._tickets.get(request)
 
     def refuse_if_draining(self) -> None:

@@ -11,5 +11,5 @@ class Load(NamedTuple):
     rows_limit: int
     bytes: int
     bytes_limit: int
-    lanes: int
-    lanes_busy: int
+    workers: int
+    workers_busy: int

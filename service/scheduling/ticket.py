@@ -27,6 +27,11 @@ class CountedVotes:
     compute_s: float
     ended: bool = True
 
+    def of(self, inputs: NDArray[np.int64]) -> "CountedVotes":
+        """The same of some inputs only, int64 [n]."""
+        tally = Tally(self.tally.histogram[inputs], self.tally.probabilities[inputs])
+        return replace(self, tally=tally, complete=self.complete[inputs])
+
 
 class VoteCounter(Protocol):
     """Where the votes of accepted requests are counted."""

@@ -1,7 +1,7 @@
 """The threads that compute: each takes the next batch from the scheduler, runs it, and counts its votes.
 
-A lane that is done goes on by itself, under a lock that is held for as long as cutting a batch or counting
-one takes, some tenths of a millisecond. So no lane waits for the event loop, which may be reading requests, and
+A worker that is done goes on by itself, under a lock that is held for as long as cutting a batch or counting
+one takes, some tenths of a millisecond. So no worker waits for the event loop, which may be reading requests, and
 batches are cut at the last moment, so that a new request is in the very next one.
 """
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BatchResult:
-    """A batch that a lane is done with, and the requests that are over by it. Times in seconds of the clock."""
+    """A batch that a worker is done with, and the requests that are over by it. Times in seconds of the clock."""
 
     batch: Batch
     finished: list[RequestResult]
@@ -50,23 +50,23 @@ class WorkerPool:
         self._batch_rows = batch_rows
         self._clock = clock
         self._work = threading.Condition()  # guards what follows, and the scheduler
-        self._running = 0  # lanes that have a batch under way
+        self._running = 0  # workers that have a batch in flight
         self._closing = False
         self._rows: dict[SessionKey, int] = {}  # of a good batch
-        self._row_s: dict[SessionKey, float] = {}  # seconds that a lane takes for a row, smoothed
+        self._row_s: dict[SessionKey, float] = {}  # seconds that a worker takes for a row, smoothed
         self._threads: list[threading.Thread] = []
 
     def start(self, report: Callable[[BatchResult], None]) -> None:
         """Start the threads, each of which tells `report` of every batch that it is done with."""
         self._threads = [
-            threading.Thread(target=self._run, args=(report,), name=f"lane {number}", daemon=True)
+            threading.Thread(target=self._run, args=(report,), name=f"worker {number}", daemon=True)
             for number in range(self.count)
         ]
         for thread in self._threads:
             thread.start()
 
     def close(self) -> None:
-        """End the threads, each after the batch that it has under way; returns when they have ended."""
+        """End the threads, each after the batch that it has in flight; returns when they have ended."""
         with self._work:
             self._closing = True
             self._work.notify_all()
@@ -106,12 +106,12 @@ class WorkerPool:
             return self._scheduler.standing(request) if request in self._scheduler else None
 
     def waiting_seconds(self) -> float:
-        """That all lanes together take for what waits."""
+        """That all workers together take for what waits."""
         with self._work:
             return self._waiting_seconds()
 
     def seconds_until_done(self, rows: int) -> float:
-        """That all lanes together take for so many rows of what waits, or for all of it if that is less."""
+        """That all workers together take for so many rows of what waits, or for all of it if that is less."""
         with self._work:
             return self._waiting_seconds() * min(1.0, rows / max(1, self._scheduler.rows))
 
@@ -130,8 +130,8 @@ class WorkerPool:
                 rows_limit=queue.limits.rows,
                 bytes=queue.bytes,
                 bytes_limit=queue.limits.bytes,
-                lanes=self.count,
-                lanes_busy=self._running,
+                workers=self.count,
+                workers_busy=self._running,
             )
 
     def _run(self, report: Callable[[BatchResult], None]) -> None:
@@ -150,7 +150,7 @@ class WorkerPool:
             return None
 
     def _rows_of_next_batch(self) -> int:
-        """An even share of what waits, so that a small request is spread over all idle lanes; at most a good batch."""
+        """An even share of what waits, at most a good batch: so a small request is spread over all idle workers."""
         session = self._scheduler.next_session()
         most = self._batch_rows if session is None else self._rows.get(session, self._batch_rows)
         idle = self.count - self._running
@@ -168,13 +168,13 @@ class WorkerPool:
                 return BatchResult(batch, finished, began, self._ended(batch, began), failed=True)
 
     def _count(self, batch: Batch, ballots: Ballots, began: float) -> BatchResult:
-        with self._work:  # until the end: whoever hears of the last votes finds the lane idle
+        with self._work:  # until the end: whoever hears of the last votes finds the worker idle
             finished = self._scheduler.absorb(batch, ballots)
-            self._work.notify_all()  # a stopping rule may want more votes: enough for the idle lanes too
+            self._work.notify_all()  # a stopping rule may want more votes: enough for the idle workers too
             return BatchResult(batch, finished, began, self._ended(batch, began), failed=False)
 
     def _ended(self, batch: Batch, began: float) -> float:
-        """The lane is idle again; returns the batch's seconds."""
+        """The worker is idle again; returns the batch's seconds."""
         seconds = self._clock() - began
         self._running -= 1
         before = self._row_s.get(batch.session, seconds / len(batch))

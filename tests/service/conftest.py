@@ -57,7 +57,7 @@ async def serve(store: ModelStore, engine: Engine | None = None, **settings: Any
 
     app = create_app(Settings(**values), engine or OnnxEngine(load_kernel()), on_start)
     unmeasured = patch(
-        "noisevote.service.models.registry.measure", lambda *arguments: BatchProfile(arguments[3], 0.0, ())
+        "noisevote.service.models.loading.measure", lambda *arguments: BatchProfile(arguments[3], 0.0, ())
     )
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with (

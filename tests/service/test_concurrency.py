@@ -54,7 +54,7 @@ async def test_an_answer_does_not_depend_on_company_threads_or_batch_size(
     Not only histograms: the mean probabilities too, because they are added up in fixed point.
     """
     monkeypatch.setattr(
-        "noisevote.service.models.registry.measure", lambda *arguments: BatchProfile(arguments[3], 0.0, ())
+        "noisevote.service.models.loading.measure", lambda *arguments: BatchProfile(arguments[3], 0.0, ())
     )  # no own choice
     kernel = load_kernel() if on_kernel else None
     async with serve(store, OnnxEngine(kernel), threads=1, batch_rows=8) as client:

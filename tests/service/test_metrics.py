@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -24,14 +25,18 @@ from noisevote.service.errors import (
     NotReadyError,
     QueueFullError,
 )
-from noisevote.service.metrics import RULES, Metrics
-from noisevote.service.prediction.accounting import RequestRecord
+from noisevote.service.metrics import Metrics
+from noisevote.service.prediction.accounting import RequestRecord, VoteAccount
+from noisevote.service.prediction.answer import Answer
 from noisevote.service.rest.v1.schemas import PredictRequest
+from noisevote.service.scheduling.batch import Batch, Share
 from noisevote.service.scheduling.load import Load
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.ticket import CountedVotes
+from noisevote.service.scheduling.workers import BatchResult
 from noisevote.service.settings import Settings
-from noisevote.voting.stopping import Fixed
+from noisevote.voting.decision import decide
+from noisevote.voting.stopping import RULE_NAMES, Exact, Fixed, StopRule
 from noisevote.voting.tally import Tally
 from tests.service.conftest import serve
 from tests.support.engines import FakeEngine, Slow, skip_ahead, until
@@ -153,10 +158,10 @@ async def test_a_served_variant_is_shown_before_its_first_request(client: httpx.
     """At zero, under every rule that requests may name, so that rates begin with the first increment."""
     first = await scrape(client)
     for rule in ("fixed", "exact", "confidence"):
-        assert PredictRequest.model_validate({"inputs": [0], "stop": {"rule": rule}}).stop.rule in RULES
+        assert PredictRequest.model_validate({"inputs": [0], "stop": {"rule": rule}}).stop.rule in RULE_NAMES
         for variant in ("mul-0.0", "mul-0.8"):
             assert first.sum("votes_saved_total", model="tiny", version="1", variant=variant, rule=rule) == 0
-    assert len(RULES) == 3
+    assert len(RULE_NAMES) == 3
     assert first.sum("requests_total", code="ok") == first.sum("requests_total", code="queue_full") == 0
     assert first.sum("ready") == 1
 
@@ -257,18 +262,17 @@ async def test_applications_in_one_process_count_apart(store: ModelStore) -> Non
         assert (await scrape(other)).sum("requests_total") == 0
 
 
-def request(inputs: int, votes: int) -> VoteRequest:
+def request(inputs: int, votes: int, rule: StopRule | None = None) -> VoteRequest:
     """A request of so many inputs."""
-    return VoteRequest(KEY, np.zeros((inputs, 1), np.float32), 2, (0.5, 0.0), 0, votes, Fixed())
+    return VoteRequest(KEY, np.zeros((inputs, 1), np.float32), 2, (0.5, 0.0), 0, votes, rule or Fixed())
 
 
-def answered(
-    used: list[int], complete: list[bool], *, abstain: bool = False, queue_s: float = 0.0
-) -> tuple[CountedVotes, list[dict[str, bool]]]:
+def answered(used: list[int], complete: list[bool], *, abstain: bool = False, queue_s: float = 0.0) -> Answer:
     """An answer with so many votes on each input, all for the first class."""
     histogram = np.array([[votes, 0] for votes in used])
-    answer = CountedVotes(Tally(histogram, histogram), np.array(complete), queue_s, compute_s=0.0)
-    return answer, [{"abstain": abstain}] * len(used)
+    tally, inputs = Tally(histogram, histogram), len(used)
+    decisions = replace(decide(tally, 0.5), abstain=np.full(inputs, abstain))
+    return Answer(CountedVotes(tally, np.array(complete), queue_s, compute_s=0.0), decisions, np.zeros(inputs, bool))
 
 
 @given(
@@ -280,10 +284,9 @@ def test_every_vote_asked_for_is_cast_saved_or_dropped(votes: int, inputs: list[
     used = [max(1, int(share * votes)) for share, _ in inputs]
     complete = [done for _, done in inputs]
     metrics = Metrics()
-    with RequestRecord(metrics) as record:
-        record.asks(request(len(inputs), votes), "exact")
-        record.accepted()
-        record.answers(*answered(used, complete))
+    asked = request(len(inputs), votes, Exact())
+    with RequestRecord(metrics, KEY) as record, VoteAccount(metrics, asked, record) as account:
+        account.settle(answered(used, complete))
     after = shown(metrics)
     assert after.sum("votes_asked_total") == votes * len(inputs)
     assert after.sum("votes_cast_total") == sum(used)
@@ -315,10 +318,11 @@ def test_a_request_that_ends_in_an_error_drops_what_it_asked_for(
     """For the error's reason, unless it was never accepted; it has no duration."""
     metrics = Metrics()
     metrics.declare([KEY], 0)
-    with suppress(type(error)), RequestRecord(metrics) as record:
-        record.asks(request(2, 10), "fixed")
-        if reason is not None:
-            record.accepted()
+    with (
+        suppress(type(error)),
+        RequestRecord(metrics, KEY) as record,
+        nullcontext() if reason is None else VoteAccount(metrics, request(2, 10), record),
+    ):
         raise error
     after = shown(metrics)
     assert after.sum("requests_total", code=code) == after.sum("requests_total") == 1
@@ -331,10 +335,12 @@ def test_a_request_that_ends_in_an_error_drops_what_it_asked_for(
 def test_an_error_after_the_answer_was_counted_drops_nothing() -> None:
     """Its votes are accounted for once."""
     metrics = Metrics()
-    with suppress(ZeroDivisionError), RequestRecord(metrics) as record:
-        record.asks(request(1, 10), "fixed")
-        record.accepted()
-        record.answers(*answered([10], [True]))
+    with (
+        suppress(ZeroDivisionError),
+        RequestRecord(metrics, KEY) as record,
+        VoteAccount(metrics, request(1, 10), record) as account,
+    ):
+        account.settle(answered([10], [True]))
         raise ZeroDivisionError
     after = shown(metrics)
     assert (after.sum("votes_asked_total"), after.sum("votes_dropped_total")) == (10, 0)
@@ -344,10 +350,8 @@ def test_an_error_after_the_answer_was_counted_drops_nothing() -> None:
 def test_an_error_that_was_told_as_an_event_is_counted_as_one_that_was_raised() -> None:
     """A stream has begun with status 200, and yet it failed."""
     metrics = Metrics()
-    with RequestRecord(metrics) as record:
-        record.asks(request(1, 10), "fixed")
-        record.accepted()
-        record.fails(EngineError(""))
+    with RequestRecord(metrics, KEY) as record, VoteAccount(metrics, request(1, 10), record):
+        record.error = EngineError("")
     after = shown(metrics)
     assert after.sum("votes_dropped_total", reason="failed") == after.sum("votes_asked_total") == 10
     assert after.sum("requests_total", code="engine_error") == after.sum("requests_total") == 1
@@ -358,11 +362,10 @@ def test_durations_are_seconds_of_the_clock() -> None:
     """From entering the record to leaving it, and the queue's as it was told."""
     times = iter([100.0, 100.75])
     metrics = Metrics(lambda: next(times))
-    with RequestRecord(metrics) as record:
-        record.asks(request(1, 1), "fixed")
-        record.accepted()
-        record.answers(*answered([1], [True], abstain=True, queue_s=0.125))
-    metrics.batch(KEY, 13, 0.003, failed=True)
+    with RequestRecord(metrics, KEY) as record, VoteAccount(metrics, request(1, 1), record) as account:
+        account.settle(answered([1], [True], abstain=True, queue_s=0.125))
+    rows = Share(request(1, 13), np.zeros(13, np.int64), np.arange(13))
+    metrics.observe_batch(BatchResult(Batch(KEY, (rows,)), [], began=0.0, seconds=0.003, failed=True))
     metrics.show(IDLE, ready=True)
     after = shown(metrics)
     assert after.sum("request_duration_seconds_sum") == 0.75

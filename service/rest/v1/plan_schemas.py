@@ -9,7 +9,9 @@ from noisevote.model_store.analog_cost import Execution
 from noisevote.model_store.planning import Figure, Goal, LatencyBudget, ProductBudget, TargetAccuracy
 from noisevote.noise_op.contract import NoiseKind
 from noisevote.service.errors import InvalidValueError
-from noisevote.service.rest.v1.schemas import AnalogCost, Body, Sigma, SnrDb, given_sigma
+from noisevote.service.prediction.options import given_sigma
+from noisevote.service.rest.v1.schemas import AnalogCost, Sigma, SnrDb
+from noisevote.service.validation import Body
 
 # Bound the work of one request; measured tables end far below.
 MOST_VOTES: Final = 1000

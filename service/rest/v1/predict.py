@@ -1,36 +1,21 @@
 """`POST …/predict`: inputs in, votes out."""
 
-import asyncio
-import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
-from noisevote.model_store.manifest import Variant
-from noisevote.noise_op.contract import sigma_row
-from noisevote.service.errors import InvalidValueError
-from noisevote.service.models.registry import ServedVersion
-from noisevote.service.prediction.accounting import RequestRecord
-from noisevote.service.prediction.inputs import decode_inputs
+from noisevote.service.prediction.answer import Answer
+from noisevote.service.prediction.options import PredictionRequest
+from noisevote.service.prediction.prepare import Prepared
 from noisevote.service.rest.body import parse_object, read_json_body
+from noisevote.service.rest.disconnection import abandoned_when_left
 from noisevote.service.rest.v1.schemas import AnalogCost, ErrorResponse, PredictRequest, PredictResponse
-from noisevote.service.runtime import Runtime, runtime_of
-from noisevote.service.scheduling.request import VoteRequest
-from noisevote.service.scheduling.ticket import CountedVotes, VoteTicket
-from noisevote.service.settings import Settings
+from noisevote.service.runtime import runtime_of
 from noisevote.service.validation import as_invalid_value
-from noisevote.voting.decision import decide
-
-# Longer bodies are decoded on another thread: unpacking images leaves the event loop free meanwhile.
-LONG_BODY_BYTES: Final = 64 * 1024
-# Drawn seeds stay exact in clients whose numbers are doubles (JavaScript).
-DRAWN_SEED_BITS: Final = 53
 
 router = APIRouter(tags=["predict"])
 DOCUMENTED: Final[dict[str, Any]] = {
@@ -60,18 +45,6 @@ DOCUMENTED: Final[dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A request that can be run: what the scheduler needs, and what the answer repeats."""
-
-    asked: PredictRequest
-    served: ServedVersion
-    variant: Variant
-    sigma: float
-    vote_request: VoteRequest
-    began: float
-
-
 @router.post("/v1/models/{name}/predict", **DOCUMENTED)
 async def predict(request: Request, name: str) -> Response:
     """Run each input `votes` times through the newest version and let the runs vote."""
@@ -85,125 +58,55 @@ async def predict_version(request: Request, name: str, version: str) -> Response
 
 
 async def _predict(request: Request, name: str, version: str | None) -> Response:
-    with RequestRecord(runtime_of(request).metrics) as record:
-        prepared = await read(request, record, name, version)
-        with queued(request, record, prepared) as ticket:
-            watching = asyncio.create_task(_abandon_when_left(request, ticket))
-            try:
-                answer = await ticket.answer()
-            finally:
-                watching.cancel()
-            content = respond(prepared, answer)
-            record.answers(answer, content["predictions"])
+    began = time.perf_counter()
+    runtime = runtime_of(request)
+    read = partial(read_json_body, request, runtime.settings.max_body_bytes)
+    async with (
+        runtime.predictor.accept(name, version, read, parse) as prediction,
+        abandoned_when_left(request, prediction),
+    ):
+        content = respond(prediction.prepared, await prediction.answer(), began)
     return Response(orjson.dumps(content), media_type="application/json")
 
 
-async def _abandon_when_left(request: Request, ticket: VoteTicket) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    ticket.abandon()
-
-
-@contextmanager
-def queued(request: Request, record: RequestRecord, prepared: Prepared) -> Iterator[VoteTicket]:
-    """The request in the queue; see `Dispatcher.accepted`."""
-    dispatcher = runtime_of(request).dispatcher
-    with dispatcher.accepted(prepared.vote_request, prepared.asked.deadline_ms) as ticket:
-        record.accepted()
-        yield ticket
-
-
-async def read(
-    request: Request, record: RequestRecord, name: str, version: str | None, *, anytime: bool = False
-) -> Prepared:
-    """Read, check and decode a request; `anytime`: its answer will be looked at before it is complete.
-
-    Raises:
-        ServiceError: it cannot be used, or not yet.
-    """
-    began = time.perf_counter()
-    runtime: Runtime = runtime_of(request)
-    served = runtime.registry.version(name, version)
-    record.serves(served.manifest.name, served.manifest.version)
-    body = await read_json_body(request, runtime.settings.max_body_bytes)
-    if len(body) > LONG_BODY_BYTES:
-        prepared = await asyncio.to_thread(prepare, body, served, runtime.settings, began, anytime=anytime)
-    else:
-        prepared = prepare(body, served, runtime.settings, began, anytime=anytime)
-    record.asks(prepared.vote_request, prepared.asked.stop.rule)
-    return prepared
-
-
-def prepare(body: bytes, served: ServedVersion, settings: Settings, began: float, *, anytime: bool) -> Prepared:
-    """Check and decode the body of a request that came at `began`.
+def parse(body: bytes) -> PredictionRequest:
+    """What a body asks for.
 
     Raises:
         ServiceError: the body cannot be used; the message names key and value.
     """
     try:
-        asked = PredictRequest.model_validate(parse_object(body))
+        return PredictRequest.model_validate(parse_object(body)).as_prediction_request()
     except ValidationError as error:
         raise as_invalid_value(error) from None
-    _refuse_too_much(asked, settings)
-    sigma = asked.noise_sigma()
-    variant = served.variant(asked.variant, asked.noise, sigma, asked.votes, asked.reads)
-    manifest = served.manifest
-    vote_request = VoteRequest(
-        session=served.key(variant),
-        inputs=decode_inputs(asked.inputs, manifest.input),
-        classes=len(manifest.classes),
-        sigma=sigma_row(asked.noise, sigma, asked.reads),
-        seed=secrets.randbits(DRAWN_SEED_BITS) if asked.seed is None else asked.seed,
-        votes=asked.votes,
-        rule=asked.stop.as_rule(),
-        priority=asked.priority,
-        anytime=anytime or asked.deadline_ms is not None,
-        first_vote=asked.first_vote,
-    )
-    return Prepared(asked, served, variant, sigma, vote_request, began)
 
 
-def _refuse_too_much(asked: PredictRequest, settings: Settings) -> None:
-    inputs = len(asked.inputs)
-    if asked.votes > settings.max_votes:
-        raise InvalidValueError("votes", f"{asked.votes} is more than {settings.max_votes}, the most allowed here")
-    if inputs > settings.max_inputs:
-        raise InvalidValueError("inputs", f"{inputs} inputs are more than {settings.max_inputs}, the most allowed here")
-    if inputs * asked.votes > settings.queue_rows:
-        problem = f"{asked.votes} on each of {inputs} inputs; the queue holds {settings.queue_rows} in all"
-        raise InvalidValueError("votes", problem)
-
-
-def respond(prepared: Prepared, answer: CountedVotes) -> dict[str, Any]:
-    """The answer, or how the votes stand."""
-    asked, manifest = prepared.asked, prepared.served.manifest
-    used = answer.tally.votes_used
+def respond(prepared: Prepared, answer: Answer, began: float) -> dict[str, Any]:
+    """The answer to a request that came at `began`, seconds of the performance counter."""
+    options, manifest, counted = prepared.options, prepared.served.manifest, answer.counted
+    most_votes = int(counted.tally.votes_used.max())
     return {
         "model": manifest.name,
         "version": manifest.version,
         "variant": prepared.variant.name,
         "seed": prepared.vote_request.seed,
-        "sigma": prepared.sigma,
-        "noise": asked.noise,
-        "votes": asked.votes,
-        "reads": asked.reads,
+        "sigma": options.sigma,
+        "noise": options.noise,
+        "votes": options.votes,
+        "reads": options.reads,
         "predictions": predictions(prepared, answer),
-        "analog_cost": AnalogCost.of(int(used.max()), asked.reads, prepared.variant.layers).model_dump(),
+        "analog_cost": AnalogCost.of(most_votes, options.reads, prepared.variant.layers).model_dump(),
         "timing_ms": {
-            "queue": round(1e3 * answer.queue_s, 3),
-            "compute": round(1e3 * answer.compute_s, 3),
-            "total": round(1e3 * (time.perf_counter() - prepared.began), 3),
+            "queue": round(1e3 * counted.queue_s, 3),
+            "compute": round(1e3 * counted.compute_s, 3),
+            "total": round(1e3 * (time.perf_counter() - began), 3),
         },
     }
 
 
-def predictions(prepared: Prepared, answer: CountedVotes) -> list[dict[str, Any]]:
-    """What the counted votes decide on each input, each having at least one."""
-    tally, classes = answer.tally, prepared.served.manifest.classes
-    decisions = decide(tally, prepared.asked.alpha)
-    request = prepared.vote_request
-    met = request.rule.met(tally.histogram, request.votes)
-    unfinished = "deadline" if answer.ended else None
+def predictions(prepared: Prepared, answer: Answer) -> list[dict[str, Any]]:
+    """What is said about each input."""
+    tally, decisions, classes = answer.counted.tally, answer.decisions, prepared.served.manifest.classes
     columns = zip(
         decisions.index.tolist(),
         tally.histogram.tolist(),
@@ -212,8 +115,8 @@ def predictions(prepared: Prepared, answer: CountedVotes) -> list[dict[str, Any]
         decisions.vote_share.tolist(),
         decisions.lower_bound.tolist(),
         decisions.abstain.tolist(),
-        answer.complete.tolist(),
-        met.tolist(),
+        answer.counted.complete.tolist(),
+        answer.stopped_by(),
         strict=True,
     )
     return [
@@ -227,7 +130,7 @@ def predictions(prepared: Prepared, answer: CountedVotes) -> list[dict[str, Any]
             "lower_bound": bound,
             "abstain": abstain,
             "complete": complete,
-            "stopped_by": ("rule" if rule else "budget") if complete else unfinished,
+            "stopped_by": stopped_by,
         }
-        for index, histogram, votes_used, probabilities, share, bound, abstain, complete, rule in columns
+        for index, histogram, votes_used, probabilities, share, bound, abstain, complete, stopped_by in columns
     ]

@@ -1,21 +1,27 @@
 """Bodies of requests and answers. The request's schema is what is enforced; the answer's is what is documented."""
 
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from noisevote.model_store import analog_cost
 from noisevote.model_store.manifest import Manifest
-from noisevote.noise_op.contract import NoiseKind, sigma_of_snr_db
-from noisevote.service.errors import InvalidValueError
+from noisevote.noise_op.contract import NoiseKind
+from noisevote.service.prediction.inputs import decode_inputs
+from noisevote.service.prediction.options import (
+    MAX_DEADLINE_MS,
+    MAX_FIRST_VOTE,
+    MAX_PRIORITY,
+    MAX_SIGMA,
+    PredictionRequest,
+    VoteOptions,
+    given_sigma,
+)
+from noisevote.service.validation import Body
 from noisevote.voting.stopping import Confidence, Exact, Fixed, StopRule
 
-MAX_SIGMA: Final = 10.0
-MAX_DEADLINE_MS: Final = 24 * 60 * 60 * 1000
-MAX_PRIORITY: Final = 8
-# With as many votes as a server may allow after it, numbers stay below the operator's 2³².
-MAX_FIRST_VOTE: Final = 2**31
-AUTO: Final = "auto"
+DEFAULTS: Final = VoteOptions()
 
 # The first digit of MNIST's test set, a seven (examples/digit-7.png).
 DIGIT_7: Final = (
@@ -25,41 +31,8 @@ DIGIT_7: Final = (
 )
 
 
-class Body(BaseModel):
-    """Every body that is read or sent."""
-
-    # Strict: "20" is not 20. Closed: a misspelt `sigma` is refused, never silently the default.
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
 Sigma = Annotated[float, Field(ge=0, le=MAX_SIGMA, allow_inf_nan=False)]
 SnrDb = Annotated[float, Field(ge=-20, allow_inf_nan=False)]
-Base64 = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
-
-
-def given_sigma(sigma: float | None, snr_db: float | None) -> float | None:
-    """Sigma, given as such or as a signal-to-noise ratio; None if it was not given.
-
-    Raises:
-        InvalidValueError: it was given twice.
-    """
-    if sigma is not None and snr_db is not None:
-        raise InvalidValueError("snr_db", f"{snr_db} beside sigma {sigma}; give one of the two")
-    return sigma if snr_db is None else min(MAX_SIGMA, sigma_of_snr_db(snr_db))
-
-
-class RawInput(Body):
-    """An input as the bytes of its array, C order, little-endian."""
-
-    b64: Base64
-    dtype: Literal["uint8", "float32"]
-    """uint8 values 0 … 255 are scaled onto the model's value range; float32 values are taken as they are"""
-
-
-class ImageInput(Body):
-    """An input as a PNG or JPEG file of exactly the model's height and width, converted to its channels."""
-
-    image: Base64
 
 
 class FixedStop(Body):
@@ -106,7 +79,7 @@ class PredictRequest(Body):
         }
     )
 
-    # Only documented by its type: service/inputs.py checks and decodes them in whole arrays.
+    # Only documented by its type: service/prediction/inputs.py checks and decodes them in whole arrays.
     inputs: Annotated[
         list[Any],
         Field(
@@ -128,34 +101,47 @@ class PredictRequest(Body):
     without `sigma` and `snr_db` there is no noise (0)"""
     snr_db: SnrDb | None = None
     """instead of sigma: −20·log10(sigma)"""
-    noise: NoiseKind = "multiplicative"
+    noise: NoiseKind = DEFAULTS.noise
     """noise kind"""
-    votes: Annotated[int, Field(ge=1)] = 20
+    votes: Annotated[int, Field(ge=1)] = DEFAULTS.votes
     """runs of the network that vote on each input, up to the server's limit"""
-    reads: Annotated[int, Field(ge=1, le=2**31)] = 1
+    reads: Annotated[int, Field(ge=1, le=2**31)] = DEFAULTS.reads
     """reads of each analog product that are averaged: exactly noise of sigma/√reads"""
     seed: Annotated[int, Field(ge=0, lt=2**64)] | None = None
     """input i draws with seed + i modulo 2⁶⁴; a missing seed is drawn and returned"""
-    first_vote: Annotated[int, Field(ge=0, le=MAX_FIRST_VOTE)] = 0
+    first_vote: Annotated[int, Field(ge=0, le=MAX_FIRST_VOTE)] = DEFAULTS.first_vote
     """number of each input's first vote: requests for votes 0 … 9 and 10 … 19 of a seed add up to one for all 20"""
     stop: Stop = FixedStop(rule="fixed")
     """when an input has votes enough; `votes` is the budget in any case"""
-    alpha: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.05
+    alpha: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = DEFAULTS.alpha
     """error probability of `lower_bound` and `abstain`"""
     deadline_ms: Annotated[float, Field(gt=0, le=MAX_DEADLINE_MS, allow_inf_nan=False)] | None = None
     """answer so long after acceptance with the votes counted so far, `complete: false` where some are missing"""
-    priority: Annotated[int, Field(ge=1, le=MAX_PRIORITY)] = 1
+    priority: Annotated[int, Field(ge=1, le=MAX_PRIORITY)] = DEFAULTS.priority
     """share of the server beside other waiting requests: one of priority 4 gets four rows where one of 1 gets one"""
-    variant: str = AUTO
+    variant: str = DEFAULTS.variant
     """name of a variant, or `auto`: the one whose measured accuracy is best for this noise and these votes"""
 
-    def noise_sigma(self) -> float:
-        """Sigma, however it was given.
+    def as_prediction_request(self) -> PredictionRequest:
+        """The same for all protocols.
 
         Raises:
-            InvalidValueError: it was given twice.
+            InvalidValueError: sigma was given twice.
         """
-        return given_sigma(self.sigma, self.snr_db) or 0.0
+        options = VoteOptions(
+            sigma=given_sigma(self.sigma, self.snr_db) or 0.0,
+            noise=self.noise,
+            votes=self.votes,
+            reads=self.reads,
+            seed=self.seed,
+            first_vote=self.first_vote,
+            rule=self.stop.as_rule(),
+            alpha=self.alpha,
+            deadline_ms=self.deadline_ms,
+            priority=self.priority,
+            variant=self.variant,
+        )
+        return PredictionRequest(options, len(self.inputs), partial(decode_inputs, self.inputs))
 
 
 class Prediction(Body):

@@ -5,8 +5,10 @@ answer of `…/predict`; an `error` event says why there is none. What is refuse
 refused as `…/predict` refuses it, by status.
 """
 
+import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Final
 
 import numpy as np
@@ -17,11 +19,12 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from numpy.typing import NDArray
 
 from noisevote.service.errors import ClientLeftError, ServiceError
-from noisevote.service.prediction.accounting import RequestRecord
-from noisevote.service.rest.v1.predict import DOCUMENTED, Prepared, predictions, queued, read, respond
+from noisevote.service.prediction.answer import Answer, answer_of
+from noisevote.service.prediction.handle import Prediction
+from noisevote.service.prediction.prepare import Prepared
+from noisevote.service.rest.body import read_json_body
+from noisevote.service.rest.v1.predict import DOCUMENTED, parse, predictions, respond
 from noisevote.service.runtime import runtime_of
-from noisevote.service.scheduling.ticket import CountedVotes, VoteTicket
-from noisevote.voting.tally import Tally
 
 router = APIRouter(tags=["predict"])
 STREAMED: Final[dict[str, Any]] = {
@@ -33,25 +36,25 @@ STREAMED: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Accepted:
-    """A request in the queue, what its answer repeats, and what the metrics will say of it."""
+    """An accepted request, and when it came in seconds of the performance counter."""
 
-    prepared: Prepared
-    ticket: VoteTicket
-    record: RequestRecord
+    prediction: Prediction
+    began: float
 
 
 async def acceptance(request: Request, name: str, version: str | None = None) -> AsyncIterator[Accepted]:
     """Queue the request; however its stream ends, what is not yet computed then is dropped."""
-    with RequestRecord(runtime_of(request).metrics) as record:
-        prepared = await read(request, record, name, version, anytime=True)
-        with queued(request, record, prepared) as ticket:
-            try:
-                yield Accepted(prepared, ticket, record)
-            except* BrokenResourceError:  # FastAPI has an event for a client that has left
-                pass
-            finally:
-                if not ticket.over:
-                    record.fails(ClientLeftError("its client left the stream"))
+    began = time.perf_counter()
+    runtime = runtime_of(request)
+    read = partial(read_json_body, request, runtime.settings.max_body_bytes)
+    async with runtime.predictor.accept(name, version, read, parse, anytime=True) as prediction:
+        try:
+            yield Accepted(prediction, began)
+        except* BrokenResourceError:  # FastAPI has an event for a client that has left
+            pass
+        finally:
+            if not prediction.over:
+                prediction.tell(ClientLeftError("its client left the stream"))
 
 
 Queued = Annotated[Accepted, Depends(acceptance)]
@@ -72,26 +75,25 @@ async def stream_version(accepted: Queued) -> AsyncIterator[ServerSentEvent]:
 
 
 async def _events(accepted: Accepted) -> AsyncIterator[ServerSentEvent]:
-    told = np.zeros(len(accepted.prepared.vote_request.inputs), np.int64)
+    prediction = accepted.prediction
+    prepared = prediction.prepared
+    told = np.zeros(len(prepared.vote_request.inputs), np.int64)
     try:
-        async for answer in accepted.ticket.standings():
+        async for answer in prediction.standings():
             if answer.ended:
-                content = respond(accepted.prepared, answer)
-                accepted.record.answers(answer, content["predictions"])
-                yield _event("answer", content)
+                yield _event("answer", respond(prepared, answer, accepted.began))
             else:
-                changed = np.flatnonzero(answer.tally.votes_used > told)
-                told = answer.tally.votes_used
-                yield _event("votes", {"predictions": _changed(accepted.prepared, answer, changed)})
+                changed = np.flatnonzero(answer.counted.tally.votes_used > told)
+                told = answer.counted.tally.votes_used
+                yield _event("votes", {"predictions": _changed(prepared, answer, changed)})
     except ServiceError as error:
-        accepted.record.fails(error)
+        prediction.tell(error)
         yield _event("error", {"error": {"code": error.code, "message": str(error)}})
 
 
-def _changed(prepared: Prepared, answer: CountedVotes, inputs: NDArray[np.int64]) -> list[dict[str, Any]]:
+def _changed(prepared: Prepared, answer: Answer, inputs: NDArray[np.int64]) -> list[dict[str, Any]]:
     """The predictions of some inputs, which their `input` numbers."""
-    tally = Tally(answer.tally.histogram[inputs], answer.tally.probabilities[inputs])
-    shown = predictions(prepared, replace(answer, tally=tally, complete=answer.complete[inputs]))
+    shown = predictions(prepared, answer_of(prepared, answer.counted.of(inputs)))
     return [{"input": index, **prediction} for index, prediction in zip(inputs.tolist(), shown, strict=True)]
 
 

@@ -14,9 +14,9 @@ from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.app import app_of
-from noisevote.service.backends.local import LocalBackend, ReplicatedBackend
+from noisevote.service.backends.local import LocalBackend
 from noisevote.service.backends.replica import count
-from noisevote.service.backends.replicated import ReplicaLostError, Spreading
+from noisevote.service.backends.replicated import ReplicaLostError, ReplicatedBackend, Spreading
 from noisevote.service.metrics import Metrics
 from noisevote.service.runtime import Runtime
 from noisevote.service.scheduling.request import VoteRequest

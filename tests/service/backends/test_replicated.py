@@ -46,7 +46,7 @@ class Fleet:
 
     def __init__(self, engines: list[FakeEngine], limits: QueueLimits, fate: Callable[[int], bool]) -> None:
         self.replicas = [
-            Dispatcher(WorkerPool(Scheduler(limits), engine, 2, 4, clock=lambda: 0.0), Metrics(), clock)
+            Dispatcher(WorkerPool(Scheduler(limits), engine, 2, 4, clock=lambda: 0.0), Metrics().observe_batch, clock)
             for engine in engines
         ]
         self.fate = fate
@@ -149,7 +149,7 @@ async def test_replicas_have_only_some_parts_of_a_request_at_a_time() -> None:
     wanted = request(1, 40, Fixed())
     async with fleet(engine) as replicas, spreader(replicas, Spreading(4, 30, 30, parts_at_once=3)) as spread:
         asking = asyncio.create_task(answered(spread, wanted))
-        await until(lambda: replicas.replicas[0].load().lanes_busy == 2)
+        await until(lambda: replicas.replicas[0].load().workers_busy == 2)
         await asyncio.sleep(5 * BEAT_S)
         assert len(replicas.asked) == 3
         engine.may_run.set()

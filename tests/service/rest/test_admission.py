@@ -10,7 +10,9 @@ import orjson
 import pytest
 
 from noisevote.model_store.store import ModelStore
-from noisevote.service.rest.admission import LONGEST_BODY, USUAL_VOTES, Wanted, wanted
+from noisevote.service.rest.admission import LONGEST_BODY, Demand
+from noisevote.service.rest.v1.demand import demand
+from noisevote.service.rest.v1.schemas import DEFAULTS
 from tests.service.conftest import serve
 from tests.support.engines import FakeEngine, until
 from tests.support.graphs import CLASSES, SHAPE
@@ -103,7 +105,7 @@ def _take_a_second_a_row(client: httpx.AsyncClient) -> None:
 async def test_an_idle_server_looks_into_no_body(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The door costs nothing where nothing waits."""
     looked: list[bytes] = []
-    monkeypatch.setattr("noisevote.service.rest.admission.wanted", looked.append)
+    monkeypatch.setattr("noisevote.service.rest.v1.demand.orjson.loads", looked.append)
     async with serve(store, FakeEngine(CLASSES), threads=1) as client:
         assert (await client.post(PATH, json={"inputs": [ZERO], "votes": 3})).status_code == 200
     assert not looked
@@ -112,14 +114,14 @@ async def test_an_idle_server_looks_into_no_body(store: ModelStore, monkeypatch:
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (b'{"inputs": [1, 2], "votes": 7, "deadline_ms": 1.5, "sigma": 1}', Wanted(2, 7, 1.5)),
-        (b'{"inputs": []}', Wanted(0, USUAL_VOTES, None)),
+        (b'{"inputs": [1, 2], "votes": 7, "deadline_ms": 1.5, "sigma": 1}', Demand(2, 7, 1.5)),
+        (b'{"inputs": []}', Demand(0, DEFAULTS.votes, None)),
         (b'{"inputs": 3}', None),
         (b'{"inputs": [1], "votes": 2.0}', None),
         (b'{"inputs": [1], "deadline_ms": "9"}', None),
         (b"nonsense", None),
     ],
 )
-def test_a_body_tells_its_rows_and_deadline(body: bytes, expected: Wanted | None) -> None:
+def test_a_body_tells_its_rows_and_deadline(body: bytes, expected: Demand | None) -> None:
     """As the request's own schema has them, defaults included; nothing where they are not valid."""
-    assert wanted(body) == expected
+    assert demand(body) == expected

@@ -64,7 +64,7 @@ async def dispatching(
     """A dispatcher at work."""
     scheduler = Scheduler(QueueLimits(rows=rows, bytes=10**6))
     clock = Clock()
-    dispatcher = Dispatcher(WorkerPool(scheduler, engine, lanes, batch_rows, clock), Metrics(), clock)
+    dispatcher = Dispatcher(WorkerPool(scheduler, engine, lanes, batch_rows, clock), Metrics().observe_batch, clock)
     dispatcher.start()
     try:
         yield dispatcher, scheduler

@@ -25,6 +25,7 @@ AMPLE = QueueLimits(rows=10**9, bytes=10**9)
 class UntilAhead:
     """Stops once a class leads by `lead`; asks for the fewest votes that could bring that about."""
 
+    name = "fixed"  # what metrics would call it
     lead: int
 
     def met(self, histogram: NDArray[np.int64], votes: int) -> NDArray[np.bool_]:  # noqa: ARG002  # the protocol's

@@ -10,7 +10,7 @@ from noisevote.model_store.manifest import MANIFEST_FILE, Manifest
 from noisevote.model_store.store import ModelStore
 from noisevote.service.app import create_app
 from noisevote.service.models import registry
-from noisevote.service.models.registry import load_models
+from noisevote.service.models.loading import load_models
 from noisevote.service.rest.v1.schemas import ModelDescription, ModelList
 from noisevote.service.runtime import Runtime
 from noisevote.service.scheduling.batch_size import BatchProfile
@@ -148,7 +148,7 @@ async def test_an_unexpected_error_has_the_form_of_every_error(
 
     async with serve(store, FakeEngine(CLASSES)) as client:
         with monkeypatch.context() as patch:
-            patch.setattr("noisevote.service.rest.v1.predict.prepare", defect)
+            patch.setattr("noisevote.service.prediction.handle.prepare", defect)
             response = await client.post(PREDICT, json=BODY)
         assert response.status_code == 500
         assert response.json()["error"]["code"] == "internal_error"

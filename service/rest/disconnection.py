@@ -1,0 +1,25 @@
+"""Clients that leave before their answer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import Request
+
+from noisevote.service.prediction.handle import Prediction
+
+
+@asynccontextmanager
+async def abandoned_when_left(request: Request, prediction: Prediction) -> AsyncIterator[None]:
+    """Abandon a prediction if its client leaves meanwhile. The request's body must have been read."""
+    watching = asyncio.create_task(_abandon_when_left(request, prediction))
+    try:
+        yield
+    finally:
+        watching.cancel()
+
+
+async def _abandon_when_left(request: Request, prediction: Prediction) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    prediction.abandon()

@@ -1,0 +1,18 @@
+"""What `/v1` is made of."""
+
+from typing import Final
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from noisevote.service.prediction.inputs import ImageInput, RawInput
+from noisevote.service.rest.admission import VoteRoute
+from noisevote.service.rest.v1 import models, plan, predict, stream
+from noisevote.service.rest.v1.demand import PATH, demand
+from noisevote.service.rest.v1.plan_schemas import PlanRequest
+from noisevote.service.rest.v1.schemas import PredictRequest
+
+ROUTERS: Final[tuple[APIRouter, ...]] = (predict.router, stream.router, plan.router, models.router)
+VOTE_ROUTE: Final = VoteRoute(PATH, demand)
+# Bodies that routes read themselves, so that FastAPI does not see them.
+BODIES: Final[tuple[type[BaseModel], ...]] = (PredictRequest, RawInput, ImageInput, PlanRequest)
