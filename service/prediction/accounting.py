@@ -13,15 +13,19 @@ from noisevote.service.metrics import OK, Metrics
 from noisevote.service.prediction.answer import Answer
 from noisevote.service.scheduling.request import VoteRequest
 
+UNKNOWN: Final = SessionKey("", "", "")
 # What became of the votes of an accepted request that ended with such an error; with any other, it failed.
 DROPPED_BY: Final = {"deadline_exceeded": "deadline", "client_left": "cancelled", "draining": "cancelled"}
 
 
 class RequestRecord:
-    """A context around the handling of a request to a served version. Other names never become a label."""
+    """A context around the handling of a request. `session` says what it is about, as far as that is known.
 
-    def __init__(self, metrics: Metrics, session: SessionKey) -> None:
-        self.session = session  # its variant is empty until it is known
+    Names that were not found to be served never become a label.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.session = UNKNOWN
         self.error: ServiceError | None = None  # what the client was told instead of being raised
         self._metrics = metrics
         self._began = 0.0

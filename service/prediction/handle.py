@@ -49,17 +49,15 @@ class Prediction:
 
     async def answer(self) -> Answer:
         """Wait for the last vote; see `VoteTicket.answer` for errors."""
-        return self._settled(await self._ticket.answer())
-
-    async def standings(self) -> AsyncIterator[Answer]:
-        """How the votes stand whenever some were counted, and at last the answer; errors are those of `answer`."""
-        async for counted in self._ticket.standings():
-            yield self._settled(counted) if counted.ended else answer_of(self.prepared, counted)
-
-    def _settled(self, counted: CountedVotes) -> Answer:
-        answer = answer_of(self.prepared, counted)
+        answer = answer_of(self.prepared, await self._ticket.answer())
         self._account.settle(answer)
         return answer
+
+    async def progress(self) -> AsyncIterator[CountedVotes]:
+        """The votes so far, whenever some were counted, until the last one; errors are those of `answer`."""
+        async for counted in self._ticket.standings():
+            if not counted.ended:
+                yield counted
 
 
 class Predictor:
@@ -100,8 +98,9 @@ class Predictor:
         Raises:
             ServiceError: it cannot be used, or there is no room for it.
         """
-        served = self._registry().version(model, version)
-        with RequestRecord(self._metrics, SessionKey(served.manifest.name, served.manifest.version, "")) as record:
+        with RequestRecord(self._metrics) as record:
+            served = self._registry().version(model, version)
+            record.session = SessionKey(served.manifest.name, served.manifest.version, "")
             prepared = await self._prepare(await read(), parse, served, anytime)
             request = prepared.vote_request
             record.session = request.session

@@ -285,7 +285,7 @@ def test_every_vote_asked_for_is_cast_saved_or_dropped(votes: int, inputs: list[
     complete = [done for _, done in inputs]
     metrics = Metrics()
     asked = request(len(inputs), votes, Exact())
-    with RequestRecord(metrics, KEY) as record, VoteAccount(metrics, asked, record) as account:
+    with RequestRecord(metrics) as record, VoteAccount(metrics, asked, record) as account:
         account.settle(answered(used, complete))
     after = shown(metrics)
     assert after.sum("votes_asked_total") == votes * len(inputs)
@@ -320,7 +320,7 @@ def test_a_request_that_ends_in_an_error_drops_what_it_asked_for(
     metrics.declare([KEY], 0)
     with (
         suppress(type(error)),
-        RequestRecord(metrics, KEY) as record,
+        RequestRecord(metrics) as record,
         nullcontext() if reason is None else VoteAccount(metrics, request(2, 10), record),
     ):
         raise error
@@ -337,7 +337,7 @@ def test_an_error_after_the_answer_was_counted_drops_nothing() -> None:
     metrics = Metrics()
     with (
         suppress(ZeroDivisionError),
-        RequestRecord(metrics, KEY) as record,
+        RequestRecord(metrics) as record,
         VoteAccount(metrics, request(1, 10), record) as account,
     ):
         account.settle(answered([10], [True]))
@@ -350,7 +350,7 @@ def test_an_error_after_the_answer_was_counted_drops_nothing() -> None:
 def test_an_error_that_was_told_as_an_event_is_counted_as_one_that_was_raised() -> None:
     """A stream has begun with status 200, and yet it failed."""
     metrics = Metrics()
-    with RequestRecord(metrics, KEY) as record, VoteAccount(metrics, request(1, 10), record):
+    with RequestRecord(metrics) as record, VoteAccount(metrics, request(1, 10), record):
         record.error = EngineError("")
     after = shown(metrics)
     assert after.sum("votes_dropped_total", reason="failed") == after.sum("votes_asked_total") == 10
@@ -362,7 +362,8 @@ def test_durations_are_seconds_of_the_clock() -> None:
     """From entering the record to leaving it, and the queue's as it was told."""
     times = iter([100.0, 100.75])
     metrics = Metrics(lambda: next(times))
-    with RequestRecord(metrics, KEY) as record, VoteAccount(metrics, request(1, 1), record) as account:
+    with RequestRecord(metrics) as record, VoteAccount(metrics, request(1, 1), record) as account:
+        record.session = KEY
         account.settle(answered([1], [True], abstain=True, queue_s=0.125))
     rows = Share(request(1, 13), np.zeros(13, np.int64), np.arange(13))
     metrics.observe_batch(BatchResult(Batch(KEY, (rows,)), [], began=0.0, seconds=0.003, failed=True))

@@ -19,12 +19,13 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from numpy.typing import NDArray
 
 from noisevote.service.errors import ClientLeftError, ServiceError
-from noisevote.service.prediction.answer import Answer, answer_of
+from noisevote.service.prediction.answer import answer_of
 from noisevote.service.prediction.handle import Prediction
 from noisevote.service.prediction.prepare import Prepared
 from noisevote.service.rest.body import read_json_body
 from noisevote.service.rest.v1.predict import DOCUMENTED, parse, predictions, respond
 from noisevote.service.runtime import runtime_of
+from noisevote.service.scheduling.ticket import CountedVotes
 
 router = APIRouter(tags=["predict"])
 STREAMED: Final[dict[str, Any]] = {
@@ -79,21 +80,19 @@ async def _events(accepted: Accepted) -> AsyncIterator[ServerSentEvent]:
     prepared = prediction.prepared
     told = np.zeros(len(prepared.vote_request.inputs), np.int64)
     try:
-        async for answer in prediction.standings():
-            if answer.ended:
-                yield _event("answer", respond(prepared, answer, accepted.began))
-            else:
-                changed = np.flatnonzero(answer.counted.tally.votes_used > told)
-                told = answer.counted.tally.votes_used
-                yield _event("votes", {"predictions": _changed(prepared, answer, changed)})
+        async for counted in prediction.progress():
+            changed = np.flatnonzero(counted.tally.votes_used > told)
+            told = counted.tally.votes_used
+            yield _event("votes", {"predictions": _changed(prepared, counted, changed)})
+        yield _event("answer", respond(prepared, await prediction.answer(), accepted.began))
     except ServiceError as error:
         prediction.tell(error)
         yield _event("error", {"error": {"code": error.code, "message": str(error)}})
 
 
-def _changed(prepared: Prepared, answer: Answer, inputs: NDArray[np.int64]) -> list[dict[str, Any]]:
+def _changed(prepared: Prepared, counted: CountedVotes, inputs: NDArray[np.int64]) -> list[dict[str, Any]]:
     """The predictions of some inputs, which their `input` numbers."""
-    shown = predictions(prepared, answer_of(prepared, answer.counted.of(inputs)))
+    shown = predictions(prepared, answer_of(prepared, counted.of(inputs)))
     return [{"input": index, **prediction} for index, prediction in zip(inputs.tolist(), shown, strict=True)]
 
 

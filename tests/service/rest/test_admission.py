@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from noisevote.model_store.store import ModelStore
-from noisevote.service.rest.admission import LONGEST_BODY, Demand
+from noisevote.service.rest.admission import LONGEST_BODY, Admission, Demand
 from noisevote.service.rest.v1.demand import demand
 from noisevote.service.rest.v1.schemas import DEFAULTS
 from tests.service.conftest import serve
@@ -104,8 +104,8 @@ def _take_a_second_a_row(client: httpx.AsyncClient) -> None:
 
 async def test_an_idle_server_looks_into_no_body(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The door costs nothing where nothing waits."""
-    looked: list[bytes] = []
-    monkeypatch.setattr("noisevote.service.rest.v1.demand.orjson.loads", looked.append)
+    looked: list[object] = []
+    monkeypatch.setattr(Admission, "_refuse_if_full", lambda _, __, messages: looked.append(messages))
     async with serve(store, FakeEngine(CLASSES), threads=1) as client:
         assert (await client.post(PATH, json={"inputs": [ZERO], "votes": 3})).status_code == 200
     assert not looked

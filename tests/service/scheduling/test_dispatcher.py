@@ -232,7 +232,7 @@ async def test_the_event_loop_turns_while_the_engine_runs() -> None:
         await until(lambda: bool(seen))
         engine.may_run.set()
         await waiting
-    assert all(name.startswith("lane") for name in seen)
+    assert all(name.startswith("worker") for name in seen)
 
 
 async def test_closing_waits_for_the_batch_under_way() -> None:

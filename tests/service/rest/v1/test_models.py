@@ -9,7 +9,7 @@ from noisevote.engine.session_key import SessionKey
 from noisevote.model_store.manifest import MANIFEST_FILE, Manifest
 from noisevote.model_store.store import ModelStore
 from noisevote.service.app import create_app
-from noisevote.service.models import registry
+from noisevote.service.models import loading
 from noisevote.service.models.loading import load_models
 from noisevote.service.rest.v1.schemas import ModelDescription, ModelList
 from noisevote.service.runtime import Runtime
@@ -190,7 +190,7 @@ def test_each_network_is_timed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         timed.append(key)
         return BatchProfile(8, 0.001, ((8, 0.008),))
 
-    monkeypatch.setattr(registry, "measure", measured)
+    monkeypatch.setattr(loading, "measure", measured)
     store = ModelStore(tmp_path)
     files = {name: name.encode() for name in ("mul-0.0", "mul-0.8", "mul-1.0")}
     alike, wider = variants.manifest(files), variants.variant("mul-0.9", b"wide", multiply_accumulates=20)
