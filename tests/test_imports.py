@@ -38,6 +38,15 @@ STANDARD_IN_VOTING = {"math", "dataclasses", "fractions", "functools", "typing",
 SERVED = ("noise_op/__init__.py", "noise_op/contract.py", "noise_op/library.py")
 SERVING_ROOMS = ("model_store", "engine", "evaluation", "service", "deploy")
 
+# Along a request's path backwards: each part of the service imports those before it, never those after it.
+SERVICE = (
+    "errors", "validation", "cpus", "settings", "scheduling", "models", "metrics", "backends", "prediction", "runtime",
+    "rest", "app", "__main__",
+)  # fmt: skip
+# Scheduling is tested without a server and without a model: it knows neither.
+NOT_IN_SCHEDULING = {"fastapi", "starlette", "orjson", "prometheus_client", "onnxruntime", "pydantic_settings"}
+ENGINE_WITHOUT_ONNX_RUNTIME = {"noisevote.engine.feeds", "noisevote.engine.session_key"}
+
 
 def modules() -> list[tuple[str, Path]]:
     """Every Python file of the rooms, with its room."""
@@ -87,6 +96,34 @@ def test_rooms_import_one_way(room: str, path: Path) -> None:
     assert rooms_of(names) <= ALLOWED[room] | {room}
     assert not roots_of(names) & FORBIDDEN_LIBRARIES.get(room, set())
     assert not roots_of(names) & ({"tests", "benchmarks"} | (set(ALLOWED) - UNINSTALLED - {PACKAGE}))
+
+
+def test_the_service_imports_against_a_requests_path() -> None:
+    """Later parts import earlier ones; a protocol imports what all protocols share, never another protocol."""
+    files = [path for room, path in modules() if room == "service" and path.name != "__init__.py"]
+    for path in files:
+        part = path.relative_to(ROOT / "service").parts[0].removesuffix(".py")
+        named = {name.split(".")[2] for name in imported(path) if name.startswith(f"{PACKAGE}.service.")}
+        assert named <= set(SERVICE[: SERVICE.index(part) + 1]), path
+    shared = [path for path in files if path.parent == ROOT / "service" / "rest"]
+    assert shared
+    protocols = {path.name for path in (ROOT / "service" / "rest").iterdir() if (path / "__init__.py").exists()}
+    for path in files:
+        inside = path.relative_to(ROOT / "service").parts
+        own = {inside[1]} & protocols if inside[0] == "rest" else set()
+        used = {
+            name.split(".")[3] for name in imported(path) if name.startswith(f"{PACKAGE}.service.rest.")
+        } & protocols
+        assert path.name == "app.py" or used <= own, path
+
+
+def test_scheduling_knows_no_http_no_model_and_no_metrics() -> None:
+    """It is handed an engine, a clock and whoever wants to hear of batches."""
+    for path in sorted((ROOT / "service" / "scheduling").glob("*.py")):
+        names = imported(path)
+        assert not roots_of(names) & NOT_IN_SCHEDULING, path
+        of_engine = {name for name in names if name.startswith(f"{PACKAGE}.engine.") and name.count(".") == 2}
+        assert of_engine <= ENGINE_WITHOUT_ONNX_RUNTIME, path
 
 
 def test_voting_is_pure() -> None:

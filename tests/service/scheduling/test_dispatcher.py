@@ -59,12 +59,12 @@ class Clock:
 
 @asynccontextmanager
 async def dispatching(
-    engine: FakeEngine, lanes: int = 1, batch_rows: int = 4, rows: int = 1000
+    engine: FakeEngine, workers: int = 1, batch_rows: int = 4, rows: int = 1000
 ) -> AsyncIterator[tuple[Dispatcher, Scheduler]]:
     """A dispatcher at work."""
     scheduler = Scheduler(QueueLimits(rows=rows, bytes=10**6))
     clock = Clock()
-    dispatcher = Dispatcher(WorkerPool(scheduler, engine, lanes, batch_rows, clock), Metrics().observe_batch, clock)
+    dispatcher = Dispatcher(WorkerPool(scheduler, engine, workers, batch_rows, clock), Metrics().observe_batch, clock)
     dispatcher.start()
     try:
         yield dispatcher, scheduler
@@ -82,33 +82,33 @@ async def test_an_idle_engine_starts_at_once_and_rows_gather_while_it_runs() -> 
     """The first request does not wait for company; those that come meanwhile share the next batch."""
     engine = FakeEngine()
     engine.may_run.clear()
-    async with dispatching(engine) as (dispatcher, _):
+    async with dispatching(engine) as (dispatcher, scheduler):
         first = asyncio.create_task(dispatcher.vote(request(votes=1)))
         await until(lambda: len(engine.batches) == 1)
         others = [asyncio.create_task(dispatcher.vote(request(votes=1, seed=seed))) for seed in (1, 2, 3)]
-        await asyncio.sleep(0.01)
+        await until(lambda: len(scheduler) == 4)
         assert batch_sizes(engine) == [1]
         engine.may_run.set()
         await asyncio.gather(first, *others)
     assert batch_sizes(engine) == [1, 3]
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
-async def test_many_requests_at_once_get_their_own_votes(lanes: int) -> None:
-    """Whichever lane computes which rows."""
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_many_requests_at_once_get_their_own_votes(workers: int) -> None:
+    """Whichever worker computes which rows."""
     requests = [request(votes=1 + seed % 9, seed=seed) for seed in range(40)]
-    async with dispatching(FakeEngine(), lanes) as (dispatcher, scheduler):
+    async with dispatching(FakeEngine(), workers) as (dispatcher, scheduler):
         answers = await asyncio.gather(*(dispatcher.vote(each) for each in requests))
         assert (len(scheduler), scheduler.rows, scheduler.bytes) == (0, 0, 0)
     for wanted, answer in zip(requests, answers, strict=True):
         np.testing.assert_array_equal(answer.tally.histogram, alone(wanted))
 
 
-async def test_what_waits_is_shared_evenly_by_idle_lanes() -> None:
-    """A request smaller than the lanes' batches together is computed by all of them, in equal parts."""
+async def test_what_waits_is_shared_evenly_by_idle_workers() -> None:
+    """A request smaller than the workers' batches together is computed by all of them, in equal parts."""
     engine = FakeEngine()
     engine.may_run.clear()
-    async with dispatching(engine, lanes=2, batch_rows=16) as (dispatcher, _):
+    async with dispatching(engine, workers=2, batch_rows=16) as (dispatcher, _):
         first = asyncio.create_task(dispatcher.vote(request(votes=20)))
         await until(lambda: len(engine.batches) == 2)
         assert batch_sizes(engine) == [10, 10]
@@ -116,31 +116,52 @@ async def test_what_waits_is_shared_evenly_by_idle_lanes() -> None:
         await first
 
 
-async def test_a_single_idle_lane_takes_a_whole_batch() -> None:
-    """While the other lane is busy there is nobody to share with."""
+async def test_a_single_idle_worker_takes_a_whole_batch() -> None:
+    """While the other worker is busy there is nobody to share with."""
     engine = FakeEngine()
     engine.may_run.clear()
-    async with dispatching(engine, lanes=2, batch_rows=16) as (dispatcher, _):
-        votings = [asyncio.create_task(dispatcher.vote(request(votes=1)))]
+    async with dispatching(engine, workers=2, batch_rows=16) as (dispatcher, _):
+        waiting = [asyncio.create_task(dispatcher.vote(request(votes=1)))]
         await until(lambda: len(engine.batches) == 1)
-        votings.append(asyncio.create_task(dispatcher.vote(request(votes=20))))
+        waiting.append(asyncio.create_task(dispatcher.vote(request(votes=20))))
         await until(lambda: len(engine.batches) == 2)
         assert batch_sizes(engine) == [1, 16]
         engine.may_run.set()
-        await asyncio.gather(*votings)
+        await asyncio.gather(*waiting)
 
 
-async def test_lanes_compute_at_the_same_time() -> None:
-    """Two lanes hold two batches; the engine never sees a third before one is done."""
-    engine = FakeEngine()
+class Crowded(FakeEngine):
+    """Counts the runs that are under way at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.running = 0
+        self.most = 0
+        self._lock = threading.Lock()
+
+    def run(self, key: SessionKey, feeds: Feeds) -> NDArray[np.float32]:
+        """See `Engine.run`."""
+        with self._lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        try:
+            return super().run(key, feeds)
+        finally:
+            with self._lock:
+                self.running -= 1
+
+
+async def test_workers_compute_at_the_same_time() -> None:
+    """Two workers hold two batches; in all of the work the engine never sees a third beside them."""
+    engine = Crowded()
     engine.may_run.clear()
-    async with dispatching(engine, lanes=2) as (dispatcher, _):
+    async with dispatching(engine, workers=2) as (dispatcher, _):
         waiting = asyncio.create_task(dispatcher.vote(request(votes=100)))
         await until(lambda: len(engine.batches) == 2)
-        await asyncio.sleep(0.01)
         assert batch_sizes(engine) == [4, 4]
         engine.may_run.set()
         assert (await waiting).tally.votes_used.tolist() == [100]
+    assert engine.most == 2
 
 
 async def test_an_engine_error_reaches_the_requests_of_its_batch_and_no_others() -> None:
@@ -360,7 +381,9 @@ async def test_an_idle_server_has_nothing_to_drain() -> None:
     """It may end at once."""
     async with dispatching(FakeEngine()) as (dispatcher, _):
         await dispatcher.vote(request())
-        await dispatcher.drain(grace_s=60)
+        draining = asyncio.create_task(dispatcher.drain(grace_s=60))
+        await asyncio.sleep(0)  # it has begun
+        assert draining.done()
 
 
 async def test_an_abandoned_request_is_dropped_within_a_batch() -> None:
