@@ -1,4 +1,4 @@
-"""What operators see: the instruments behind `GET /metrics`.
+"""The instruments behind `GET /metrics`.
 
 Label values are names from the catalogue and from the code; nothing that a client sends becomes one,
 so their number is bounded. Label children are looked up once and kept, because a request would pay for
@@ -85,11 +85,11 @@ class Metrics:
         self._process_instruments()
 
     def describe(self, version: str, engine: str) -> None:
-        """Say what runs."""
+        """Set the version and the engine that run."""
         self._build.info({"version": version, "engine": engine})
 
     def declare(self, sessions: Iterable[SessionKey], refusals: int) -> None:
-        """Show what was loaded: sessions, at zero before their first request, and how much was refused."""
+        """Declare the loaded sessions, which then count from zero, and the number of refusals."""
         self._refusals.set(refusals)
         for session in sessions:
             self.of_session(session)
@@ -100,12 +100,29 @@ class Metrics:
                 self.of_rule(session, rule)
 
     def observe_batch(self, result: BatchResult) -> None:
-        """Note a batch that the engine is done with, well or not."""
+        """Count a batch that the engine has run or failed on."""
         children = self.of_session(result.batch.session)
         children.batch_rows.observe(len(result.batch))
         children.batch_duration.observe(result.seconds)
         if result.failed:
             children.batches_failed.inc()
+
+    def forget(self, session: SessionKey) -> None:
+        """Remove an unloaded session from what is exported."""
+        children = (self._duration, self._queue, self._predictions, self._abstentions, self._incomplete)
+        batches = (self._batch_rows, self._batch_duration, self._batches_failed)
+        if self._sessions.pop(session, None) is not None:
+            for instrument in (*children, *batches):
+                instrument.remove(*session)
+            for reason in REASONS:
+                self._votes_dropped.remove(*session, reason)
+        for key in [key for key in self._rules if key[0] == session]:
+            del self._rules[key]
+            for counter in (self._votes_asked, self._votes_cast, self._votes_saved):
+                counter.remove(*session, key[1])
+        for code in [code for known, code in self._codes if known == session]:
+            del self._codes[session, code]
+            self._requests.remove(*session, code)
 
     def show(self, load: Load, *, ready: bool) -> None:
         """Set the gauges to this moment; to be called before `exposition`."""

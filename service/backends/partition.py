@@ -1,4 +1,4 @@
-"""A request in parts that can be computed anywhere, and their votes added up. Pure.
+"""Splits a request into parts that can be computed anywhere, and merges their votes. Pure.
 
 Input i of a request draws with seed + i, and votes have numbers, so a part is a request of its own: some of the
 inputs, or under the rule `fixed` some of the votes. Votes are counted and probabilities summed in integers, so the
@@ -27,7 +27,7 @@ class Standing(NamedTuple):
 
     @property
     def votes(self) -> int:
-        """Counted, over all inputs."""
+        """Votes counted over all inputs."""
         return int(self.tally.histogram.sum())
 
 
@@ -40,7 +40,7 @@ class Part:
 
 
 def split(whole: VoteRequest, most_rows: int) -> tuple[Part, ...]:
-    """The request in parts of about equal size and at most `most_rows` rows, or one part with all of it.
+    """Split a request into parts of about equal size and at most `most_rows` rows, or one part with all of it.
 
     A rule other than `fixed` looks at an input's votes before it asks for more, so there an input stays in one
     part, however many votes it may take.
@@ -56,7 +56,7 @@ def split(whole: VoteRequest, most_rows: int) -> tuple[Part, ...]:
 
 
 def merge(whole: VoteRequest, parts: Sequence[Part], standings: Sequence[Standing | None]) -> Standing:
-    """How the votes of the whole stand, where those of its parts stand so (None: nothing is known of it yet)."""
+    """Add up the votes of a request's parts; None stands for a part of which nothing is known yet."""
     tally = empty_tally(len(whole.inputs), whole.classes)
     complete = np.ones(len(whole.inputs), np.bool_)
     for part, standing in zip(parts, standings, strict=True):
@@ -81,7 +81,7 @@ def _part(whole: VoteRequest, inputs: slice, votes: slice) -> Part:
 
 
 def _level(total: int, most: int) -> Iterator[slice]:
-    """0 … total in as few runs of at most `most` as will do, none longer than another by more than one."""
+    """Cut 0 … total into as few runs of at most `most` as possible, whose lengths differ by one at most."""
     runs = -(-total // most)
     for run in range(runs):
         yield slice(total * run // runs, total * (run + 1) // runs)

@@ -17,7 +17,7 @@ async def count(
 ) -> AsyncGenerator[CountedVotes | None]:
     """The answer, after how the votes stand if the request is `anytime`; None whenever `beat_s` went by without news.
 
-    Closing it drops what is not yet computed. See `Dispatcher.accepted` and `Voting.answer` for errors.
+    Closing it drops what is not yet computed. See `Dispatcher.accepted` and `VoteTicket.answer` for errors.
     """
     with dispatcher.accepted(request, deadline_ms) as ticket:
         news = ticket.standings() if request.anytime else _answer(ticket)

@@ -1,4 +1,4 @@
-"""Requests spread over replicas: cut into parts, each asked of one replica, and of another where one is lost.
+"""Spreads requests over replicas: splits each into parts, and asks another replica where one is lost.
 
 A part is a pure function of its seed and vote numbers, so asking again repeats the same votes: what a lost replica
 had counted is counted once. Knows nothing of how replicas are reached, which `Ask` hides.
@@ -55,7 +55,7 @@ class Spreading:
 
 
 class Gathering:
-    """What is known of one request. `deadline` in seconds of the clock."""
+    """The votes that replicas have told of for one request. `deadline` is in seconds of the clock."""
 
     def __init__(self, ticket: VoteTicket, parts: tuple[Part, ...], deadline: float | None) -> None:
         self.ticket = ticket
@@ -65,29 +65,29 @@ class Gathering:
 
     @property
     def request(self) -> VoteRequest:
-        """The whole."""
+        """The whole request."""
         return self.ticket.request
 
     @property
     def standing(self) -> Standing:
-        """Of the whole."""
+        """The votes of the whole request so far."""
         return merge(self.request, self.parts, self._standings)
 
     @property
     def uncounted(self) -> int:
-        """Votes of the budget that no replica told of; none once the request is over."""
+        """Votes of the budget that no replica has told of; 0 once the request has ended."""
         told = sum(known.votes for known in self._standings if known is not None)
         return 0 if self.ticket.over else self.request.rows - told
 
     def note(self, index: int, standing: Standing) -> None:
-        """How a part stands. One that was asked again is told of once it has more votes than before."""
+        """Note the votes of a part. A part that was asked again counts once it has more votes than before."""
         known = self._standings[index]
         if known is None or standing.votes >= known.votes:
             self._standings[index] = standing
             self.ticket.note_count()
 
     def finished(self, error: ServiceError | None = None) -> RequestResult:
-        """Over, as it stands."""
+        """End the request with the votes that are known, or with an error."""
         return RequestResult(self.request, *self.standing, error)
 
 
@@ -133,13 +133,13 @@ class ReplicatedDispatcher:
         """Nothing has to run before the first request."""
 
     def load(self) -> Load:
-        """What waits for replicas now; nothing is computed here, so there are no workers."""
+        """Count what waits for replicas; nothing is computed here, so there are no workers."""
         rows = sum(gathering.uncounted for gathering in self._gatherings.values())
         limits = self._limits
         return Load(len(self._gatherings), rows, limits.rows, self._bytes(), limits.bytes, workers=0, workers_busy=0)
 
     async def drain(self, grace_s: float) -> None:
-        """Accept nothing more; see `UnderWay.drain`."""
+        """Accept nothing more; see `InFlight.drain`."""
         await self._in_flight.drain(grace_s)
 
     async def close(self) -> None:
@@ -150,7 +150,7 @@ class ReplicatedDispatcher:
 
     @contextmanager
     def accepted(self, request: VoteRequest, deadline_ms: float | None = None) -> Iterator[VoteTicket]:
-        """A request under way; see `Dispatcher.accepted`. A replica that refuses a part refuses the whole."""
+        """Accept a request; see `VoteDispatcher.accepted`. A replica that refuses a part refuses the whole."""
         self._in_flight.refuse_if_draining()
         self._limits.admit((self._rows(), self._bytes()), (request.rows, request.bytes))
         ticket = VoteTicket(request, self, self._clock)
@@ -168,12 +168,12 @@ class ReplicatedDispatcher:
                 del self._gatherings[request]
 
     def expire(self, request: VoteRequest) -> RequestResult | None:
-        """See `Counting`."""
+        """See `VoteCounter`."""
         gathering = self._gatherings.get(request)
         return None if gathering is None else gathering.finished()
 
     def standing(self, request: VoteRequest) -> Standing | None:
-        """See `Counting`."""
+        """See `VoteCounter`."""
         gathering = self._gatherings.get(request)
         return None if gathering is None else gathering.standing
 
@@ -208,7 +208,7 @@ class ReplicatedDispatcher:
             self._end(gathering, deadline_ms)
 
     def _end(self, gathering: Gathering, deadline_ms: float | None) -> None:
-        """All parts are answered; replicas' clocks may let a deadline pass before this one's."""
+        """End a request whose parts are all answered; a replica's clock may reach the deadline before this one's."""
         if deadline_ms is None or gathering.standing.complete.all():
             gathering.ticket.finish(gathering.finished())
         else:
@@ -257,7 +257,7 @@ class ReplicatedDispatcher:
 
 
 def _refusal(error: Exception, request: VoteRequest) -> ServiceError:
-    """What a request is refused with where a part ended with this."""
+    """The error of a request, made from that of one of its parts."""
     if isinstance(error, ServiceError):
         return error
     logger.error("a part of %d rows of %s failed", request.rows, request.session, exc_info=error)

@@ -32,7 +32,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class BatchProfile:
-    """Rows of a good batch, seconds that a worker takes for each of them, and the curve behind it: (rows, seconds)."""
+    """Rows of a good batch, seconds that a worker needs for each, and the measured curve of (rows, seconds)."""
 
     rows: int
     row_s: float
@@ -40,7 +40,7 @@ class BatchProfile:
 
     @classmethod
     def of(cls, curve: tuple[tuple[int, float], ...]) -> "BatchProfile":
-        """The fewest rows that are about as fast per row as the best of the curve's batches that are not too long."""
+        """Choose the fewest rows that are about as fast per row as the best batch of the curve that is not too long."""
         short = [point for point in curve if point[1] <= LONGEST_BATCH_S] or [min(curve)]
         best = max(rows / seconds for rows, seconds in short)
         rows, seconds = next(point for point in sorted(short) if point[0] / point[1] >= ABOUT_AS_FAST * best)
@@ -48,7 +48,7 @@ class BatchProfile:
 
 
 def compute(engine: Engine, batch: Batch) -> Ballots:
-    """All that a worker does for a batch: arrays, the model, votes."""
+    """Run a batch: make its arrays, run the model, and read each row's vote."""
     logits = engine.run(batch.session, batch.feeds())
     if len(logits) != len(batch):  # counted as they are, some votes would be another request's
         raise ValueError(f"{len(logits)} rows of logits for {len(batch)} rows")
@@ -71,7 +71,7 @@ def measure(engine: Engine, key: SessionKey, manifest: Manifest, most_rows: int,
 
 
 def _seconds(engine: Engine, requests: list[VoteRequest], rows: int, clock: Clock) -> float:
-    """From before a batch of so many rows of these requests is cut until its votes are counted."""
+    """Time a batch of so many rows of these requests, from before it is cut until its votes are counted."""
     total = sum(request.rows for request in requests), sum(request.bytes for request in requests)
     scheduler = Scheduler(QueueLimits(*total))
     for request in requests:
@@ -92,6 +92,6 @@ def _sizes(most_rows: int) -> Iterator[int]:
 
 
 def _request(key: SessionKey, manifest: Manifest, seed: int, votes: int) -> VoteRequest:
-    """So many votes on one input in the middle of the value range, with noise."""
+    """Ask for so many noisy votes on one input in the middle of the value range."""
     middle = np.full((1, *manifest.input.shape), np.mean(manifest.input.value_range), np.float32)
     return VoteRequest(key, middle, len(manifest.classes), (0.5, 0.0), seed, votes, Fixed())

@@ -53,7 +53,7 @@ class Dispatcher:
         self._workers.start(report)
 
     def expect(self, profiles: Mapping[SessionKey, BatchProfile]) -> None:
-        """Cut batches as was measured."""
+        """Set the batch sizes that were measured when the models were loaded."""
         self._workers.expect(profiles)
 
     def load(self) -> Load:
@@ -70,7 +70,7 @@ class Dispatcher:
         await asyncio.sleep(0)  # for their last reports
 
     async def vote(self, request: VoteRequest, deadline_ms: float | None = None) -> CountedVotes:
-        """Accept a request and wait for its answer; see `accepted` and `Voting.answer` for errors."""
+        """Accept a request and wait for its answer; see `accepted` and `VoteTicket.answer` for errors."""
         with self.accepted(request, deadline_ms) as ticket:
             return await ticket.answer()
 
@@ -81,11 +81,11 @@ class Dispatcher:
         Raises:
             DrainingError: the server is about to end.
             QueueFullError: there is no room for it, or what waits takes until its deadline; nothing was queued.
-            DeadlineExceededError: (from the voting) at the deadline some input had no vote.
+            DeadlineExceededError: (from the ticket) at the deadline some input had no vote.
         """
         self._in_flight.refuse_if_draining()
         self._refuse_hopeless(deadline_ms)
-        with self._saying_when(request.rows):
+        with self._telling_when_to_retry(request.rows):
             self._workers.add(request)
         with self._in_flight.hold(VoteTicket(request, self._workers, self._clock), deadline_ms) as ticket:
             try:
@@ -100,19 +100,19 @@ class Dispatcher:
             QueueFullError: it would be refused now.
         """
         self._refuse_hopeless(deadline_ms)
-        with self._saying_when(rows):
+        with self._telling_when_to_retry(rows):
             self._workers.refuse_if_full(rows)
 
     @contextmanager
-    def _saying_when(self, rows: int) -> Iterator[None]:
-        """Where the queue is full, say when so many rows of what waits will be done: then there is room."""
+    def _telling_when_to_retry(self, rows: int) -> Iterator[None]:
+        """Add to a `QueueFullError` when to come back: once so many waiting rows are done, there is room."""
         try:
             yield
         except QueueFullError as error:
             raise QueueFullError(str(error), _whole_seconds(self._workers.seconds_until_done(rows))) from None
 
     def _refuse_hopeless(self, deadline_ms: float | None) -> None:
-        """Refuse at once what would wait until its deadline, instead of letting it wait and then refusing it."""
+        """Refuse a request at once whose deadline would pass while it waits."""
         if deadline_ms is None:
             return
         waiting_ms = 1e3 * SHARING * self._workers.waiting_seconds()

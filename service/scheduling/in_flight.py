@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class InFlight:
-    """Votings by their requests, from acceptance until whoever asked has left."""
+    """Holds the ticket of each accepted request until whoever asked has left."""
 
     def __init__(self) -> None:
         self.draining = False
@@ -26,7 +26,7 @@ class InFlight:
         return bool(self._tickets)
 
     def get(self, request: VoteRequest) -> VoteTicket | None:
-        """The voting of a request, if it is still in flight."""
+        """The ticket of a request, if it is still in flight."""
         return self._tickets.get(request)
 
     def refuse_if_draining(self) -> None:
@@ -40,7 +40,7 @@ class InFlight:
 
     @contextmanager
     def hold(self, ticket: VoteTicket, deadline_ms: float | None) -> Iterator[VoteTicket]:
-        """Keep a voting until left; `deadline_ms` after now it ends as it stands."""
+        """Hold a ticket until the context is left; end its request `deadline_ms` from now with the votes so far."""
         self._tickets[ticket.request] = ticket
         expiry = None if deadline_ms is None else _expire_later(ticket, deadline_ms)
         try:

@@ -34,7 +34,7 @@ class QueueLimits:
     bytes: int
 
     def admit(self, held: tuple[int, int], wanted: tuple[int, int]) -> None:
-        """Nothing, if what is wanted fits beside what is held already, each as (rows, bytes).
+        """Do nothing where the wanted (rows, bytes) fit beside those that are held already.
 
         Raises:
             QueueFullError: it does not.
@@ -46,7 +46,7 @@ class QueueLimits:
 
 @dataclass(frozen=True)
 class RequestResult:
-    """A request that is over.
+    """A request that has ended.
 
     `complete` bool [inputs] tells of which inputs all votes that the rule wanted are counted: all of them,
     unless the request expired or `error` says why not.
@@ -195,7 +195,7 @@ class Scheduler:
         return finished
 
     def fail(self, batch: Batch, error: ServiceError) -> list[RequestResult]:
-        """The engine failed on a batch: every request with rows in it is over, all others go on."""
+        """End every request with rows in a batch that the engine failed on; all others go on."""
         known = [self._requests[share.request] for share in batch.shares if share.request in self._requests]
         return [self._finish(progress, error) for progress in known]
 
@@ -220,7 +220,7 @@ class Scheduler:
         return RequestResult(progress.request, progress.tally, progress.complete, error)
 
     def _hold(self, progress: Progress, sign: int) -> None:
-        """Count a request's rows and bytes among what waits, or no more."""
+        """Add (sign 1) or take away (sign −1) a request's uncounted rows and bytes."""
         rows, session = sign * progress.uncounted, progress.request.session
         self.rows += rows
         self._rows_of[session] += rows

@@ -1,4 +1,4 @@
-"""A request under way: what its client waits for."""
+"""What the client of an accepted request waits for."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -57,31 +57,31 @@ class VoteTicket:
 
     @property
     def over(self) -> bool:
-        """Nothing of it is waited for any more."""
+        """The request has ended: nobody waits for its votes any more."""
         return self._finished.done()
 
     def note_start(self, now: float) -> None:
-        """A batch with rows of it began."""
+        """Note that a batch with rows of the request began at `now`."""
         self._started = now if self._started is None else min(now, self._started)
 
     def note_count(self) -> None:
-        """Votes of it were counted."""
+        """Note that votes of the request were counted."""
         self._counted.set()
 
     def finish(self, finished: RequestResult) -> None:
-        """It is over; later calls change nothing."""
+        """End the request with this result; later calls change nothing."""
         if not self.over:
             self._finished.set_result(finished)
             self._counted.set()
 
     def end(self, without_votes: Callable[[int], ServiceError]) -> None:
-        """Finish it now with the votes counted so far; the error is for an input that has none, by its index."""
+        """End the request with the votes counted so far; `without_votes` makes the error for an input that has none."""
         if not self.over and (finished := self._counting.expire(self.request)) is not None:
             empty = np.flatnonzero(finished.tally.votes_used == 0)
             self.finish(replace(finished, error=without_votes(int(empty[0]))) if len(empty) else finished)
 
     def abandon(self) -> None:
-        """Its client has left: what is not yet computed is dropped."""
+        """Drop what is not yet computed: the client has left."""
         if not self.over and (finished := self._counting.expire(self.request)) is not None:
             left = ClientLeftError(f"the client of {self.request.session} left before its answer")
             self.finish(replace(finished, error=left))

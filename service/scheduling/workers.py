@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BatchResult:
-    """A batch that a worker is done with, and the requests that are over by it. Times in seconds of the clock."""
+    """A batch that a worker has run, and the requests that ended with it. Times are in seconds of the clock."""
 
     batch: Batch
     finished: list[RequestResult]
@@ -39,7 +39,7 @@ class BatchResult:
 
 
 class WorkerPool:
-    """A scheduler and the threads that work it off. Everything but `start` and `close` may be called at any time."""
+    """The threads that run the scheduler's batches. Everything but `start` and `close` may be called at any time."""
 
     def __init__(
         self, scheduler: Scheduler, engine: Engine, count: int, batch_rows: int, clock: Callable[[], float]
@@ -57,7 +57,7 @@ class WorkerPool:
         self._threads: list[threading.Thread] = []
 
     def start(self, report: Callable[[BatchResult], None]) -> None:
-        """Start the threads, each of which tells `report` of every batch that it is done with."""
+        """Start the threads, each of which reports every batch that it has run."""
         self._threads = [
             threading.Thread(target=self._run, args=(report,), name=f"worker {number}", daemon=True)
             for number in range(self.count)
@@ -74,10 +74,16 @@ class WorkerPool:
             thread.join()
 
     def expect(self, profiles: Mapping[SessionKey, BatchProfile]) -> None:
-        """Cut batches as was measured; sessions without a measurement get the largest ones."""
+        """Set the batch sizes of sessions by measurement; sessions without one get the largest batches."""
         with self._work:
             self._rows |= {session: min(pace.rows, self._batch_rows) for session, pace in profiles.items()}
             self._row_s |= {session: pace.row_s for session, pace in profiles.items()}
+
+    def forget(self, session: SessionKey) -> None:
+        """Forget the measurements of an unloaded session."""
+        with self._work:
+            self._rows.pop(session, None)
+            self._row_s.pop(session, None)
 
     def add(self, request: VoteRequest) -> None:
         """Accept a request; see `Scheduler.add` for errors."""
@@ -106,22 +112,22 @@ class WorkerPool:
             return self._scheduler.standing(request) if request in self._scheduler else None
 
     def waiting_seconds(self) -> float:
-        """That all workers together take for what waits."""
+        """Seconds that all workers together need for the rows that wait."""
         with self._work:
             return self._waiting_seconds()
 
     def seconds_until_done(self, rows: int) -> float:
-        """That all workers together take for so many rows of what waits, or for all of it if that is less."""
+        """Seconds that all workers together need for the next `rows` rows, or for all that wait if those are fewer."""
         with self._work:
             return self._waiting_seconds() * min(1.0, rows / max(1, self._scheduler.rows))
 
     def _waiting_seconds(self) -> float:
-        """The same as `waiting_seconds`, with the lock held; nothing as long as nothing was timed."""
+        """`waiting_seconds` for callers that hold the lock; 0 as long as nothing was timed."""
         rows_of = self._scheduler.rows_of
         return sum(rows * self._row_s.get(session, 0.0) for session, rows in rows_of.items()) / self.count
 
     def load(self) -> Load:
-        """What waits and runs now."""
+        """Count what waits and runs now."""
         with self._work:
             queue = self._scheduler
             return Load(
@@ -139,7 +145,7 @@ class WorkerPool:
             report(self._process(batch))
 
     def _take(self) -> Batch | None:
-        """Wait for the next batch; None: it is time to end."""
+        """Wait for the next batch; None tells the thread to end."""
         with self._work:
             while not self._closing:
                 batch = self._scheduler.next_batch(self._rows_of_next_batch())
@@ -174,7 +180,7 @@ class WorkerPool:
             return BatchResult(batch, finished, began, self._ended(batch, began), failed=False)
 
     def _ended(self, batch: Batch, began: float) -> float:
-        """The worker is idle again; returns the batch's seconds."""
+        """Mark the worker as idle, note how long a row took, and return the batch's seconds."""
         seconds = self._clock() - began
         self._running -= 1
         before = self._row_s.get(batch.session, seconds / len(batch))

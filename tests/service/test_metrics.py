@@ -376,3 +376,17 @@ def test_durations_are_seconds_of_the_clock() -> None:
     assert after.sum("batch_rows_bucket", le="12.0") == 0
     assert after.sum("batch_rows_bucket", le="16.0") == 1
     assert after.sum("batches_failed_total") == after.sum("abstentions_total") == 1
+
+
+def test_a_forgotten_session_is_exported_no_more() -> None:
+    """None of its series is left, those of others stay, and one that comes back counts from zero."""
+    metrics, other = Metrics(), KEY._replace(variant="w")
+    metrics.declare([KEY, other], 0)
+    with RequestRecord(metrics) as record, VoteAccount(metrics, request(1, 3), record) as account:
+        record.session = KEY
+        account.settle(answered([3], [True]))
+    metrics.forget(KEY)
+    assert not [sample for sample in shown(metrics).samples if sample.labels.get("variant") == KEY.variant]
+    assert [sample for sample in shown(metrics).samples if sample.labels.get("variant") == other.variant]
+    metrics.declare([KEY], 0)
+    assert shown(metrics).sum("votes_cast_total", variant=KEY.variant) == 0
