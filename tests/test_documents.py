@@ -7,7 +7,29 @@ from noisevote.service.settings import Settings
 from tests.support.exposition import HISTOGRAM_PARTS, exported_metrics
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+RESULTS = ROOT / "docs" / "results"
+DOCUMENTS = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")] + sorted(
+    (ROOT / "docs").rglob("*.md")
+)
+WITH_FIGURES = [ROOT / "README.md", RESULTS / "README.md"]
+MAX_README_LINES = 100
+# What documents name already and the next changes bring. A name that exists does not belong here.
+COMING = {
+    "docs/releasing.md",
+    "service/prediction/answer.py",
+    "service/prediction/handle.py",
+    "service/prediction/options.py",
+    "service/prediction/prepare.py",
+    "service/rest/v1/demand.py",
+}
+WRITTEN = {"model_store/models/mnist-cnn/4"}  # by a command that a document shows
+ROOMS = ("voting", "noise_op", "model_store", "engine", "evaluation", "training", "service", "loadtest", "deploy")
+PATHS = ("noisevote", "benchmarks", "docs", "examples", "tests", "requirements", *ROOMS)
+
+
+def name(document: Path) -> str:
+    """A document as a test names it."""
+    return str(document.relative_to(ROOT))
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
@@ -31,17 +53,74 @@ def test_every_metric_is_documented_with_its_type_and_labels() -> None:
     assert set(re.findall(r"noisevote_\w+", text)) <= set(exported) | parts
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
-    """Every relative link and every picture of a document is a file of the repository."""
-    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
-        if not target.startswith("http"):
-            assert (document.parent / target).exists(), target
+    """Every relative link and every picture of a document is a file of the repository, every #anchor a heading."""
+    text = document.read_text()
+    links = re.findall(r"\]\(([^)]+)\)", text) + re.findall(r'\b(?:src|srcset|href)="([^"]+)"', text)
+    for link in links:
+        if link.startswith(("http:", "https:")):
+            continue
+        target, _, anchor = link.partition("#")
+        path = document.parent / target if target else document
+        if name(path.resolve()) in COMING:
+            continue
+        assert path.exists(), link
+        assert not anchor or anchor in anchors(path), link
 
 
-def test_figures_in_the_readme_are_those_on_record() -> None:
-    """Every row of the README's tables of figures stands, as it is, in a file that the benchmarks wrote."""
-    recorded = {line for record in (ROOT / "docs" / "results").glob("*.md") for line in record.read_text().splitlines()}
-    shown = [line for line in (ROOT / "README.md").read_text().splitlines() if re.match(r"\|.*\d.*\|$", line)]
-    assert shown
-    assert set(shown) <= recorded
+def anchors(document: Path) -> set[str]:
+    """The #names that GitHub gives the headings of a document."""
+    outside_code = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", outside_code, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_documents_name_files_that_exist(document: Path) -> None:
+    """Every path of a file or folder that a document mentions, in a sentence or in code, is there."""
+    named = re.findall(rf"(?<![\w/.-])(?:{'|'.join(PATHS)})(?:/[\w.-]+)+/?(?![\w*<{{])", document.read_text())
+    missing = {path.rstrip("./") for path in named if not (ROOT / path.rstrip(".")).exists()}
+    with_suffix = {path for path in missing if list(ROOT.glob(f"{path}.*"))}  # as flags name a record: all its files
+    assert missing - with_suffix - WRITTEN <= COMING
+
+
+@pytest.mark.parametrize("path", sorted(COMING))
+def test_what_is_coming_is_not_there_yet(path: str) -> None:
+    """Once it is, it is checked like everything else."""
+    assert not (ROOT / path).exists()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_modules_that_documents_import_exist(document: Path) -> None:
+    """`noisevote.…` in a document is a module of the package, or something in one."""
+    for dotted in re.findall(r"\bnoisevote(?:\.\w+)+", document.read_text()):
+        parts = dotted.split(".")[1:]
+        if parts[0] in ROOMS:
+            inside = ROOT.joinpath(*parts)
+            places = (inside, inside.with_suffix(".py"), inside.parent.with_suffix(".py"))
+            assert any(place.exists() for place in places), dotted
+
+
+@pytest.mark.parametrize("document", WITH_FIGURES, ids=name)
+def test_figures_in_the_readmes_are_those_on_record(document: Path) -> None:
+    """Every row of a README's tables of figures stands, as it is, in a file that a command wrote from records."""
+    records = [page for page in RESULTS.glob("*.md") if page not in WITH_FIGURES]
+    recorded = {line for page in records for line in page.read_text().splitlines()}
+    rows = [line for line in document.read_text().splitlines() if re.match(r"\|.*\d.*\|$", line)]
+    figures = [row for row in rows if re.search(r"\d", re.sub(r"\[[^]]*\]\([^)]*\)", "", row))]  # not in names of links
+    assert figures
+    assert set(figures) <= recorded
+
+
+def test_every_record_is_in_the_index() -> None:
+    """docs/results/README.md links to every page of results."""
+    text = (RESULTS / "README.md").read_text()
+    assert {f"({page.name})" for page in RESULTS.glob("*.md") if page.name != "README.md"} <= set(
+        re.findall(r"\([^)]*\)", text)
+    )
+
+
+def test_the_readme_is_a_front_page() -> None:
+    """It can be read in a minute; what is longer belongs into docs/."""
+    assert len((ROOT / "README.md").read_text().splitlines()) <= MAX_README_LINES
