@@ -6,9 +6,9 @@ import httpx
 import pytest
 
 from noisevote.model_store.store import ModelStore
-from tests.service.conftest import publish_tiny
 from tests.support.container import Engine, build_image, container, find_engine
 from tests.support.readme import assert_answers_the_example
+from tests.support.serving import publish_tiny
 
 MAX_BYTES = 600_000_000
 LOOK_INSIDE = """

@@ -13,7 +13,7 @@ import pytest
 from noisevote.model_store.store import ModelStore
 from noisevote.service.rest.v1.plan_schemas import PlanRequest
 from noisevote.service.settings import Settings
-from tests.service.conftest import serve
+from tests.support.serving import serve
 
 ROOT = Path(__file__).parents[2]
 STORE = ModelStore(Settings.model_fields["model_store"].default)

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from noisevote.model_store.store import ModelStore
-from tests.service.conftest import publish_tiny
 from tests.support.process import DIGIT, TIMEOUT_S, ended, server, start_line
+from tests.support.serving import publish_tiny
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.settings import Settings
-from tests.service.conftest import serve
+from tests.support.serving import serve
 
 STORE = ModelStore(Settings.model_fields["model_store"].default)
 DIGITS = np.load(Path(__file__).parents[1] / "data" / "mnist_digits.npz")

@@ -33,9 +33,9 @@ from noisevote.service.scheduling.ticket import CountedVotes
 from noisevote.service.settings import Settings
 from noisevote.voting.stopping import Fixed
 from noisevote.voting.tally import Tally
-from tests.service.conftest import serve
 from tests.support.engines import FakeEngine, Slow, skip_ahead, until
 from tests.support.graphs import CLASSES, SHAPE
+from tests.support.serving import serve
 
 PATH = "/v1/models/tiny/predict"
 INPUTS = np.random.default_rng(3).random((2, *SHAPE)).tolist()
