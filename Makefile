@@ -46,9 +46,9 @@ $(VENV)/.native: $(NATIVE) pyproject.toml $(VENV)/.serve
 
 lock:
 	uv pip compile -q $(UPGRADE) --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
-		pyproject.toml requirements/build.in -o requirements/serve.lock
+		--extra serve pyproject.toml requirements/build.in -o requirements/serve.lock
 	uv pip compile -q $(UPGRADE) --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
-		--override requirements/without-torch.in --no-emit-package torch --extra training --extra loadtest --extra ray --extra dev \
+		--override requirements/without-torch.in --no-emit-package torch --all-extras \
 		pyproject.toml requirements/build.in requirements/torch.in -c requirements/serve.lock -o requirements/dev.lock
 
 clean:

@@ -16,7 +16,7 @@ import importlib.util, os, shutil
 from noisevote.noise_op.library import load_kernel
 assert load_kernel() is not None
 assert os.getuid() != 0
-absent = ("torch", "onnx", "cmake", "pip", "training", "loadtest", "locust")
+absent = ("torch", "onnx", "cmake", "pip", "locust", "noisevote.training", "noisevote.evaluation", "noisevote.loadtest")
 found = [name for name in absent if importlib.util.find_spec(name)]
 found += [name for name in ("g++", "gcc", "cmake", "ninja") if shutil.which(name)]
 assert not found, found
