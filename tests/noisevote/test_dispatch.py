@@ -10,11 +10,14 @@ from noisevote.__main__ import main as noisevote
 # The command where some modules, the first argument, are found nowhere.
 COMMAND_WITHOUT = """
 import sys
+from importlib.machinery import PathFinder
 
 absent, finders = sys.argv.pop(1).split(","), list(sys.meta_path)
 
 
 class Finder:
+    find_distributions = PathFinder.find_distributions
+
     def find_spec(name, *context):
         found = (finder.find_spec(name, *context) for finder in finders if name not in absent)
         return next(filter(None, found), None)
