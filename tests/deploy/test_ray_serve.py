@@ -16,7 +16,10 @@ from tests.service.rest.v1.test_predict import INPUTS, PATH
 from tests.support.process import server, start_line
 from tests.support.serving import publish_tiny
 
-pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (extra `ray`)")
+pytestmark = [
+    pytest.mark.serial,
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (extra `ray`)"),
+]
 
 TIMEOUT_S = 60.0
 BODIES: list[dict[str, Any]] = [

@@ -14,6 +14,8 @@ MAX_BYTES = 600_000_000
 LOOK_INSIDE = """
 import importlib.util, os, shutil
 from noisevote.noise_op.library import load_kernel
+
+pytestmark = pytest.mark.slow
 assert load_kernel() is not None
 assert os.getuid() != 0
 absent = ("torch", "onnx", "cmake", "pip", "locust", "noisevote.training", "noisevote.evaluation", "noisevote.loadtest")
