@@ -13,19 +13,22 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv /opt/pip && python -m venv --without-pip /opt/venv \
     && /opt/pip/bin/pip --python /opt/venv install --require-hashes --only-binary :all: -r requirements/serve.lock
 COPY pyproject.toml README.md ./
+COPY voting voting
 COPY noise_op noise_op
+COPY engine engine
 COPY model_store/*.py model_store/
 COPY service service
 COPY noisevote noisevote
+# noisevote/ links to every room; those that serve nothing are not here.
+RUN find noisevote -xtype l -delete
 # A missing kernel would serve too, many times slower, so here a failing compiler is an error.
-RUN PATH=/opt/venv/bin:$PATH /opt/pip/bin/pip --python /opt/venv install --no-deps --no-build-isolation \
-    --config-settings "wheel.packages=noise_op;model_store;service;noisevote" . \
-    && test -f /opt/venv/lib/python3.*/site-packages/noise_op/libnoisevote_kernel.so \
+RUN PATH=/opt/venv/bin:$PATH /opt/pip/bin/pip --python /opt/venv install --no-deps --no-build-isolation . \
+    && test -f /opt/venv/lib/python3.*/site-packages/noisevote/noise_op/libnoisevote_kernel.so \
     && /opt/pip/bin/pip --python /opt/venv uninstall -y -r requirements/build.in
 # What no request needs: the packages' own tests, and the library that ONNX Runtime ships for other languages.
 RUN find /opt/venv -type d -name tests -prune -exec rm -r {} + \
     && rm /opt/venv/lib/python3.*/site-packages/onnxruntime/capi/libonnxruntime.so.* \
-    && /opt/venv/bin/python -c "import service.app"
+    && /opt/venv/bin/python -c "import noisevote.service.app"
 COPY model_store/models /models
 RUN chmod -R a+rX /models
 

@@ -1,5 +1,7 @@
 # make serve   venv, pinned install, native build, server on 127.0.0.1:8000 (NOISEVOTE_PORT moves it)
-# make test    the same, and what the tests need (torch among it); runs every test
+# make check   the same, and what the tests need (torch among it); lint, types and the quick tests, in a minute and a half
+# make test    every test, in five minutes; WORKERS=4 with more than two processors
+# make prove   what takes longer: properties over thousands of examples
 # make lint    ruff and mypy --strict over all rooms and tests
 # make bench   the measured comparisons of benchmarks/
 # make lock    resolve requirements/*.lock (UPGRADE=--upgrade: to the newest versions); needs uv
@@ -11,14 +13,28 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH := torch==2.13.0
 NATIVE := $(wildcard noise_op/native/*)
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --durations=10
+PARALLEL := --numprocesses=$(WORKERS) --dist=loadgroup --no-loadscope-reorder
 
-.PHONY: serve test lint bench lock clean
+.PHONY: serve check quick test prove lint bench lock clean
 
 serve: $(VENV)/.native
 	@exec $(BIN)/noisevote serve
 
+# Lint and types run beside the tests: mypy alone would leave a processor idle.
+check: $(VENV)/.dev $(VENV)/.native
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint quick
+
+quick: $(VENV)/.dev $(VENV)/.native
+	$(PYTEST) $(PARALLEL) -m "not slow and not training and not serial and not prove"
+
 test: $(VENV)/.dev $(VENV)/.native
-	$(BIN)/python -m pytest
+	$(PYTEST) $(PARALLEL) -m "not serial and not prove"
+	$(PYTEST) -m "serial and not prove"
+
+prove: $(VENV)/.dev $(VENV)/.native
+	$(PYTEST) -m "prove or hypothesis" --hypothesis-profile=prove
 
 lint: $(VENV)/.dev $(VENV)/.native
 	$(BIN)/ruff check .
@@ -46,9 +62,9 @@ $(VENV)/.native: $(NATIVE) pyproject.toml $(VENV)/.serve
 
 lock:
 	uv pip compile -q $(UPGRADE) --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
-		pyproject.toml requirements/build.in -o requirements/serve.lock
+		--extra serve pyproject.toml requirements/build.in -o requirements/serve.lock
 	uv pip compile -q $(UPGRADE) --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
-		--override requirements/without-torch.in --no-emit-package torch --extra training --extra loadtest --extra ray --extra dev \
+		--override requirements/without-torch.in --no-emit-package torch --all-extras \
 		pyproject.toml requirements/build.in requirements/torch.in -c requirements/serve.lock -o requirements/dev.lock
 
 clean:

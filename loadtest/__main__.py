@@ -1,4 +1,4 @@
-"""`python -m loadtest`, and the command `noisevote loadtest`."""
+"""`python -m noisevote.loadtest`, and the command `noisevote loadtest`."""
 
 import sys
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from noisevote.loadtest.errors import MissingExtraError
 
-NEEDED = ("locust", "matplotlib")
+NEEDED = ("locust", "matplotlib", "orjson")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

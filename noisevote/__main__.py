@@ -1,29 +1,63 @@
-"""The command `noisevote`: `serve` and `loadtest`, each in a room of its own."""
+"""The command `noisevote`. Each of its commands has a room of its own, and packages that only it needs."""
 
+import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Final
+
+# A command's name is also the extra that installs what it needs.
+COMMANDS: Final = {
+    "serve": "serve the published models over HTTP",
+    "loadtest": "ask a running server for votes in many ways, and measure it",
+}
+USUAL: Final = "serve"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; without one, serve. Returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    # Each command imports only its own room: the image that serves has no other, and a load test loads no engine.
-    if given[:1] == ["loadtest"]:
-        return _loadtest(given[1:])
+    if given and given[0] in {"-h", "--help", "--version"}:
+        _parser().parse_args(given[:1])
+    name = given.pop(0) if given and given[0] in COMMANDS else USUAL
+    try:
+        command = _load(name)
+    except ModuleNotFoundError as error:
+        missing = str(error.name)
+        if missing.count(".") > 1 or missing == "noisevote":
+            raise  # a file of a room, not a room or a package of others: a defect, and no matter of what is installed
+        print(f"noisevote {name}: package {missing} is not installed; {_hint(name)}", file=sys.stderr)
+        return 1
+    return command(given)
+
+
+def _load(name: str) -> Callable[[Sequence[str]], int]:
+    """Import a command's room and no other: an image that serves has no other, and a load test loads no engine."""
+    if name == "loadtest":
+        from noisevote.loadtest.__main__ import main as loadtest  # noqa: PLC0415
+
+        return loadtest
     from noisevote.service.__main__ import main as serve  # noqa: PLC0415
 
-    return serve(given)
+    return serve
 
 
-def _loadtest(arguments: Sequence[str]) -> int:
-    try:
-        from noisevote.loadtest.__main__ import main as loadtest  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        if error.name != "noisevote.loadtest":
-            raise
-        print('noisevote loadtest is not part of this installation: pip install "noisevote[loadtest]"', file=sys.stderr)
-        return 1
-    return loadtest(arguments)
+def _hint(name: str) -> str:
+    return f'pip install "noisevote[{name}]"'
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="noisevote",
+        usage="noisevote [-h | --version] [command] [flags]",
+        description="\n".join(
+            ["commands:", *(f"  {name:<10}{about}; {_hint(name)}" for name, about in COMMANDS.items())]
+        ),
+        epilog=f"noisevote COMMAND --help lists a command's flags. Without a command: {USUAL}.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"noisevote {version('noisevote')}")
+    return parser
 
 
 if __name__ == "__main__":

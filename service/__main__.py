@@ -1,4 +1,4 @@
-"""`python -m service` and `noisevote serve`: one process, uvicorn with uvloop and httptools."""
+"""`python -m noisevote.service` and `noisevote serve`: one process, uvicorn with uvloop and httptools."""
 
 import asyncio
 import logging
@@ -14,31 +14,34 @@ from noisevote.service.app import create_app
 from noisevote.service.runtime import FLUSH_SECONDS, Runtime
 from noisevote.service.settings import Settings, SettingsError, read_settings
 
-COMMAND = "serve"
 # Longer than the minute for which load balancers usually keep connections, or they would use closed ones.
 KEEP_ALIVE_SECONDS = 75
+BACKLOG = 2048
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until Ctrl-C or SIGTERM. Returns the exit status: 0 after either, 1 if nothing can be served."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        settings = read_settings(given[1:] if given[:1] == [COMMAND] else given)
+        settings = read_settings(sys.argv[1:] if arguments is None else arguments)
     except SettingsError as error:
         print(f"noisevote: {error}", file=sys.stderr)
         return 2
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     try:
         listening = _listen(settings)
-    except OSError as error:
-        print(f"noisevote: cannot listen on {settings.host} port {settings.port}: {error.strerror}", file=sys.stderr)
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "this is no host's name"
+        print(f"noisevote: cannot listen on {settings.host} port {settings.port}: {why}", file=sys.stderr)
         return 1
     with listening:
         return _serve(settings, listening)
 
 
 def _listen(settings: Settings) -> socket.socket:
-    """A bound socket, so that the port is known before anything is loaded."""
+    """Take the port before anything is loaded: two sockets can be bound to it, but only one can listen.
+
+    Connections wait in the socket's queue until the server accepts them.
+    """
     (family, kind, protocol, _, address), *_ = socket.getaddrinfo(
         settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
@@ -46,6 +49,7 @@ def _listen(settings: Settings) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(address)
+        listening.listen(BACKLOG)
     except OSError:
         listening.close()
         raise
@@ -106,6 +110,7 @@ def _serve(settings: Settings, listening: socket.socket) -> int:
             server_header=False,
             timeout_graceful_shutdown=FLUSH_SECONDS,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            backlog=BACKLOG,
         ),
         runtime,
     )

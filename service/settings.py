@@ -92,19 +92,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     for name, field in Settings.model_fields.items():
         default = "" if field.default_factory is not None else f" (default: {field.default})"
-        parser.add_argument(f"--{name.replace('_', '-')}", metavar="VALUE", help=f"{field.description}{default}")
+        parser.add_argument(_flag(name), metavar="VALUE", help=f"{field.description}{default}")
     return parser
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _problems(error: ValidationError, flags: Mapping[str, str]) -> list[str]:
     """Each problem by the name under which the value was given."""
+    variables = {name.upper() for name, value in os.environ.items() if value}
     problems = []
     for problem in error.errors(include_url=False, include_context=False):
         name = str(problem["loc"][0]) if problem["loc"] else ""
         if not name:
             problems.append(problem["msg"].removeprefix("Value error, "))
         elif name in flags:
-            problems.append(f"--{name.replace('_', '-')}: {problem['input']!r}: {problem['msg']}")
+            problems.append(f"{_flag(name)}: {problem['input']!r}: {problem['msg']}")
+        elif (variable := f"{PREFIX}{name.upper()}") in variables:
+            problems.append(f"{variable}: {problem['input']!r}: {problem['msg']}")
         else:
-            problems.append(f"{PREFIX}{name.upper()}: {problem['input']!r}: {problem['msg']}")
+            problems.append(
+                f"{name}: its default {str(problem['input'])!r}: {problem['msg']}; set {_flag(name)} or {variable}"
+            )
     return problems

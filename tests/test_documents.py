@@ -14,9 +14,7 @@ DOCUMENTS = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGEL
 WITH_FIGURES = [ROOT / "README.md", RESULTS / "README.md"]
 MAX_README_LINES = 100
 # What documents name already and the next changes bring. A name that exists does not belong here.
-COMING = {
-    "docs/releasing.md",
-}
+COMING = {"docs/releasing.md"}
 WRITTEN = {"model_store/models/mnist-cnn/4"}  # by a command that a document shows
 ROOMS = ("voting", "noise_op", "model_store", "engine", "evaluation", "training", "service", "loadtest", "deploy")
 PATHS = ("noisevote", "benchmarks", "docs", "examples", "tests", "requirements", *ROOMS)

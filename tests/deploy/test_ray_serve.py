@@ -12,11 +12,14 @@ import pytest
 
 from benchmarks.ray_cluster import Cluster, cluster
 from noisevote.model_store.store import ModelStore
-from tests.service.conftest import publish_tiny
 from tests.service.rest.v1.test_predict import INPUTS, PATH
 from tests.support.process import server, start_line
+from tests.support.serving import publish_tiny
 
-pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (extra `ray`)")
+pytestmark = [
+    pytest.mark.serial,
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (extra `ray`)"),
+]
 
 TIMEOUT_S = 60.0
 BODIES: list[dict[str, Any]] = [

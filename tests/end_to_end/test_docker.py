@@ -6,17 +6,19 @@ import httpx
 import pytest
 
 from noisevote.model_store.store import ModelStore
-from tests.service.conftest import publish_tiny
 from tests.support.container import Engine, build_image, container, find_engine
 from tests.support.readme import assert_answers_the_example
+from tests.support.serving import publish_tiny
 
 MAX_BYTES = 600_000_000
 LOOK_INSIDE = """
 import importlib.util, os, shutil
 from noisevote.noise_op.library import load_kernel
+
+pytestmark = pytest.mark.slow
 assert load_kernel() is not None
 assert os.getuid() != 0
-absent = ("torch", "onnx", "cmake", "pip", "training", "loadtest", "locust")
+absent = ("torch", "onnx", "cmake", "pip", "locust", "noisevote.training", "noisevote.evaluation", "noisevote.loadtest")
 found = [name for name in absent if importlib.util.find_spec(name)]
 found += [name for name in ("g++", "gcc", "cmake", "ninja") if shutil.which(name)]
 assert not found, found

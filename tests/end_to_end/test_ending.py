@@ -15,9 +15,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from noisevote.model_store.store import ModelStore
-from tests.service.conftest import publish_tiny
 from tests.support.graphs import SHAPE
 from tests.support.process import TIMEOUT_S, ended, server, start_line
+from tests.support.serving import publish_tiny
+
+pytestmark = pytest.mark.slow
 
 PATH = "/v1/models/tiny/predict"
 INPUTS = np.random.default_rng(6).random((2, *SHAPE)).tolist()

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ import pytest
 from noisevote.model_store.store import ModelStore
 from noisevote.service.rest.v1.plan_schemas import PlanRequest
 from noisevote.service.settings import Settings
-from tests.service.conftest import serve
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("published")]
 
 ROOT = Path(__file__).parents[2]
 STORE = ModelStore(Settings.model_fields["model_store"].default)
@@ -24,13 +24,6 @@ MARK = "<!-- example: tests/end_to_end/test_planning.py"
 (CONFIG,) = [PlanRequest.model_config["json_schema_extra"]]
 assert isinstance(CONFIG, dict)
 EXAMPLES: Any = CONFIG["examples"]
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
-    """A server of the repository's own models."""
-    async with serve(STORE) as client:
-        yield client
 
 
 async def plan(client: httpx.AsyncClient, **body: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import base64
 import json
 import signal
 import socket
+import time
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import httpx
 import pytest
 
 from noisevote.model_store.store import ModelStore
-from tests.service.conftest import publish_tiny
 from tests.support.process import DIGIT, TIMEOUT_S, ended, server, start_line
+from tests.support.serving import publish_tiny
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def store(tmp_path: Path) -> ModelStore:
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_a_server_starts_answers_and_ends_cleanly(store: ModelStore, end: signal.Signals) -> None:
     """One line at start, ready, an answer to a PNG digit, and exit status 0 without a word of complaint."""
-    with server("serve", "--port", "0", "--model-store", str(store.root)) as process:
+    with server("--port", "0", "--model-store", str(store.root)) as process:
         line, address = start_line(process)
         assert "tiny 1: mul-0.0, mul-0.8" in line
         assert "kernel" in line
@@ -64,7 +65,7 @@ def test_a_corrupted_file_is_named_at_start(store: ModelStore) -> None:
 
 
 def test_what_cannot_start_says_why(store: ModelStore, tmp_path: Path) -> None:
-    """Exit status 2 for settings, 1 for a taken port and for a store without a model; one line each."""
+    """Exit status 2 for settings, 1 for a taken port, an impossible host and a store without a model; one line each."""
     empty = tmp_path / "empty"
     empty.mkdir()
     with socket.socket() as taken:
@@ -76,12 +77,35 @@ def test_what_cannot_start_says_why(store: ModelStore, tmp_path: Path) -> None:
             ([], {"NOISEVOTE_PROT": "1"}, 2, "unknown setting NOISEVOTE_PROT"),
             (["--port", port, "--model-store", str(store.root)], {}, 1, f"port {port}: Address already in use"),
             (["--port", "0", "--model-store", str(empty)], {}, 1, f"no model in {empty}"),
+            (
+                [],
+                {"NOISEVOTE_HOST": "a..b", "NOISEVOTE_MODEL_STORE": str(store.root)},
+                1,
+                "cannot listen on a..b port 8000",
+            ),
         ):
             with server(*flags, **variables) as process:
                 found, output, errors = ended(process)
             assert (found, output) == (status, "")
             assert message in errors
             assert errors.count("\n") == 1
+
+
+def test_of_two_servers_that_start_at_once_one_serves(store: ModelStore) -> None:
+    """The other says that the address is in use and ends with 1, whatever it has loaded until then."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    flags = ("--port", port, "--model-store", str(store.root))
+    with server(*flags) as one, server(*flags) as other:
+        patience = time.monotonic() + TIMEOUT_S
+        while one.poll() is None and other.poll() is None:
+            assert time.monotonic() < patience
+            time.sleep(0.01)
+        late, serving = (one, other) if one.poll() is not None else (other, one)
+        assert ended(late) == (1, "", f"noisevote: cannot listen on 127.0.0.1 port {port}: Address already in use\n")
+        assert start_line(serving)[1] == f"http://127.0.0.1:{port}"
+        assert httpx.get(f"http://127.0.0.1:{port}/readyz").is_success
 
 
 def test_a_long_body_is_refused_before_it_is_sent(store: ModelStore) -> None:

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -16,20 +15,15 @@ from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.settings import Settings
-from tests.service.conftest import serve
+from tests.support.serving import serve
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("published")]
 
 STORE = ModelStore(Settings.model_fields["model_store"].default)
 DIGITS = np.load(Path(__file__).parents[1] / "data" / "mnist_digits.npz")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PATH = "/v1/models/mnist-cnn/predict"
 INPUTS = [(image[np.newaxis] / 255).tolist() for image in DIGITS["images"]]
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
-    """A server of the repository's own models."""
-    async with serve(STORE) as client:
-        yield client
 
 
 def test_every_published_file_is_the_one_that_its_manifest_describes() -> None:

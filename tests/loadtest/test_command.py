@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[2]
 LOADED = """
 import sys
 import noisevote.loadtest.command
-print(sorted({"locust", "gevent", "service", "training", "model_store", "noise_op", "onnxruntime"} & set(sys.modules)))
+unwanted = {"locust", "gevent", "onnxruntime"}
+rooms = {f"noisevote.{room}" for room in ("service", "training", "model_store", "engine", "noise_op")}
+print(sorted((unwanted | rooms) & set(sys.modules)))
 """
 
 
@@ -22,7 +24,7 @@ def test_the_command_loads_neither_locust_nor_the_service() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("missing", ["locust", "matplotlib"])
+@pytest.mark.parametrize("missing", ["locust", "matplotlib", "orjson"])
 def test_without_the_extra_it_says_how_to_install_it(
     missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,7 +26,7 @@ class Residual(nn.Module):
         self.short = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, stride=2), nn.BatchNorm2d(channels_out))
         self.relu = nn.ReLU(inplace=True)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102  # the class says it
+    def forward(self, x: Tensor) -> Tensor:  # the class says it
         inner = self.second_norm(self.second(self.relu(self.first_norm(self.first(x)))))
         return self.relu(inner + self.short(x))  # type: ignore[no-any-return]  # untyped __call__
 
@@ -44,7 +44,7 @@ class ResNet(nn.Module):
         self.hidden = nn.Linear(6, 5)
         self.head = nn.Linear(5, 3)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102  # the class says it
+    def forward(self, x: Tensor) -> Tensor:  # the class says it
         x = self.block(functional.relu(self.stem(x - 0.5))).mean((2, 3))
         return self.head(self.hidden(x).relu())  # type: ignore[no-any-return]  # untyped __call__
 
@@ -60,7 +60,7 @@ class PastTheFirst(nn.Module):
         self.weight = nn.Parameter(torch.randn(5, 5))
         self.head = nn.Parameter(torch.randn(3, 5))
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102  # the class says it
+    def forward(self, x: Tensor) -> Tensor:  # the class says it
         x = x + functional.linear(x, self.weight)
         return functional.linear(x.reshape(x.size(0), -1), self.head)
 
@@ -75,7 +75,7 @@ class Twice(nn.Module):
         super().__init__()
         self.shared = nn.Linear(4, 4)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102  # the class says it
+    def forward(self, x: Tensor) -> Tensor:  # the class says it
         return self.shared(torch.tanh(self.shared(x)))  # type: ignore[no-any-return]  # untyped __call__
 
 
@@ -92,7 +92,7 @@ class Upwards(nn.Module):
             nn.Flatten(), nn.Linear(20, 3), nn.BatchNorm1d(3),
         )  # fmt: skip
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102  # the class says it
+    def forward(self, x: Tensor) -> Tensor:  # the class says it
         return self.layers(x)  # type: ignore[no-any-return]  # untyped __call__
 
 
@@ -108,7 +108,7 @@ class Reader(nn.Module):
         self.read = self.recurrence(3, 4, num_layers=2, bidirectional=True, batch_first=True)
         self.head = nn.Linear(8, 3)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102  # the class says it
+    def forward(self, x: Tensor) -> Tensor:  # the class says it
         out, _ = self.read(x)
         return self.head(out[:, -1])  # type: ignore[no-any-return]  # untyped __call__
 
@@ -272,7 +272,7 @@ class Of(nn.Module):
         self.other = other
         self.head = nn.Linear(4, 3)
 
-    def forward(self, x: Tensor) -> Any:  # noqa: D102  # as above
+    def forward(self, x: Tensor) -> Any:  # as above
         return self.head(self.other(x))
 
 

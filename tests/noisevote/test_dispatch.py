@@ -1,37 +1,82 @@
+import subprocess
 import sys
-from importlib.abc import MetaPathFinder
+from importlib.metadata import version
 
 import pytest
 
+from noisevote.__main__ import COMMANDS
 from noisevote.__main__ import main as noisevote
 
+# The command where some modules, the first argument, are found nowhere.
+COMMAND_WITHOUT = """
+import sys
+from importlib.machinery import PathFinder
 
-class Absent(MetaPathFinder):
-    """Finds no `loadtest`, wherever it is."""
-
-    def find_spec(self, fullname: str, *_: object) -> None:
-        """As the import system does at the end of its search."""
-        if fullname == "noisevote.loadtest":
-            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
+absent, finders = sys.argv.pop(1).split(","), list(sys.meta_path)
 
 
-def test_an_image_that_only_serves_says_that_there_is_no_load_test(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+class Finder:
+    find_distributions = PathFinder.find_distributions
+
+    def find_spec(name, *context):
+        found = (finder.find_spec(name, *context) for finder in finders if name not in absent)
+        return next(filter(None, found), None)
+
+
+sys.meta_path[:] = [Finder]
+from noisevote.__main__ import main
+
+sys.exit(main())
+"""
+BEYOND_A_CLIENT = "fastapi,uvicorn,onnxruntime,scipy,pydantic_settings,prometheus_client,orjson,locust,matplotlib,torch"
+
+
+def without(absent: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, where some modules are not installed."""
+    command = [sys.executable, "-c", COMMAND_WITHOUT, absent, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_an_image_that_only_serves_says_that_there_is_no_load_test() -> None:
     """There the room itself is missing."""
-    for name in [name for name in sys.modules if name.startswith("noisevote.loadtest")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
-    assert noisevote(["loadtest"]) == 1
-    assert capsys.readouterr().err.endswith('pip install "noisevote[loadtest]"\n')
+    done = without("noisevote.loadtest", "loadtest")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith('pip install "noisevote[loadtest]"\n')
+
+
+def test_a_defect_is_not_taken_for_a_missing_package() -> None:
+    """A file of a room that is not there is no matter of what is installed."""
+    assert "Traceback" in without("noisevote.loadtest.errors", "loadtest").stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_without_its_packages_a_command_says_which_extra_has_them(name: str) -> None:
+    """One line and status 1, whatever its flags."""
+    done = without(BEYOND_A_CLIENT, name, "--help")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"noisevote {name}")
+    assert f' is not installed; pip install "noisevote[{name}]"' in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_version_and_help_need_no_extra() -> None:
+    """A client's installation has both; help names every command."""
+    assert without(BEYOND_A_CLIENT, "--version").stdout == f"noisevote {version('noisevote')}\n"
+    shown = without(BEYOND_A_CLIENT, "--help").stdout
+    assert all(f"\n  {name} " in shown for name in COMMANDS)
 
 
 @pytest.mark.parametrize(
     ("arguments", "program"),
-    [(["serve", "--help"], "serve"), (["--help"], "serve"), (["loadtest", "--help"], "loadtest")],
+    [
+        (["serve", "--help"], "serve"),
+        (["--port", "1", "--help"], "serve"),
+        (["loadtest", "--help"], "loadtest"),
+        (["--help"], "[-h"),
+    ],
 )
 def test_a_command_gets_what_follows_it(arguments: list[str], program: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a command's name, flags are those of `serve`."""
+    """Without a command's name, flags are those of `serve`; `--help` alone lists the commands."""
     with pytest.raises(SystemExit) as caught:
         noisevote(arguments)
     assert caught.value.code == 0

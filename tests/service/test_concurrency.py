@@ -11,8 +11,8 @@ from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.scheduling.batch_size import BatchProfile
-from tests.service.conftest import serve
 from tests.support.graphs import SHAPE
+from tests.support.serving import serve
 
 PATH = "/v1/models/tiny/predict"
 

@@ -38,9 +38,9 @@ from noisevote.service.settings import Settings
 from noisevote.voting.decision import decide
 from noisevote.voting.stopping import RULE_NAMES, Exact, Fixed, StopRule
 from noisevote.voting.tally import Tally
-from tests.service.conftest import serve
 from tests.support.engines import FakeEngine, Slow, skip_ahead, until
 from tests.support.graphs import CLASSES, SHAPE
+from tests.support.serving import serve
 
 PATH = "/v1/models/tiny/predict"
 INPUTS = np.random.default_rng(3).random((2, *SHAPE)).tolist()

@@ -13,9 +13,9 @@ from noisevote.model_store.store import ModelStore
 from noisevote.service.rest.admission import LONGEST_BODY, Admission, Demand
 from noisevote.service.rest.v1.demand import demand
 from noisevote.service.rest.v1.schemas import DEFAULTS
-from tests.service.conftest import serve
 from tests.support.engines import FakeEngine, until
 from tests.support.graphs import CLASSES, SHAPE
+from tests.support.serving import serve
 
 ZERO: Any = [[[0.0] * SHAPE[2]] * SHAPE[1]] * SHAPE[0]
 PATH = "/v1/models/tiny/predict"

@@ -29,7 +29,7 @@ class Residual(nn.Module):
         self.norm = nn.BatchNorm2d(4)
         self.head = nn.Linear(4 * 14 * 14, 10)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102  # the class says it
+    def forward(self, x: Tensor) -> Tensor:  # the class says it
         x = torch.relu(self.stem(x))
         return self.head((x + self.norm(self.inner(x))).flatten(1))  # type: ignore[no-any-return]  # untyped __call__
 
@@ -42,7 +42,7 @@ class Reader(nn.Module):
         self.read = kind(28, 6, bidirectional=True, batch_first=True)
         self.head = nn.Linear(12, 10)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102  # the class says it
+    def forward(self, x: Tensor) -> Tensor:  # the class says it
         out, _ = self.read(x[:, 0])
         return self.head(out.mean(1))  # type: ignore[no-any-return]  # untyped __call__
 

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from noisevote.model_store.store import ModelStore
-from tests.service.conftest import serve
 from tests.support.engines import FakeEngine
 from tests.support.graphs import CLASSES, SHAPE
+from tests.support.serving import serve
 
 PATH = "/v1/models/tiny/predict"
 GOOD = {"inputs": [np.full(SHAPE, 0.5).tolist()], "seed": 1}

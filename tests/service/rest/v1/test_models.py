@@ -16,10 +16,10 @@ from noisevote.service.runtime import Runtime
 from noisevote.service.scheduling.batch_size import BatchProfile
 from noisevote.service.scheduling.engine import Engine
 from noisevote.service.settings import Settings
-from tests.service.conftest import publish_tiny, serve
 from tests.support import manifests as variants
 from tests.support.engines import FakeEngine, until
 from tests.support.graphs import CLASSES, SHAPE
+from tests.support.serving import publish_tiny, serve
 
 PREDICT = "/v1/models/tiny/predict"
 BODY = {"inputs": [[[[0.5] * SHAPE[2]] * SHAPE[1]]], "seed": 1}

@@ -9,10 +9,10 @@ import pytest
 
 from noisevote.model_store.store import ModelStore
 from noisevote.service.rest.v1.plan_schemas import PlanResponse
-from tests.service.conftest import publish_tiny, serve
 from tests.support.engines import FakeEngine
 from tests.support.graphs import CLASSES, SHAPE
 from tests.support.manifests import manifest, point, variant
+from tests.support.serving import publish_tiny, serve
 
 PATH = "/v1/models/tiny/plan"
 JSON = {"content-type": "application/json"}

@@ -12,9 +12,9 @@ from scipy import special
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.library import Kernel, load_kernel
 from noisevote.service.rest.v1.schemas import DIGIT_7, PredictResponse
-from tests.service.conftest import publish_tiny, serve
 from tests.support.engines import FakeEngine
 from tests.support.graphs import CLASSES, SHAPE, tiny_network
+from tests.support.serving import publish_tiny, serve
 
 PATH = "/v1/models/tiny/predict"
 RNG = np.random.default_rng(1)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from noisevote.model_store.store import ModelStore
-from tests.service.conftest import serve
 from tests.support.engines import FakeEngine, Slow, skip_ahead, until
 from tests.support.graphs import CLASSES, SHAPE
+from tests.support.serving import serve
 
 PATH = "/v1/models/tiny/predict"
 INPUTS = np.random.default_rng(4).random((3, *SHAPE)).tolist()
