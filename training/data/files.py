@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from noisevote.model_store.files import replace_file
 from noisevote.training.errors import TrainingError
 
 DATA_VARIABLE: Final = "NOISEVOTE_DATA"
@@ -94,11 +95,9 @@ def download(name: str, unpack: Unpack, mirrors: tuple[str, ...], folder: Path) 
 
 
 def keep(path: Path, content: bytes) -> None:
-    """Write a file of the cache whole."""
+    """Put a file into the cache."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_bytes(content)
-    part.replace(path)
+    replace_file(path, content)
 
 
 def gunzipped(md5: str) -> Unpack:

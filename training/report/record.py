@@ -4,7 +4,6 @@ A record is small and kept in the repository, so that every table and figure can
 """
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from noisevote.evaluation.accuracy import Evaluation, Measured
+from noisevote.evaluation.results import Evaluation, Measured
+from noisevote.model_store.files import replace_file
 from noisevote.noise_op.contract import NoiseKind
 from noisevote.training.errors import TrainingError
 from noisevote.training.measure.measurements import measurements
@@ -123,9 +123,7 @@ def write(made: Record, records: Path) -> Path:
     """Put a record where `read_all` finds it: RECORDS/<network>/<variant>.json."""
     path = records / made.network / f"{made.variant}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(made.model_dump_json(indent=1) + "\n")
-    part.replace(path)
+    replace_file(path, f"{made.model_dump_json(indent=1)}\n".encode())
     return path
 
 

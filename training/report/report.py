@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from noisevote.evaluation.accuracy import Cell, Evaluation, Measured
+from noisevote.evaluation.results import Cell, Evaluation, Measured
 from noisevote.noise_op.contract import NOISE_KINDS, NoiseKind
 from noisevote.training.measure import outputs
 from noisevote.training.networks.registry import named
