@@ -72,7 +72,7 @@ def test_stopping_and_going_on_changes_no_bit(data: DataSet, tmp_path: Path, giv
 
 
 @pytest.mark.parametrize(
-    ("network", "images", "epochs", "lr"), [(CifarCnn, 32, 20, 3e-3), (ShallowDenseNet, 16, 60, 1e-2)]
+    ("network", "images", "epochs", "lr"), [(CifarCnn, 16, 20, 3e-3), (ShallowDenseNet, 16, 40, 1e-2)]
 )
 def test_cifar_networks_learn(
     examples: dict[str, Examples], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
