@@ -62,7 +62,7 @@ def _cell(
 
 
 def _started(engine: Engine, kept: Path, examples: Examples, plan: Plan) -> Evaluation:
-    """What `kept` holds of exactly this engine, file, seed and number of images; else nothing measured yet."""
+    """Read what `kept` holds of exactly this engine, file, seed and number of images; else start anew."""
     kernel = load_kernel()
     fresh = Evaluation(
         sha256=results.sha256_of(engine.file),

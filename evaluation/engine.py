@@ -1,4 +1,4 @@
-"""What measures: the protocol of everything that casts the votes of one file."""
+"""The protocol of everything that can be measured: it computes the logits of one file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +28,7 @@ class Engine(Protocol):
 
     @property
     def file(self) -> Path:
-        """What it computes: an exported file, or weights."""
+        """The exported file, or the weights, that it computes."""
 
     def logits(self, feeds: Feeds) -> NDArray[np.float32]:
         """Logits of R rows, [R, classes]."""

@@ -30,7 +30,7 @@ class Examples:
         return Examples(self.inputs[start:], self.labels[start:])
 
     def values(self, chosen: slice | NDArray[np.int64]) -> NDArray[np.float32]:
-        """What the network takes of the chosen examples: float32 [chosen, *input_shape] in its value range."""
+        """Return what the network takes of the chosen examples: float32 [chosen, *input_shape] in its value range."""
         stored = self.inputs[chosen]
         if stored.dtype == np.uint8:
             return stored.astype(np.float32) / np.float32(255)

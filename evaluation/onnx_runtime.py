@@ -16,7 +16,7 @@ from noisevote.noise_op.library import load_kernel
 
 
 class OnnxRuntime:
-    """The `Engine` of an exported file: on the native kernel where it is built, else on the function body.
+    """Measures an exported file, an `Engine`: on the native kernel where it is built, else on the function body.
 
     Raises:
         EvaluationError: the file cannot be read, or is not a published graph.
@@ -34,5 +34,5 @@ class OnnxRuntime:
             raise EvaluationError(file, str(error)) from error
 
     def logits(self, feeds: Feeds) -> NDArray[np.float32]:
-        """See `Engine`."""
+        """Compute logits as `Engine` says."""
         return self._session.run(feeds)

@@ -1,4 +1,4 @@
-"""What is to be measured."""
+"""The plan of an evaluation."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from noisevote.noise_op.contract import NoiseKind
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure: every kind at every sigma, `votes` votes an image.
+    """Says what to measure: every kind at every sigma, `votes` votes an image.
 
     The images are treated as one request: image i draws with `seed` + i and votes 0, 1, …, so that the service can
     repeat every figure vote by vote.

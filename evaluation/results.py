@@ -68,12 +68,12 @@ class Evaluation(BaseModel):
     cells: tuple[Cell, ...] = ()
 
     def cell(self, noise: NoiseKind, sigma: float) -> Cell | None:
-        """The cell at exactly this noise, if measured."""
+        """Return the cell at exactly this noise, if measured."""
         found = (cell for cell in self.cells if cell.noise == noise and cell.sigma == sigma)
         return next(found, None)
 
     def with_cells(self, cells: Iterable[Cell]) -> "Evaluation":
-        """The same with these cells, each in the place of one at the same noise."""
+        """Return the evaluation with these cells added, each in the place of one at the same noise."""
         placed = {(cell.noise, cell.sigma): cell for cell in (*self.cells, *cells)}
         return self.model_copy(update={"cells": tuple(placed[noise] for noise in sorted(placed))})
 
@@ -85,7 +85,7 @@ class Evaluation(BaseModel):
 
 
 def sha256_of(file: Path) -> str:
-    """Hash of the file's bytes, as in the manifest."""
+    """Return the hash of the file's bytes, as in the manifest."""
     return digest(file.read_bytes())
 
 

@@ -16,10 +16,10 @@ class DataSet:
     hashes: dict[str, str]
 
     def to_train(self, images: int | None, holdout: int) -> Examples:
-        """The training examples without the last `holdout`, and of those the first `images`."""
+        """Return the training examples without the last `holdout`, and of those the first `images`."""
         kept = len(self.train) - holdout
         return self.train.first(kept if images is None else min(images, kept))
 
     def to_judge(self, holdout: int) -> Examples:
-        """What choices are judged on: the last `holdout` training examples; the test examples if there are none."""
+        """Return the examples to judge choices on: the last `holdout` training examples, or else the test examples."""
         return self.train.last(holdout) if holdout else self.test

@@ -150,7 +150,7 @@ class Training:
         self.epoch = saved.state["epoch"]
 
     def _draws(self, step: int) -> Draws:
-        """Of the whole network at a step, and of its last site where that answers several times."""
+        """Return the draws of a step: of the whole network, and of its last site where that answers several times."""
         recipe, epoch = self.recipe, self.steps_per_epoch
         draws = presentation_draws(recipe, step, recipe.batch, epoch, recipe.loss_votes, self.device)
         if recipe.output_votes == 1:
@@ -214,7 +214,7 @@ def _run_epochs(training: Training, last: int, judged: Examples, folder: RunFold
 
 
 def values(stored: Tensor) -> Tensor:
-    """What the network takes of stored inputs, as `Examples.values`: bytes stand for [0, 1]."""
+    """Turn stored inputs into what the network takes, as `Examples.values` does: bytes stand for [0, 1]."""
     return stored.float() / 255 if stored.dtype == torch.uint8 else stored
 
 

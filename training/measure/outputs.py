@@ -65,7 +65,7 @@ def write(made: Outputs, folder: Path) -> Path:
 
 
 def read(folder: Path, network: str) -> Outputs | None:
-    """What was measured of a network, if anything.
+    """Read what was measured of a network, if anything.
 
     Raises:
         OutputsError: the file is not one of outputs.

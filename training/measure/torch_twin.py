@@ -17,7 +17,7 @@ from noisevote.training.runs.run_folder import RunFolder
 
 
 class TorchTwin:
-    """The `Engine` of a finished run's weights in float32, batch norms folded as in the exported file."""
+    """Measures a finished run's weights in float32, an `Engine`; batch norms are folded as in the exported file."""
 
     name: Final = "torch"
     rows: Final = 4000  # fills a large graphics card; DenseNet-40 then takes some gigabytes of its memory
@@ -32,7 +32,7 @@ class TorchTwin:
 
     @torch.no_grad()
     def logits(self, feeds: Feeds) -> NDArray[np.float32]:
-        """See `evaluation.engine.Engine`."""
+        """Compute logits as `evaluation.engine.Engine` says."""
         x, sigma, seed, vote, row = (
             torch.from_numpy(array).to(self._device)
             for array in (feeds.input, feeds.sigma, feeds.seed, feeds.vote, feeds.row)

@@ -145,7 +145,7 @@ def _strip(model: onnx.ModelProto) -> None:
 
 
 def _strip_graph(graph: onnx.GraphProto) -> None:
-    """The same for what is in a graph, loop bodies included."""
+    """Take the exporter's notes out of a graph, loop bodies included."""
     for noted in (*graph.node, *graph.input, *graph.output, *graph.initializer):
         noted.ClearField("metadata_props")
         noted.ClearField("doc_string")

@@ -25,7 +25,7 @@ from noisevote.training.publish.manifests import ModelDescription, Training
 
 @dataclass(frozen=True)
 class Description(ModelDescription):
-    """What the manifest says of a model, and the recipe that its variants were trained by."""
+    """Describes a model, and the recipe that its variants were trained by."""
 
     recipe: Mapping[str, JsonValue]
 
@@ -57,7 +57,7 @@ def publish(
 
 
 def count(module: NoisyModule, input_shape: tuple[int, ...]) -> Counts:
-    """What one vote costs, by one noiseless forward pass of a zero input; a site counts each time it is computed."""
+    """Count what one vote costs, by one noiseless pass of a zero input; a site counts each time it is computed."""
     folded = module.folded()
     samples: list[int] = []
 

@@ -17,7 +17,7 @@ from noisevote.training.networks.layers import Counts
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What people and the service must know of a model; `input` says what one input is."""
+    """Describes a model to people and to the service; `input` says what one input is."""
 
     name: str
     version: str

@@ -85,7 +85,7 @@ def describe(folder: RunFolder, data: DataSet) -> Variant:
 
 
 def _model_description(name: str, network: type[Network], version: str) -> ModelDescription:
-    """What a network says about itself, as the manifest has it."""
+    """Turn what a network says about itself into the manifest's description."""
     return ModelDescription(
         name=name,
         version=version,

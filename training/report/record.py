@@ -1,4 +1,4 @@
-"""What a finished run leaves behind for the report: recipe, learning curve, weights' sizes and measurements.
+"""Records: what the report needs of a finished run, its recipe, learning curve, sizes of weights and measurements.
 
 A record is small and kept in the repository, so that every table and figure can be made again from it.
 """
@@ -34,7 +34,7 @@ class RecordError(TrainingError):
 
 
 class Epoch(BaseModel):
-    """One line of the learning curve; the glances are at some test images, or at those held out."""
+    """One line of the learning curve; `glance_…` are the quick evaluations after the epoch."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -76,7 +76,7 @@ class Record(BaseModel):
         return at if isinstance(at, float) else None
 
     def measured(self, noise: NoiseKind, sigma: float, votes: int) -> Measured | None:
-        """What was measured at one noise and number of votes; without noise one vote stands for any number."""
+        """Return the measurement at one noise and number of votes; without noise one vote stands for any number."""
         cell = self.evaluation.cell(noise, sigma)
         if sigma == 0:
             cell = next((cell for cell in self.evaluation.cells if cell.sigma == 0), None)

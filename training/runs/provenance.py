@@ -1,4 +1,4 @@
-"""Where a run comes from: the code, libraries, device and data that made its weights."""
+"""The provenance of a run: the code, libraries, device and data that made its weights."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from noisevote.training.data.data_set import DataSet
 
 
 def provenance(data: DataSet, device: torch.device) -> dict[str, Any]:
-    """What a run's log and weights say about it, as JSON values."""
+    """Return the provenance that a run's log and weights carry, as JSON values."""
     return {
         "commit": git_commit(),
         "versions": {**versions(), **described(device)},
@@ -18,14 +18,14 @@ def provenance(data: DataSet, device: torch.device) -> dict[str, Any]:
 
 
 def described(device: torch.device) -> dict[str, str]:
-    """The graphics card and its CUDA, as they are noted among versions; nothing for the processor."""
+    """Return the graphics card and its CUDA, as they are noted among versions; nothing for the processor."""
     if device.type != "cuda":
         return {}
     return {"cuda": str(torch.version.cuda), DEVICE: torch.cuda.get_device_name(device)}
 
 
 def data_hashes(state: dict[str, Any]) -> dict[str, str]:
-    """Data file to `<algorithm>:<hash>`, from the state of a run's weights.
+    """Read data file to `<algorithm>:<hash>` off the state of a run's weights.
 
     Runs of before there were several algorithms hold bare MD5 sums.
     """
