@@ -13,6 +13,7 @@ import base64
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -99,7 +100,7 @@ def _percent(paper: float | None) -> str:
 
 
 async def _measure(
-    options: argparse.Namespace, images: NDArray[np.uint8], labels: NDArray[np.uint8], sigma: float, votes: int
+    options: argparse.Namespace, images: NDArray[np.uint8], labels: NDArray[np.integer[Any]], sigma: float, votes: int
 ) -> Point:
     starts = range(0, len(labels), options.inputs)
     gate = asyncio.Semaphore(options.clients)

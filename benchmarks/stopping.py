@@ -12,6 +12,7 @@ import asyncio
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +93,7 @@ def main() -> None:
 
 
 async def _measure(
-    core: Core, images: NDArray[np.float32], labels: NDArray[np.uint8], options: argparse.Namespace
+    core: Core, images: NDArray[np.float32], labels: NDArray[np.integer[Any]], options: argparse.Namespace
 ) -> tuple[list[ExactPoint], list[ConfidencePoint]]:
     exact, confidence = [], []
     few = images[np.linspace(0, len(images) - 1, options.reference_images).astype(int)]
@@ -125,7 +126,7 @@ async def _cast(
 
 
 async def _exact(
-    core: Core, dispatcher: Dispatcher, images: NDArray[np.float32], labels: NDArray[np.uint8], sigma: float
+    core: Core, dispatcher: Dispatcher, images: NDArray[np.float32], labels: NDArray[np.integer[Any]], sigma: float
 ) -> ExactPoint:
     noise = sigma, FIXED_VOTES
     fixed = await _cast(core, dispatcher, images, noise, Fixed())

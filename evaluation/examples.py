@@ -1,6 +1,7 @@
 """Labelled examples in memory."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,13 +9,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Examples:
-    """Inputs as they are stored, uint8 or float32 [n, *input_shape], and their labels, uint8 [n].
+    """Inputs as they are stored, uint8 or float32 [n, *input_shape], and their labels, integers [n] of any width.
 
     Bytes stand for [0, 1] (images [n, channels, height, width]); float32 is what the network takes, as it is.
     """
 
     inputs: NDArray[np.uint8] | NDArray[np.float32]
-    labels: NDArray[np.uint8]
+    labels: NDArray[np.integer[Any]]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -29,28 +30,8 @@ class Examples:
         return Examples(self.inputs[start:], self.labels[start:])
 
     def values(self, chosen: slice | NDArray[np.int64]) -> NDArray[np.float32]:
-        """What the network takes of the chosen examples: float32 [chosen, *input_shape] in its value range."""
+        """Return what the network takes of the chosen examples: float32 [chosen, *input_shape] in its value range."""
         stored = self.inputs[chosen]
         if stored.dtype == np.uint8:
             return stored.astype(np.float32) / np.float32(255)
         return stored.astype(np.float32, copy=False)
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """Training and test examples, and which files they are: `hashes`, uncompressed file → `<algorithm>:<hash>`."""
-
-    name: str
-    train: Examples
-    test: Examples
-    classes: tuple[str, ...]
-    hashes: dict[str, str]
-
-    def to_train(self, images: int | None, holdout: int) -> Examples:
-        """The training examples without the last `holdout`, and of those the first `images`."""
-        kept = len(self.train) - holdout
-        return self.train.first(kept if images is None else min(images, kept))
-
-    def to_judge(self, holdout: int) -> Examples:
-        """What choices are judged on: the last `holdout` training examples; the test examples if there are none."""
-        return self.train.last(holdout) if holdout else self.test

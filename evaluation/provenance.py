@@ -3,11 +3,9 @@
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
-
-import torch
 
 DEVICE: Final = "device"  # among the versions, where a graphics card computed
 COMMIT_VARIABLE: Final = "NOISEVOTE_COMMIT"
@@ -15,12 +13,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 _PACKAGES = ("torch", "numpy", "onnx", "onnxruntime")
 
 
-def versions(device: torch.device | None = None) -> dict[str, str]:
-    """Versions of Python and of the libraries that decide results, and the graphics card if one computed."""
-    found = {"python": platform.python_version()} | {package: version(package) for package in _PACKAGES}
-    if device is None or device.type != "cuda":
-        return found
-    return found | {"cuda": str(torch.version.cuda), DEVICE: torch.cuda.get_device_name(device)}
+def versions() -> dict[str, str]:
+    """Versions of Python and of those libraries that decide results and are installed; none of them is imported."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def git_commit() -> str | None:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from noisevote.evaluation.accuracy import Plan
-from noisevote.evaluation.examples import DataSet
+from noisevote.evaluation.plan import Plan
 from noisevote.model_store.manifest import InputSpec
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.injection import NoisyModule, inject_noise
+from noisevote.training.data.data_set import DataSet
 from noisevote.training.data.files import DataSource
 from noisevote.training.data.registry import load
 from noisevote.training.publish.injected import Description, publish

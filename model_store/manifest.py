@@ -5,7 +5,7 @@ new version.
 """
 
 from datetime import datetime
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
@@ -110,13 +110,21 @@ class Variant(_Record):
     samples: Annotated[Count, Field(description="noise samples per vote")]
     layers: Annotated[Count, Field(description="noisy products one after another: L of the analog cost")]
     accuracy: Annotated[tuple[AccuracyPoint, ...], Field(description="the measured table")]
-    engine: Annotated[
+    measured_by: Annotated[
         Literal["onnxruntime", "torch", "mixed"],
         Field(
             description="what cast the votes of the table: ONNX Runtime, the torch twin with the same draws, or "
             "each of them for some of its points"
         ),
     ] = "onnxruntime"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_by_its_former_name(cls, given: Any) -> Any:
+        """Read `measured_by` from manifests that were published when the key was called `engine`."""
+        if isinstance(given, dict) and "engine" in given and "measured_by" not in given:
+            return {"measured_by" if key == "engine" else key: value for key, value in given.items()}
+        return given
 
     @model_validator(mode="after")
     def _no_point_twice(self) -> Self:

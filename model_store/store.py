@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from noisevote.model_store.files import flush_folder, write_flushed
 from noisevote.model_store.manifest import MANIFEST_FILE, Manifest, Name, Variant, Version
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
@@ -156,13 +157,13 @@ class ModelStore:
             new, old = temporary / "new", temporary / "old"
             new.mkdir()
             for variant in manifest.variants:
-                _write(new / variant.file, files[variant.name])
-            _write(new / MANIFEST_FILE, f"{manifest.model_dump_json(indent=1)}\n".encode())
-            _flush_folder(new)
+                write_flushed(new / variant.file, files[variant.name])
+            write_flushed(new / MANIFEST_FILE, f"{manifest.model_dump_json(indent=1)}\n".encode())
+            flush_folder(new)
             if replace and folder.exists():
                 folder.rename(old)
             _rename(new, folder, otherwise=old)
-        _flush_folder(folder.parent)
+        flush_folder(folder.parent)
         return folder
 
     def _folder(self, manifest: Manifest) -> Path:
@@ -213,22 +214,6 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
         yield temporary
     finally:
         shutil.rmtree(temporary)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write and flush to the disk."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _rename(new: Path, folder: Path, otherwise: Path) -> None:

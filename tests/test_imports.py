@@ -169,6 +169,17 @@ def test_only_one_file_needs_ray() -> None:
     assert needing == ["ray_serve.py"]
 
 
+def test_training_is_a_pipeline() -> None:
+    """A package of training imports those of the steps before its own, and the commands stand above all."""
+    steps = ("data", "networks", "runs", "noise", "fit", "measure", "publish", "report", "commands")
+    folder = ROOT / "training"
+    assert {path.name for path in folder.iterdir() if (path / "__init__.py").exists()} == set(steps)
+    for place, step in enumerate(steps):
+        for path in sorted((folder / step).rglob("*.py")):
+            used = {name.split(".")[2] for name in imported(path) if name.startswith(f"{PACKAGE}.training.")}
+            assert used <= {"errors", *steps[: place + 1]}, path
+
+
 def test_every_room_is_linked_into_the_package() -> None:
     """A room that is not installed under noisevote/ would be missing from the wheel."""
     linked = {path.name: path.readlink() for path in (ROOT / PACKAGE).iterdir() if path.is_symlink()}

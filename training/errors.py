@@ -1,4 +1,4 @@
-"""The base of every error that a command reports in one line instead of a trace."""
+"""The base of training's own errors, which a command reports in one line instead of a trace."""
 
 
 class TrainingError(Exception):

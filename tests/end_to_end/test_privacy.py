@@ -9,7 +9,9 @@ import pytest
 from tests.support.process import ROOT, TIMEOUT_S, clean_environment
 
 
-@pytest.mark.parametrize("module", ["noisevote.engine.session", "noisevote.evaluation.accuracy", "benchmarks.graphs"])
+@pytest.mark.parametrize(
+    "module", ["noisevote.engine.session", "noisevote.evaluation.onnx_runtime", "benchmarks.graphs"]
+)
 def test_onnx_runtime_reports_to_nobody(module: str, tmp_path: Path) -> None:
     """Imported through ours, it makes neither the device id nor the queue of reports that it makes by itself."""
     environment = clean_environment(HOME=str(tmp_path))

@@ -1,12 +1,15 @@
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from noisevote.model_store.manifest import Manifest
+from noisevote.model_store.store import ModelStore
 from tests.support.manifests import manifest, point, variant
 
+STORE = Path(__file__).parents[2] / "model_store" / "models"
 FILES = {"mul-0.0": b"zero", "mul-0.8": b"eight"}
 
 
@@ -29,6 +32,31 @@ def test_inputs_fit_exactly_unless_a_rule_of_padding_is_given() -> None:
     assert Manifest.model_validate(changed(input={"shape": [5, 2], "padding": "repeat_last"})).input.padding
     with pytest.raises(ValidationError, match="padding"):
         Manifest.model_validate(changed(input={"shape": [5, 2], "padding": "zeros"}))
+
+
+def test_what_measured_is_read_by_its_former_name() -> None:
+    """Manifests of before `measured_by` called it `engine`; new ones are written under the new name alone."""
+    values = changed()
+    del values["variants"][0]["measured_by"]
+    assert Manifest.model_validate(values).variants[0].measured_by == "onnxruntime"
+    values["variants"][0]["engine"] = "torch"
+    former = Manifest.model_validate_json(json.dumps(values))
+    assert former.variants[0].measured_by == "torch"
+    written = json.loads(former.model_dump_json())["variants"][0]
+    assert written["measured_by"] == "torch"
+    assert "engine" not in written
+    values["variants"][0]["measured_by"] = "torch"
+    with pytest.raises(ValidationError, match="engine"):
+        Manifest.model_validate(values)
+
+
+def test_published_manifests_say_what_measured() -> None:
+    """Those in the repository, written under the former name, say by which engines their tables were measured."""
+    store = ModelStore(STORE)
+    for name, version in (("mnist-cnn", "3"), ("cifar10-cnn", "2"), ("cifar10-densenet40", "2")):
+        written = json.loads((STORE / name / version / "manifest.json").read_text())
+        expected = [variant["engine"] for variant in written["variants"]]
+        assert [variant.measured_by for variant in store.manifest(name, version).variants] == expected
 
 
 def test_a_manifest_is_frozen() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from noisevote.model_store import store as store_module
+from noisevote.model_store.files import write_flushed
 from noisevote.model_store.manifest import MANIFEST_FILE
 from noisevote.model_store.store import (
     BadManifestError,
@@ -125,7 +126,7 @@ def test_a_failed_publication_leaves_the_store_as_it_was(
         written.append(path)
         path.write_bytes(content)
 
-    monkeypatch.setattr(store_module, "_write", full_disk)
+    monkeypatch.setattr(store_module, "write_flushed", full_disk)
     with pytest.raises(OSError, match="No space left"):
         store.publish(manifest(FILES, version="1" if replace else "2"), FILES, replace=replace)
     assert sorted(store.root.rglob("*")) == before
@@ -135,14 +136,13 @@ def test_a_failed_publication_leaves_the_store_as_it_was(
 def test_the_faster_of_two_publishers_wins(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A version that appears while another is being written is not overwritten."""
     other = {"mul-0.0": b"other"}
-    write = store_module._write
 
     def overtaken(path: Path, content: bytes) -> None:
-        monkeypatch.setattr(store_module, "_write", write)
+        monkeypatch.setattr(store_module, "write_flushed", write_flushed)
         store.publish(manifest(other, version="2"), other)
-        write(path, content)
+        write_flushed(path, content)
 
-    monkeypatch.setattr(store_module, "_write", overtaken)
+    monkeypatch.setattr(store_module, "write_flushed", overtaken)
     with pytest.raises(VersionExistsError):
         store.publish(manifest(FILES, version="2"), FILES)
     assert store.publication("tiny", "2").files == other

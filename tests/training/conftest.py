@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -5,13 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from noisevote.evaluation.examples import DataSet, Examples
+from noisevote.evaluation.accuracy import evaluate
+from noisevote.evaluation.examples import Examples
+from noisevote.evaluation.onnx_runtime import OnnxRuntime
+from noisevote.evaluation.plan import Plan
+from noisevote.training.data.data_set import DataSet
 from noisevote.training.data.strokes import POINTS, of_one_length, pen_points
 from noisevote.training.fit.train import train
+from noisevote.training.publish import export
 from noisevote.training.runs.recipe import Recipe
 from noisevote.training.runs.run_folder import RunFolder
+from tests.support.digits import DIGITS, stored_digits
 
-DIGITS = Path(__file__).parent.parent / "data" / "mnist_digits.npz"
 STROKES = DIGITS.with_name("mnist_strokes.npz")
 FILES = {"digits": f"md5:{'0' * 32}"}
 
@@ -19,8 +25,7 @@ FILES = {"digits": f"md5:{'0' * 32}"}
 @pytest.fixture(scope="session")
 def digits() -> Examples:
     """The 64 digits that are kept with the tests."""
-    with np.load(DIGITS) as stored:
-        return Examples(stored["images"][:, np.newaxis], stored["labels"])
+    return stored_digits()
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +67,25 @@ def trained(data: DataSet, tiny_recipe: Recipe, tmp_path_factory: pytest.TempPat
     """A finished run that no test may change."""
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "trained")
     train(tiny_recipe, data, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(trained: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trained run's ONNX file, alone in its folder, which no test may change."""
+    path = tmp_path_factory.mktemp("exported") / "mul-0.3.onnx"
+    export.write(export.export(trained.read_network(), trained.read_recipe()), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def measured(trained: RunFolder, exported: Path, data: DataSet, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The trained run, exported and measured with up to five votes, which no test may change."""
+    folder = RunFolder(tmp_path_factory.mktemp("measured") / "run")
+    shutil.copytree(trained.path, folder.path)
+    shutil.copy(exported, folder.exported)
+    plan = Plan(("multiplicative",), (0.0, 0.5), 5, seed=4)
+    evaluate(OnnxRuntime(folder.exported), folder.evaluation_by("onnxruntime"), data.test, plan)
     return folder
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from noisevote.evaluation.examples import DataSet, Examples
+from noisevote.evaluation.examples import Examples
+from noisevote.training.data.data_set import DataSet
 from noisevote.training.data.files import CorruptDataError, DataSource, MissingDataError, verified
 
 # The archive's MD5 stands on the data set's home page; those of the files are of the files in that archive.

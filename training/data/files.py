@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from noisevote.model_store.files import replace_file
 from noisevote.training.errors import TrainingError
 
 DATA_VARIABLE: Final = "NOISEVOTE_DATA"
@@ -39,7 +40,7 @@ class CorruptDataError(DataError):
 
 @dataclass(frozen=True)
 class DataSource:
-    """Where files come from: `folder` if given (nothing is downloaded then), else `cache`, filled from mirrors.
+    """Finds data files: in `folder` if given (nothing is downloaded then), else in `cache`, filled from mirrors.
 
     `mirrors` replaces the addresses that a data set has of its own.
     """
@@ -55,7 +56,7 @@ class DataSource:
         return cls(folder=Path(folder) if folder else None)
 
     def folders(self, data_set: str) -> list[Path]:
-        """Where the data set's files are looked for: in a folder of its name, and in the folder given itself."""
+        """List the folders that may hold the data set's files: one of its name, and the folder given itself."""
         return [self.cache / data_set] if self.folder is None else [self.folder / data_set, self.folder]
 
     def find(self, data_set: str, name: str) -> Path | None:
@@ -94,11 +95,9 @@ def download(name: str, unpack: Unpack, mirrors: tuple[str, ...], folder: Path) 
 
 
 def keep(path: Path, content: bytes) -> None:
-    """Write a file of the cache whole."""
+    """Put a file into the cache."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_bytes(content)
-    part.replace(path)
+    replace_file(path, content)
 
 
 def gunzipped(md5: str) -> Unpack:

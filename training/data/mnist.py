@@ -6,7 +6,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from noisevote.evaluation.examples import DataSet, Examples
+from noisevote.evaluation.examples import Examples
+from noisevote.training.data.data_set import DataSet
 from noisevote.training.data.files import DataError, DataSource, gunzipped
 
 # MD5 of the *uncompressed* IDX files: the gzipped ones differ between mirrors, their content does not.

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Final
 
-from noisevote.evaluation.examples import DataSet
 from noisevote.training.data import cifar10, mnist, strokes
+from noisevote.training.data.data_set import DataSet
 from noisevote.training.data.files import DataError, DataSource
 
 LOADERS: Final[dict[str, Callable[[DataSource], DataSet]]] = {

@@ -12,7 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from noisevote.evaluation.examples import DataSet, Examples
+from noisevote.evaluation.examples import Examples
+from noisevote.training.data.data_set import DataSet
 from noisevote.training.data.files import DataSource, MissingDataError, verified
 
 FOLDER: Final = "mnist_strokes"

@@ -1,4 +1,4 @@
-"""A finished run whose batch norms are estimated anew under another sigma, its weights left as they are.
+"""Calibration: the batch norms of a finished run estimated anew under another sigma, its weights left as they are.
 
 Noise moves what a batch norm sees, multiplicative noise its variance by the factor 1 + σ²; statistics of
 noiseless signals then scale every signal wrongly, layer after layer. Hardware can be calibrated so, without
@@ -9,15 +9,13 @@ from pathlib import Path
 
 import torch
 
-from noisevote.evaluation.accuracy import sha256_of
-from noisevote.evaluation.examples import DataSet
-from noisevote.evaluation.provenance import git_commit, versions
+from noisevote.evaluation.results import sha256_of
+from noisevote.training.data.data_set import DataSet
 from noisevote.training.errors import TrainingError
 from noisevote.training.fit.train import Training
 from noisevote.training.noise.draws import CPU
 from noisevote.training.noise.norms import norms_of
-from noisevote.training.runs import checkpoint
-from noisevote.training.runs.checkpoint import Checkpoint
+from noisevote.training.runs.provenance import provenance
 from noisevote.training.runs.recipe import Recipe
 from noisevote.training.runs.run_folder import RunFolder
 
@@ -30,7 +28,7 @@ class CalibrationError(TrainingError):
 
 
 def calibrated_folder(folder: RunFolder, sigma: float) -> RunFolder:
-    """Where `calibrate` is to put its result by default: <run>-at-<sigma>."""
+    """The folder that the command gives to `calibrate` for its result: <run>-at-<sigma>."""
     return RunFolder(folder.path.with_name(f"{folder.path.name}-at-{sigma}"))
 
 
@@ -51,12 +49,10 @@ def calibrate(folder: RunFolder, sigma: float, data: DataSet, out: RunFolder) ->
     out.open(recipe)
     if out.weights.exists():
         return
-    # its own start does not matter: the weights are those of the finished run
+    # the weights that training would start from do not matter: those of the finished run take their place
     training = Training(recipe.model_copy(update={"init": None}), data.to_train(recipe.images, recipe.holdout))
     training.estimate_norms(network, recipe.norm_batches)
-    provenance = {"commit": git_commit(), "versions": versions(CPU), "data_hashes": data.hashes}
+    made_by = provenance(data, CPU)
     source = {"calibrated": str(folder.path), "calibrated_sha256": sha256_of(folder.weights)}
-    tensors = {f"model.{name}": tensor for name, tensor in network.state_dict().items()}
-    state = {"recipe": recipe.model_dump(), "epochs": recipe.epochs, **provenance, **source}
-    checkpoint.write(out.weights, Checkpoint(tensors, state))
-    out.append("calibrated", **provenance, **source)
+    out.write_network(network, {"recipe": recipe.model_dump(), "epochs": recipe.epochs, **made_by, **source})
+    out.append("calibrated", **made_by, **source)

@@ -37,7 +37,7 @@ class Gradients:
         self.recipe = recipe
 
     def __call__(self, inputs: Tensor, labels: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        """See `Compute`."""
+        """Compute loss and gradients as `Compute` says."""
         with drawing(draws), _precision(self.recipe, inputs.device):
             votes = self.recipe.loss_votes * self.recipe.output_votes
             logits = voted(self.network(inputs).float(), votes)  # [batch, classes]
@@ -61,7 +61,7 @@ class Replayed:
         self._answer: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, inputs: Tensor, labels: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        """See `Compute`; the answers are overwritten by the next batch."""
+        """Compute loss and gradients as `Compute` says; the next batch overwrites the answers."""
         given = [inputs, labels, *_tensors(draws)]
         if self._graph is None or self._answer is None:
             self._held = [tensor.clone() for tensor in given]

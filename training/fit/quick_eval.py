@@ -1,7 +1,11 @@
-"""Accuracies that a run's log tells after each epoch: a look at it, never a published figure."""
+"""Accuracies that a run's log tells after each epoch: on a few images and one vote each, never a published figure.
+
+Logs and records call them `glance_…`, as they did before this was called a quick evaluation.
+"""
 
 from typing import Final
 
+import numpy as np
 import torch
 
 from noisevote.evaluation.examples import Examples
@@ -15,7 +19,7 @@ ROWS_PER_EVALUATION: Final = 500
 
 
 def quick_evals(network: Network, recipe: Recipe, examples: Examples) -> dict[str, float]:
-    """One-vote accuracy on a few images that it was not trained on, noiseless and at sigma_train."""
+    """One-vote accuracy of a network on examples, noiseless and at sigma_train, by the names that the log has."""
     return {
         "glance_noiseless": one_vote_accuracy(network, recipe, examples, 0.0),
         "glance_one_vote": one_vote_accuracy(network, recipe, examples, recipe.sigma_train),
@@ -30,7 +34,7 @@ def one_vote_accuracy(network: Network, recipe: Recipe, examples: Examples, sigm
     network.eval()
     for start in range(0, len(examples), ROWS_PER_EVALUATION):
         chosen = slice(start, start + ROWS_PER_EVALUATION)
-        labels = torch.from_numpy(examples.labels[chosen]).long().to(device)
+        labels = torch.from_numpy(examples.labels[chosen].astype(np.int64)).to(device)
         inputs = laid_out(torch.from_numpy(examples.values(chosen)).to(device))
         with drawing(constant_draws(recipe.noise, sigma, seed, len(labels), start, device)):
             logits = network(inputs)

@@ -12,15 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
-from noisevote.evaluation.examples import DataSet, Examples
-from noisevote.evaluation.provenance import git_commit, versions
+from noisevote.evaluation.examples import Examples
 from noisevote.noise_op.torch_twin import Draws
+from noisevote.training.data.data_set import DataSet
 from noisevote.training.errors import TrainingError
 from noisevote.training.fit.augment import augment
 from noisevote.training.fit.gradients import Compute, Gradients, Replayed
@@ -32,6 +33,7 @@ from noisevote.training.noise.draws import CPU, laid_out, presentation_draws
 from noisevote.training.noise.norms import estimate_norms
 from noisevote.training.runs import checkpoint
 from noisevote.training.runs.checkpoint import Checkpoint
+from noisevote.training.runs.provenance import provenance
 from noisevote.training.runs.recipe import Purpose, Recipe, derived_seed
 from noisevote.training.runs.run_folder import RunFolder
 
@@ -74,7 +76,7 @@ class Training:
         self.recipe = recipe
         self.device = device
         self.inputs = torch.tensor(examples.inputs, device=device)
-        self.labels = torch.from_numpy(examples.labels).long().to(device)
+        self.labels = torch.from_numpy(examples.labels.astype(np.int64)).to(device)
         self.steps_per_epoch = len(self.labels) // recipe.batch
         self.epoch = 0
         if self.steps_per_epoch == 0:
@@ -148,7 +150,7 @@ class Training:
         self.epoch = saved.state["epoch"]
 
     def _draws(self, step: int) -> Draws:
-        """Of the whole network at a step, and of its last site where that answers several times."""
+        """Return the draws of a step: of the whole network, and of its last site where that answers several times."""
         recipe, epoch = self.recipe, self.steps_per_epoch
         draws = presentation_draws(recipe, step, recipe.batch, epoch, recipe.loss_votes, self.device)
         if recipe.output_votes == 1:
@@ -186,34 +188,33 @@ def train(
     training = Training(recipe, data.to_train(recipe.images, recipe.holdout), device)
     if folder.checkpoint.exists():
         training.restore(folder.checkpoint)
-    provenance = {"commit": git_commit(), "versions": versions(device), "data_hashes": data.hashes}
-    folder.append(
-        "start", epoch=training.epoch, threads=torch.get_num_threads(), recipe=recipe.model_dump(), **provenance
-    )
-    glance = data.to_judge(recipe.holdout).first(QUICK_EVAL_IMAGES)
+    made_by = provenance(data, device)
+    folder.append("start", epoch=training.epoch, threads=torch.get_num_threads(), recipe=recipe.model_dump(), **made_by)
     last = min(recipe.epochs, recipe.epochs if stop_after is None else stop_after)
-    steps = training.steps_per_epoch
+    _run_epochs(training, last, data.to_judge(recipe.holdout).first(QUICK_EVAL_IMAGES), folder)
+    if training.epoch == recipe.epochs:
+        state = {"recipe": recipe.model_dump(), "epochs": training.epoch, **made_by}
+        folder.write_network(training.result(recipe.norm_batches), state)
+        folder.append("finished", epoch=training.epoch)
+
+
+def _run_epochs(training: Training, last: int, judged: Examples, folder: RunFolder) -> None:
+    """Train up to epoch `last`; after each epoch evaluate quickly, write a line of the log, and save a checkpoint."""
+    recipe, steps = training.recipe, training.steps_per_epoch
     # disable=None: no bar where the output is a file
     with tqdm(total=recipe.epochs * steps, initial=training.epoch * steps, desc=recipe.variant, disable=None) as bar:
         while training.epoch < last:
             started = time.perf_counter()
             figures = training.run_epoch(bar)
             figures["seconds"] = time.perf_counter() - started
-            figures |= quick_evals(training.result(min(QUICK_EVAL_NORM_BATCHES, recipe.norm_batches)), recipe, glance)
+            figures |= quick_evals(training.result(min(QUICK_EVAL_NORM_BATCHES, recipe.norm_batches)), recipe, judged)
             folder.append("epoch", epoch=training.epoch, lr=training.schedule.get_last_lr()[0], **figures)
             training.save(folder.checkpoint)
             bar.write(f"{recipe.variant} epoch {training.epoch}/{recipe.epochs} " + _readable(figures))
-    if training.epoch == recipe.epochs:
-        tensors = {
-            f"model.{name}": tensor for name, tensor in training.result(recipe.norm_batches).state_dict().items()
-        }
-        state = {"recipe": recipe.model_dump(), "epochs": training.epoch, **provenance}
-        checkpoint.write(folder.weights, Checkpoint(tensors, state))
-        folder.append("finished", epoch=training.epoch)
 
 
 def values(stored: Tensor) -> Tensor:
-    """What the network takes of stored inputs, as `Examples.values`: bytes stand for [0, 1]."""
+    """Turn stored inputs into what the network takes, as `Examples.values` does: bytes stand for [0, 1]."""
     return stored.float() / 255 if stored.dtype == torch.uint8 else stored
 
 

@@ -5,10 +5,11 @@ Both draw the same noise, so what one has measured fills the gaps of the other.
 
 from pathlib import Path
 
-from noisevote.evaluation import accuracy as evaluate
-from noisevote.evaluation.accuracy import Cell, Evaluation, EvaluationError
+from noisevote.evaluation import results
+from noisevote.evaluation.onnx_runtime import OnnxRuntime
 from noisevote.evaluation.provenance import DEVICE
-from noisevote.training.measure.engines import OnnxRuntime, TorchTwin
+from noisevote.evaluation.results import Cell, Evaluation, EvaluationError
+from noisevote.training.measure.torch_twin import TorchTwin
 from noisevote.training.runs.run_folder import RunFolder
 
 
@@ -21,9 +22,9 @@ def measurements(folder: RunFolder) -> Evaluation:
         EvaluationError: nothing was measured, or something was of another file, or with other images or draws.
     """
     measured = [
-        _of(results, file)
+        _read(kept, file)
         for engine, file in ((OnnxRuntime.name, folder.exported), (TorchTwin.name, folder.weights))
-        if (results := folder.evaluation_by(engine)).exists()
+        if (kept := folder.evaluation_by(engine)).exists()
     ]
     if not measured:
         raise EvaluationError(
@@ -37,24 +38,27 @@ def measurements(folder: RunFolder) -> Evaluation:
                 f"is of {other.images} images, seed {other.seed}; that of {first.engine} is of {first.images}, "
                 f"seed {first.seed}",
             )
-        first = first.with_cells(_told(cell, other) for cell in other.cells if not _surpassed(cell, first))
+        gained = [_marked(cell, other) for cell in other.cells if not _has_as_many_votes(first, cell)]
+        first = first.with_cells(gained)
     return first
 
 
-def _of(results: Path, file: Path) -> Evaluation:
-    found = evaluate.read(results)
-    expected = evaluate.sha256_of(file) if file.exists() else None
+def _read(kept: Path, file: Path) -> Evaluation:
+    """Read the results of a file, which must be those of the file as it is now."""
+    found = results.read(kept)
+    expected = results.sha256_of(file) if file.exists() else None
     if found.sha256 != expected:
-        raise EvaluationError(results, f"is of a file of sha256 {found.sha256}, but {file.name} has {expected}")
+        raise EvaluationError(kept, f"is of a file of sha256 {found.sha256}, but {file.name} has {expected}")
     return found
 
 
-def _surpassed(cell: Cell, by: Evaluation) -> bool:
-    same = by.cell(cell.noise, cell.sigma)
+def _has_as_many_votes(evaluation: Evaluation, cell: Cell) -> bool:
+    """Whether the evaluation has a cell at the same noise, of at least as many votes."""
+    same = evaluation.cell(cell.noise, cell.sigma)
     return same is not None and same.passes >= cell.passes
 
 
-def _told(cell: Cell, whole: Evaluation) -> Cell:
-    """The cell as it stands among those of another engine."""
-    device = cell.device or whole.versions.get(DEVICE, "CPU")
-    return cell.model_copy(update={"engine": whole.engine, "device": device})
+def _marked(cell: Cell, measured: Evaluation) -> Cell:
+    """A cell of `measured` as it stands among those of another engine: it says what measured it, and where."""
+    device = cell.device or measured.versions.get(DEVICE, "CPU")
+    return cell.model_copy(update={"engine": measured.engine, "device": device})

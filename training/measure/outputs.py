@@ -7,10 +7,12 @@ from typing import Final
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from noisevote.evaluation.accuracy import Plan, cast_logits
 from noisevote.evaluation.examples import Examples
+from noisevote.evaluation.onnx_runtime import OnnxRuntime
+from noisevote.evaluation.plan import Plan
+from noisevote.evaluation.votes import cast_logits
+from noisevote.model_store.files import replace_file
 from noisevote.training.errors import TrainingError
-from noisevote.training.measure.engines import OnnxRuntime
 from noisevote.training.runs.run_folder import RunFolder
 
 QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -45,7 +47,7 @@ def outputs(folders: Sequence[RunFolder], examples: Examples, index: int, votes:
     plan = Plan((kind,), SIGMAS, votes, seed=index)
     logits = {}
     for folder, recipe in zip(folders, recipes, strict=True):
-        engine = OnnxRuntime(folder.exported, threads=1)
+        engine = OnnxRuntime(folder.exported)
         scattered = [cast_logits(engine, one, (kind, sigma), plan)[0] for sigma in SIGMAS]  # [votes, classes] each
         found = np.quantile(np.array(scattered, np.float64), QUANTILES, axis=1)  # [quantiles, sigmas, classes]
         logits[recipe.variant] = found.transpose(1, 2, 0).round(4).tolist()
@@ -58,12 +60,12 @@ def write(made: Outputs, folder: Path) -> Path:
     """Put it where the report finds it: FOLDER/<network>.json."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{made.network}.json"
-    path.write_text(made.model_dump_json() + "\n")
+    replace_file(path, f"{made.model_dump_json()}\n".encode())
     return path
 
 
 def read(folder: Path, network: str) -> Outputs | None:
-    """What was measured of a network, if anything.
+    """Read what was measured of a network, if anything.
 
     Raises:
         OutputsError: the file is not one of outputs.

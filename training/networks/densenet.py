@@ -104,7 +104,7 @@ class CifarDenseNet40(CifarDenseNet):
 
 
 class CifarDenseNet100(CifarDenseNet):
-    """The same at depth 100: 7.0 million parameters."""
+    """The network of the paper at depth 100: 7.0 million parameters."""
 
     depth = 100
     title = "CIFAR-10, DenseNet-100"

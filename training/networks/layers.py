@@ -38,7 +38,7 @@ class NoisyLayer(nn.Module):
         return self.noise(signal, step)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
 
     def folded(self) -> "NoisyLayer":
-        """The same layer in evaluation mode, its batch norm multiplied into the product (and added to the bias)."""
+        """Return the layer in evaluation mode, its batch norm multiplied into the product (and added to the bias)."""
         if self.norm is None:
             return self
         norm = copy.deepcopy(self.norm)
@@ -80,7 +80,7 @@ def fold(network: Network) -> Network:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a network is made of, and what one vote costs.
+    """Counts what a network is made of, and what one vote costs.
 
     `parameters` counts weights and biases of the folded products (what is published),
     `macs` multiply-accumulates, `samples` noise samples, `noisy_layers` the paper's L. A layer that a vote

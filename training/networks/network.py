@@ -1,4 +1,4 @@
-"""What every trainable network says about itself."""
+"""The base class of trainable networks, each of which describes itself."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar

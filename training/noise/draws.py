@@ -1,4 +1,4 @@
-"""What the noise sites draw with while a network is trained, and how its inputs lie in memory."""
+"""The draws of noise sites while a network is trained, and the memory layout of its inputs."""
 
 from dataclasses import replace
 from typing import Final
@@ -44,5 +44,5 @@ def constant_draws(
 
 
 def laid_out(inputs: Tensor) -> Tensor:
-    """The same inputs; images [n, channels, height, width] channels-last in memory, as the weights are."""
+    """Return the inputs, images [n, channels, height, width] channels-last in memory, as the weights are."""
     return inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs

@@ -5,7 +5,6 @@ function: ONNX Runtime uses the native kernel where it is registered and the fun
 """
 
 import logging
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from onnxscript import opset21 as op
 from onnxscript.values import Op, Opset
 from torch import Tensor, nn
 
+from noisevote.model_store.files import replace_file
 from noisevote.noise_op.contract import DOMAIN, OP_TYPE, OP_VERSION
 from noisevote.noise_op.function_body import OPSET, gaussian_noise_function
 from noisevote.noise_op.torch_twin import Draws, drawing
@@ -80,9 +80,7 @@ def published_graph(folded: nn.Module, input_shape: tuple[int, ...], metadata: M
 
 def write(model: onnx.ModelProto, path: Path) -> None:
     """Replace `path` whole by the model's bytes, which depend on the model alone."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_bytes(model.SerializeToString(deterministic=True))
-    part.replace(path)
+    replace_file(path, model.SerializeToString(deterministic=True))
 
 
 def _translated(published: PublishedForm, input_shape: tuple[int, ...]) -> onnx.ModelProto:
@@ -147,7 +145,7 @@ def _strip(model: onnx.ModelProto) -> None:
 
 
 def _strip_graph(graph: onnx.GraphProto) -> None:
-    """The same for what is in a graph, loop bodies included."""
+    """Take the exporter's notes out of a graph, loop bodies included."""
     for noted in (*graph.node, *graph.input, *graph.output, *graph.initializer):
         noted.ClearField("metadata_props")
         noted.ClearField("doc_string")

@@ -3,37 +3,30 @@
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from pydantic import JsonValue
 from torch.utils.flop_counter import FlopCounterMode
 
-from noisevote.evaluation import accuracy as evaluate
-from noisevote.evaluation.accuracy import Plan
-from noisevote.evaluation.examples import DataSet
+from noisevote.evaluation.accuracy import evaluate
+from noisevote.evaluation.onnx_runtime import OnnxRuntime
+from noisevote.evaluation.plan import Plan
 from noisevote.evaluation.provenance import git_commit, versions
-from noisevote.model_store.manifest import InputSpec, Manifest, Operator, Provenance, Variant
+from noisevote.model_store.manifest import Provenance, Variant
 from noisevote.model_store.store import ModelStore
-from noisevote.noise_op.contract import DOMAIN, OP_VERSION
 from noisevote.noise_op.injection import NoisyModule
 from noisevote.noise_op.torch_twin import Draws, GaussianNoise, drawing
-from noisevote.training.measure.engines import OnnxRuntime
+from noisevote.training.data.data_set import DataSet
 from noisevote.training.networks.layers import Counts
-from noisevote.training.publish import export
-from noisevote.training.publish.runs import table
+from noisevote.training.publish import export, manifests
+from noisevote.training.publish.manifests import ModelDescription, Training
 
 
 @dataclass(frozen=True)
-class Description:
-    """What people and the service must know of a model; `input` says what one input is."""
+class Description(ModelDescription):
+    """Describes a model, and the recipe that its variants were trained by."""
 
-    name: str
-    version: str
-    title: str
-    description: str
-    input: InputSpec
     recipe: Mapping[str, JsonValue]
 
 
@@ -54,34 +47,17 @@ def publish(
     """
     contents: dict[str, bytes] = {}
     variants = []
-    for name, module in modules.items():
-        with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, module in modules.items():
             file = Path(folder) / f"{name}.onnx"
-            metadata = {
-                "network": described.name,
-                "variant": name,
-                "noise": module.kind,
-                "sigma_train": f"{module.sigma}",
-            }
-            export.write(export.published_graph(module.folded(), described.input.shape, metadata), file)
+            _export(name, module, described, file)
+            variants.append(_measured(name, module, described, data, file, plan))
             contents[name] = file.read_bytes()
-            variants.append(_variant(name, module, described, data, file, plan))
-    manifest = Manifest(
-        name=described.name,
-        version=described.version,
-        title=described.title,
-        description=described.description,
-        published=datetime.now(UTC).replace(microsecond=0),
-        input=described.input,
-        classes=data.classes,
-        operator=Operator(domain=DOMAIN, version=OP_VERSION),
-        variants=tuple(variants),
-    )
-    return store.publish(manifest, contents)
+    return store.publish(manifests.manifest(described, data.classes, variants), contents)
 
 
 def count(module: NoisyModule, input_shape: tuple[int, ...]) -> Counts:
-    """What one vote costs, by one noiseless forward pass of a zero input; a site counts each time it is computed."""
+    """Count what one vote costs, by one noiseless pass of a zero input; a site counts each time it is computed."""
     folded = module.folded()
     samples: list[int] = []
 
@@ -100,29 +76,31 @@ def count(module: NoisyModule, input_shape: tuple[int, ...]) -> Counts:
     return Counts(parameters, counter.get_total_flops() // 2, sum(samples), len(samples))
 
 
-def _variant(name: str, module: NoisyModule, described: Description, data: DataSet, file: Path, plan: Plan) -> Variant:
+def _export(name: str, module: NoisyModule, described: Description, file: Path) -> None:
+    metadata = {
+        "network": described.name,
+        "variant": name,
+        "noise": module.kind,
+        "sigma_train": f"{module.sigma}",
+    }
+    export.write(export.published_graph(module.folded(), described.input.shape, metadata), file)
+
+
+def _measured(name: str, module: NoisyModule, described: Description, data: DataSet, file: Path, plan: Plan) -> Variant:
+    """The manifest's entry of an exported module, measured as the plan says."""
+    provenance = Provenance(
+        data_set=data.name,
+        files=data.hashes,
+        train_images=len(data.train),
+        commit=git_commit(),
+        versions=versions(),
+    )
     engine = OnnxRuntime(file, torch.get_num_threads())
-    measured = evaluate.evaluate(engine, file.with_suffix(".json"), data.test, plan)
-    costs = count(module, described.input.shape)
-    return Variant(
-        name=name,
-        file=file.name,
-        sha256=measured.sha256,
-        bytes=file.stat().st_size,
-        noise=module.kind,
-        sigma_train=module.sigma,
+    return manifests.variant(
+        name,
+        file,
         network=described.name,
-        recipe=dict(described.recipe),
-        provenance=Provenance(
-            data_set=data.name,
-            files=data.hashes,
-            train_images=len(data.train),
-            commit=git_commit(),
-            versions=versions(),
-        ),
-        parameters=costs.parameters,
-        multiply_accumulates=costs.macs,
-        samples=costs.samples,
-        layers=costs.noisy_layers,
-        accuracy=tuple(table(measured)),
+        training=Training(module.kind, module.sigma, described.recipe, provenance),
+        costs=count(module, described.input.shape),
+        measured=evaluate(engine, file.with_suffix(".json"), data.test, plan),
     )

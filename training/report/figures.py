@@ -57,7 +57,7 @@ def _errors(network: str, runs: Sequence[Record], noise: NoiseKind) -> Figure:
 
 
 def _votes(runs: Sequence[Record], noise: NoiseKind) -> Figure:
-    """Of each sigma the run with the smallest error at most votes: the paper's Figure 11."""
+    """Draw error against votes, for each sigma of the run that is best there at most votes: the paper's Figure 11."""
     figure, (axes,) = _panels(1)
     for sigma in paper.SIGMAS[1:]:
         colour = colormaps["plasma"](0.9 * sigma)
@@ -89,7 +89,7 @@ def _learning(runs: Sequence[Record]) -> Figure:
     for axes in (loss, accuracy):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     loss.set(xlabel="epoch", ylabel="training loss", yscale="log")
-    accuracy.set(xlabel="epoch", ylabel="error of one run at σ_train (a glance)", yscale="log")
+    accuracy.set(xlabel="epoch", ylabel="error of one run at σ_train (quick evaluation)", yscale="log")
     loss.legend(fontsize=7)
     return figure
 
@@ -123,7 +123,7 @@ def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
 
 
 def _colours(runs: Sequence[Record]) -> Sequence[Colour]:
-    """The same for a σ_train in every figure, dark to light from 0 to 1."""
+    """Give each run the colour of its σ_train, which is the same in every figure: dark to light from 0 to 1."""
     return [colormaps["viridis"](0.92 * min(1.0, run.sigma_train)) for run in runs]
 
 

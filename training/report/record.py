@@ -1,10 +1,9 @@
-"""What a finished run leaves behind for the report: recipe, learning curve, weights' sizes and measurements.
+"""Records: what the report needs of a finished run, its recipe, learning curve, sizes of weights and measurements.
 
 A record is small and kept in the repository, so that every table and figure can be made again from it.
 """
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from noisevote.evaluation.accuracy import Evaluation, Measured
+from noisevote.evaluation.results import Evaluation, Measured
+from noisevote.model_store.files import replace_file
 from noisevote.noise_op.contract import NoiseKind
 from noisevote.training.errors import TrainingError
 from noisevote.training.measure.measurements import measurements
@@ -34,7 +34,7 @@ class RecordError(TrainingError):
 
 
 class Epoch(BaseModel):
-    """One line of the learning curve; the glances are at some test images, or at those held out."""
+    """One line of the learning curve; `glance_…` are the quick evaluations after the epoch."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -76,7 +76,7 @@ class Record(BaseModel):
         return at if isinstance(at, float) else None
 
     def measured(self, noise: NoiseKind, sigma: float, votes: int) -> Measured | None:
-        """What was measured at one noise and number of votes; without noise one vote stands for any number."""
+        """Return the measurement at one noise and number of votes; without noise one vote stands for any number."""
         cell = self.evaluation.cell(noise, sigma)
         if sigma == 0:
             cell = next((cell for cell in self.evaluation.cells if cell.sigma == 0), None)
@@ -123,9 +123,7 @@ def write(made: Record, records: Path) -> Path:
     """Put a record where `read_all` finds it: RECORDS/<network>/<variant>.json."""
     path = records / made.network / f"{made.variant}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(made.model_dump_json(indent=1) + "\n")
-    part.replace(path)
+    replace_file(path, f"{made.model_dump_json(indent=1)}\n".encode())
     return path
 
 

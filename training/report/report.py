@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from noisevote.evaluation.accuracy import Cell, Evaluation, Measured
+from noisevote.evaluation.results import Cell, Evaluation, Measured
 from noisevote.noise_op.contract import NOISE_KINDS, NoiseKind
 from noisevote.training.measure import outputs
 from noisevote.training.networks.registry import named
@@ -67,7 +67,7 @@ def _about(runs: Sequence[Record]) -> Iterable[str]:
 
 
 def _engine(evaluation: Evaluation, cell: Cell) -> str:
-    """What cast the votes of a cell, as readers know it."""
+    """Name the engine that cast the votes of a cell, as readers know it."""
     if (cell.engine or evaluation.engine) == "onnxruntime":
         return "ONNX Runtime"
     device = cell.device or evaluation.versions.get("device", "CPU")
@@ -75,7 +75,7 @@ def _engine(evaluation: Evaluation, cell: Cell) -> str:
 
 
 def _engines(evaluation: Evaluation) -> str:
-    """What cast the votes of a run, and where there were several, at which sigma each."""
+    """Name the engines that cast the votes of a run; where there were several, with the sigmas of each."""
     sigmas: dict[str, list[str]] = {}
     for cell in evaluation.cells:
         sigmas.setdefault(_engine(evaluation, cell), []).append(f"{cell.sigma:.3g}")
@@ -151,7 +151,7 @@ def _reads(runs: Sequence[Record], noise: NoiseKind) -> Iterable[str]:
 
 
 def _calibrated(runs: Sequence[Record], calibrated: Sequence[Record], noise: NoiseKind) -> Iterable[str]:
-    """Of each calibrated run, at its sigma: accuracies of the run that it was made from, and its own."""
+    """Set each calibrated run, at its sigma, beside the run that it was made from."""
     if not calibrated:
         return
     yield from (

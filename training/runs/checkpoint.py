@@ -1,7 +1,6 @@
 """Tensors and state of an unfinished run in one safetensors file, written atomically."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +8,10 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from noisevote.model_store.files import replace_file
 from noisevote.training.errors import TrainingError
 
 _STATE = "state"
@@ -40,11 +40,7 @@ class Checkpoint:
 def write(path: Path, checkpoint: Checkpoint) -> None:
     """Replace `path` whole: a reader, or a run that is killed here, sees the old file or the new one."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, part, metadata={_STATE: json.dumps(checkpoint.state, sort_keys=True)})
-    with part.open("rb") as written:
-        os.fsync(written.fileno())
-    part.replace(path)
+    replace_file(path, save(tensors, metadata={_STATE: json.dumps(checkpoint.state, sort_keys=True)}))
 
 
 def read(path: Path) -> Checkpoint:

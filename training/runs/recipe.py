@@ -64,7 +64,7 @@ class Recipe(BaseModel):
 
 
 class Purpose(IntEnum):
-    """What a random stream is for, so that no two uses share numbers. Every result depends on the values."""
+    """Names the uses of random streams, so that no two share numbers. Every result depends on the values."""
 
     WEIGHTS = 0
     ORDER = 1

@@ -1,8 +1,11 @@
-"""A run folder holds everything about one variant.
+"""The folder of one run, which holds everything about the variant that it makes.
 
-`recipe.json` what was asked for, `log.jsonl` what happened (one JSON object a line), `checkpoint.safetensors`
-the state after the latest epoch, `weights.safetensors` the result: averaged weights whose batch norms
-were estimated under noise; later `<variant>.onnx`, `evaluation.json` and `evaluation-torch.json`.
+- `recipe.json`: the recipe that the run was started with
+- `log.jsonl`: what happened, one JSON object a line
+- `checkpoint.safetensors`: the state after the latest epoch
+- `weights.safetensors`: the result, averaged weights whose batch norms were estimated under noise
+- `<variant>.onnx`: the exported file
+- `evaluation.json`, `evaluation-torch.json`, `holdout.json`: what was measured
 """
 
 import json
@@ -11,10 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from noisevote.model_store.files import replace_file
 from noisevote.training.errors import TrainingError
 from noisevote.training.networks.network import Network
 from noisevote.training.networks.registry import build
 from noisevote.training.runs import checkpoint
+from noisevote.training.runs.checkpoint import Checkpoint
 from noisevote.training.runs.recipe import Recipe
 
 
@@ -34,28 +41,28 @@ class RecipeChangedError(TrainingError):
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of one run."""
+    """Names the files of one run, and reads and writes those that are its own."""
 
     path: Path
 
     @property
     def recipe(self) -> Path:
-        """What was asked for."""
+        """The recipe that the run was started with."""
         return self.path / "recipe.json"
 
     @property
     def log(self) -> Path:
-        """One JSON object a line."""
+        """The log, one JSON object a line."""
         return self.path / "log.jsonl"
 
     @property
     def checkpoint(self) -> Path:
-        """State after the latest epoch."""
+        """The state after the latest epoch, to go on from."""
         return self.path / "checkpoint.safetensors"
 
     @property
     def weights(self) -> Path:
-        """The result; present only when the run is finished."""
+        """The trained weights, which are there only once the run is finished."""
         return self.path / "weights.safetensors"
 
     @property
@@ -64,12 +71,12 @@ class RunFolder:
         return self.path / f"{self.read_recipe().variant}.onnx"
 
     def evaluation_by(self, engine: str) -> Path:
-        """What an engine measured: ONNX Runtime of the ONNX file, the torch twin of the weights."""
+        """The results of an engine: ONNX Runtime measures the ONNX file, the torch twin the weights."""
         return self.path / ("evaluation.json" if engine == "onnxruntime" else f"evaluation-{engine}.json")
 
     @property
     def holdout_evaluation(self) -> Path:
-        """What was measured on the training images that were held out."""
+        """The results on the training images that were held out."""
         return self.path / "holdout.json"
 
     def open(self, recipe: Recipe) -> None:
@@ -84,10 +91,10 @@ class RunFolder:
             if changed := [key for key in now if before[key] != now[key]]:
                 raise RecipeChangedError(self.path, changed)
         else:
-            self.recipe.write_text(recipe.model_dump_json(indent=2) + "\n")
+            replace_file(self.recipe, f"{recipe.model_dump_json(indent=2)}\n".encode())
 
     def read_recipe(self) -> Recipe:
-        """The recipe that the folder was started with.
+        """Read the recipe that the folder was started with.
 
         Raises:
             NoRunError: the folder holds no run.
@@ -97,11 +104,16 @@ class RunFolder:
         return Recipe.model_validate_json(self.recipe.read_text())
 
     def read_network(self) -> Network:
-        """The trained network, in evaluation mode."""
+        """Read the trained network, in evaluation mode."""
         recipe = self.read_recipe()
         network = build(recipe.network, recipe.noise)
         network.load_state_dict(checkpoint.read(self.weights).part("model"))
         return network.eval()
+
+    def write_network(self, network: nn.Module, state: dict[str, Any]) -> None:
+        """Write the weights of the trained network, and a state that says where they come from: the run is finished."""
+        tensors = {f"model.{name}": tensor for name, tensor in network.state_dict().items()}
+        checkpoint.write(self.weights, Checkpoint(tensors, state))
 
     def append(self, event: str, **values: Any) -> None:
         """Add one line to the log."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from noisevote.evaluation.examples import DataSet
+from noisevote.training.data.data_set import DataSet
 from noisevote.training.fit.calibration import CalibrationError, calibrate, calibrated_folder
 from noisevote.training.fit.quick_eval import one_vote_accuracy
 from noisevote.training.noise.norms import norms_of

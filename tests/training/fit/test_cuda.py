@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from noisevote.evaluation import accuracy as evaluate
-from noisevote.evaluation.accuracy import Plan
-from noisevote.evaluation.examples import DataSet
+from noisevote.evaluation.plan import Plan
+from noisevote.evaluation.votes import cast_votes
+from noisevote.training.data.data_set import DataSet
 from noisevote.training.fit.quick_eval import one_vote_accuracy
 from noisevote.training.fit.train import Training, train
-from noisevote.training.measure.engines import TorchTwin
+from noisevote.training.measure.torch_twin import TorchTwin
 from noisevote.training.runs.recipe import Recipe
 from noisevote.training.runs.run_folder import RunFolder
 
@@ -52,6 +52,6 @@ def test_replayed_gradients_are_those_of_the_cpu(
 def test_device_casts_the_same_votes(trained: RunFolder, data: DataSet) -> None:
     """Of the votes of the 64 digits at sigma 0.7, at most two in a thousand differ between CPU and CUDA device."""
     plan = Plan(("multiplicative",), (0.7,), 20, seed=3)
-    here, _ = evaluate.cast_votes(TorchTwin(trained, torch.device("cpu")), data.test, ("multiplicative", 0.7), plan)
-    there, _ = evaluate.cast_votes(TorchTwin(trained, CUDA), data.test, ("multiplicative", 0.7), plan)
+    here = cast_votes(TorchTwin(trained, torch.device("cpu")), data.test, ("multiplicative", 0.7), plan)
+    there = cast_votes(TorchTwin(trained, CUDA), data.test, ("multiplicative", 0.7), plan)
     assert np.mean(here != there) <= 0.002

@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, softmax
 from tqdm import tqdm
 
-from noisevote.evaluation.examples import DataSet, Examples
+from noisevote.evaluation.examples import Examples
+from noisevote.training.data.data_set import DataSet
 from noisevote.training.fit import gradients
 from noisevote.training.fit.gradients import loss_of, voted
 from noisevote.training.fit.quick_eval import one_vote_accuracy
-from noisevote.training.fit.train import TooFewImagesError, Training, train
+from noisevote.training.fit.train import TooFewImagesError, Training, train, values
 from noisevote.training.networks.cifar_cnn import CifarCnn
-from noisevote.training.networks.densenet import CifarDenseNet
 from noisevote.training.networks.layers import NoisyLayer
 from noisevote.training.networks.mnist_cnn import MnistCnn
 from noisevote.training.networks.network import Network
@@ -24,6 +24,7 @@ from noisevote.training.noise.draws import presentation_draws, sigma_at
 from noisevote.training.runs import checkpoint
 from noisevote.training.runs.recipe import Recipe
 from noisevote.training.runs.run_folder import NoRunError, RecipeChangedError, RunFolder
+from tests.support.networks import ShallowDenseNet
 
 
 def log_of(folder: RunFolder) -> list[dict[str, Any]]:
@@ -70,15 +71,8 @@ def test_stopping_and_going_on_changes_no_bit(data: DataSet, tmp_path: Path, giv
     assert [line["epoch"] for line in log_of(parts) if line["event"] == "epoch"] == [1, 2, 3]
 
 
-class ShallowDenseNet(CifarDenseNet):
-    """A DenseNet like those of the registry, three products a block."""
-
-    depth = 13
-    title = description = "for a test"
-
-
 @pytest.mark.parametrize(
-    ("network", "images", "epochs", "lr"), [(CifarCnn, 64, 20, 2e-3), (ShallowDenseNet, 16, 60, 1e-2)]
+    ("network", "images", "epochs", "lr"), [(CifarCnn, 16, 20, 3e-3), (ShallowDenseNet, 16, 40, 1e-2)]
 )
 def test_cifar_networks_learn(
     examples: dict[str, Examples], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -95,6 +89,13 @@ def test_cifar_networks_learn(
     train(recipe, DataSet(network.data_set, learnt, learnt, tuple("0123456789"), {}), folder)
     assert one_vote_accuracy(folder.read_network(), recipe, learnt, 0.0) >= 0.9
     assert one_vote_accuracy(folder.read_network(), recipe, learnt, 0.3) >= 0.9
+
+
+def test_stored_inputs_are_what_is_measured(examples: dict[str, Examples], strokes: Examples) -> None:
+    """Training takes of stored bytes and of float32 exactly what `Examples.values` gives to an engine."""
+    every_byte = Examples(np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16), np.zeros(1, np.uint8))
+    for stored in (*examples.values(), strokes, every_byte):
+        assert np.array_equal(values(torch.from_numpy(stored.inputs)).numpy(), stored.values(slice(None)))
 
 
 def test_held_out_images_are_judged_and_not_learnt(data: DataSet) -> None:
@@ -159,7 +160,7 @@ def test_seed_decides_the_weights(data: DataSet, tmp_path: Path) -> None:
     weights = []
     for seed in (1, 2):
         folder = RunFolder(tmp_path / str(seed))
-        train(Recipe(epochs=1, batch=32, norm_batches=1, seed=seed), data, folder)
+        train(Recipe(epochs=1, batch=32, norm_batches=1, precision="float32", seed=seed), data, folder)
         weights.append(checkpoint.read(folder.weights).tensors["model.layers.0.product.weight"])
     assert not torch.equal(*weights)
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from noisevote.evaluation.examples import DataSet, Examples
+from noisevote.evaluation.examples import Examples
 from noisevote.noise_op.torch_twin import drawing
+from noisevote.training.data.data_set import DataSet
 from noisevote.training.fit.train import Training, train
 from noisevote.training.fit.warm_start import WarmStartError, start_from
 from noisevote.training.networks.cifar_cnn import CifarCnn
-from noisevote.training.networks.densenet import CifarDenseNet
 from noisevote.training.networks.layers import fold
 from noisevote.training.networks.mnist_cnn import MnistCnn
 from noisevote.training.networks.network import Network
@@ -19,6 +19,7 @@ from noisevote.training.noise.draws import constant_draws
 from noisevote.training.publish import export
 from noisevote.training.runs.recipe import Recipe
 from noisevote.training.runs.run_folder import RunFolder
+from tests.support.networks import ShallowestDenseNet
 
 
 def noiseless(network: Network, inputs: torch.Tensor) -> torch.Tensor:
@@ -26,13 +27,6 @@ def noiseless(network: Network, inputs: torch.Tensor) -> torch.Tensor:
     with torch.no_grad(), drawing(constant_draws("multiplicative", 0.0, 0, len(inputs), 0)):
         found: torch.Tensor = network.eval()(inputs)
     return found
-
-
-class ShallowDenseNet(CifarDenseNet):
-    """Like those of the registry, a product a block: its norms stand before products, and are not folded."""
-
-    depth = 7
-    title = description = "three blocks of one"
 
 
 def disturbed(kind: type[Network]) -> Network:
@@ -51,7 +45,7 @@ def disturbed(kind: type[Network]) -> Network:
     return network.eval()
 
 
-@pytest.mark.parametrize("kind", [MnistCnn, CifarCnn, StrokeLstm, ShallowDenseNet])
+@pytest.mark.parametrize("kind", [MnistCnn, CifarCnn, StrokeLstm, ShallowestDenseNet])
 def test_network_computes_what_the_published_file_does(kind: type[Network], tmp_path: Path) -> None:
     """Weights read back from an exported file give its logits, for inputs that the batch norms were not set with."""
     network = disturbed(kind)
@@ -65,11 +59,9 @@ def test_network_computes_what_the_published_file_does(kind: type[Network], tmp_
     torch.testing.assert_close(noiseless(started, inputs), noiseless(fold(network), inputs), rtol=1e-3, atol=1e-3)
 
 
-def test_run_goes_on_from_its_published_file(trained: RunFolder, data: DataSet, tmp_path: Path) -> None:
+def test_run_goes_on_from_its_published_file(trained: RunFolder, exported: Path, data: DataSet, tmp_path: Path) -> None:
     """A trained run's file is a start as good as its folder: the digits are read well before the first step."""
-    file = tmp_path / "mul-0.3.onnx"
-    export.write(export.export(trained.read_network(), trained.read_recipe()), file)
-    recipe = trained.read_recipe().model_copy(update={"init": str(file), "epochs": 1})
+    recipe = trained.read_recipe().model_copy(update={"init": str(exported), "epochs": 1})
     labels = torch.from_numpy(data.train.labels).long()
     logits = noiseless(Training(recipe, data.train).network, torch.from_numpy(data.train.values(slice(None))))
     assert (logits.argmax(1) == labels).float().mean() >= 0.9
@@ -93,11 +85,11 @@ def test_norms_without_scale_keep_the_weights_own(digits: Examples, data: DataSe
 
 
 @pytest.mark.parametrize(("other", "why"), [("stroke-lstm", "is of another network"), (None, "init ")])
-def test_weights_that_do_not_fit_are_refused(trained: RunFolder, tmp_path: Path, other: str | None, why: str) -> None:
+def test_weights_that_do_not_fit_are_refused(exported: Path, tmp_path: Path, other: str | None, why: str) -> None:
     """A file of another network, or one that is no ONNX file, is named with what is wrong."""
-    file = tmp_path / "variant.onnx"
-    file.write_bytes(b"no graph at all")
-    if other is not None:
-        export.write(export.export(trained.read_network(), trained.read_recipe()), file)
+    file = exported
+    if other is None:
+        file = tmp_path / "variant.onnx"
+        file.write_bytes(b"no graph at all")
     with pytest.raises(WarmStartError, match=why):
         start_from(build("stroke-lstm", "multiplicative"), file, torch.zeros(2, 56, 2))

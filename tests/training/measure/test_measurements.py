@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from noisevote.evaluation import accuracy as evaluate
-from noisevote.evaluation.accuracy import Cell, Evaluation, EvaluationError, Measured
+from noisevote.evaluation import results
+from noisevote.evaluation.results import Cell, Evaluation, EvaluationError, Measured
 from noisevote.training.measure.measurements import measurements
 from noisevote.training.runs.run_folder import RunFolder
 
@@ -30,7 +30,7 @@ def folder(trained: RunFolder, tmp_path: Path) -> RunFolder:
 
 def by_runtime(folder: RunFolder, *cells: Cell, seed: int = 0) -> Evaluation:
     """Write what ONNX Runtime measured."""
-    sha256 = evaluate.sha256_of(folder.exported)
+    sha256 = results.sha256_of(folder.exported)
     made = Evaluation(sha256=sha256, seed=seed, images=9, commit=None, versions={}, isa="AVX2", cells=cells)
     folder.evaluation_by("onnxruntime").write_text(made.model_dump_json())
     return made
@@ -38,7 +38,7 @@ def by_runtime(folder: RunFolder, *cells: Cell, seed: int = 0) -> Evaluation:
 
 def by_twin(folder: RunFolder, *cells: Cell) -> Evaluation:
     """Write what the twin measured on a card."""
-    sha256 = evaluate.sha256_of(folder.weights)
+    sha256 = results.sha256_of(folder.weights)
     made = Evaluation(
         sha256=sha256, engine="torch", seed=0, images=9, commit=None, versions=CARD, isa=None, cells=cells
     )

@@ -5,22 +5,17 @@ import pytest
 
 from noisevote.evaluation.examples import Examples
 from noisevote.training.measure import outputs
-from noisevote.training.measure.engines import open_session
 from noisevote.training.measure.outputs import QUANTILES, SIGMAS, OutputsError
-from noisevote.training.publish import export
 from noisevote.training.runs.run_folder import RunFolder
+from tests.support.onnx_sessions import session as session_of
 
 VOTES = 9
 
 
-def test_quantiles_are_those_of_single_runs(trained: RunFolder, digits: Examples, tmp_path: Path) -> None:
+def test_quantiles_are_those_of_single_runs(measured: RunFolder, digits: Examples, tmp_path: Path) -> None:
     """Quantiles of each logit over the votes equal those of votes cast one by one, and are read back as made."""
-    folder = RunFolder(tmp_path / "run")
-    folder.path.mkdir()
-    folder.recipe.write_text(trained.recipe.read_text())
-    export.write(export.export(trained.read_network(), trained.read_recipe()), folder.exported)
-    made = outputs.outputs([folder], digits, 5, VOTES)
-    session = open_session(folder.exported, threads=1)
+    made = outputs.outputs([measured], digits, 5, VOTES)
+    session = session_of(measured.exported, kernel=True)
     for sigma, by_class in zip(SIGMAS, made.logits["mul-0.3"], strict=True):
         single = []
         for vote in range(VOTES):

@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from noisevote.evaluation.examples import DataSet, Examples
+from noisevote.evaluation.examples import Examples
 from noisevote.noise_op.contract import DOMAIN, OP_TYPE, NoiseKind, snr_db
 from noisevote.noise_op.torch_twin import Draws, GaussianNoise, drawing
+from noisevote.training.data.data_set import DataSet
 from noisevote.training.fit.quick_eval import one_vote_accuracy
 from noisevote.training.fit.train import train
 from noisevote.training.networks.layers import Counts, count
@@ -21,7 +22,7 @@ from noisevote.training.publish import export
 from noisevote.training.runs import checkpoint
 from noisevote.training.runs.recipe import Recipe
 from noisevote.training.runs.run_folder import RunFolder
-from tests.training.publish.test_export import session
+from tests.support.onnx_sessions import session
 
 
 class Tiny(StrokeLstm):
@@ -215,7 +216,7 @@ def test_noisy_training_learns(trained: RunFolder, data: DataSet) -> None:
 
 def test_stopping_and_going_on_changes_no_bit(data: DataSet, tmp_path: Path) -> None:
     """A run that stopped after its first epoch and went on ends in exactly the weights of one that did not stop."""
-    recipe = RECIPE.model_copy(update={"epochs": 2, "batch": 32, "precision": "bfloat16"})
+    recipe = RECIPE.model_copy(update={"epochs": 2, "batch": 16, "images": 32, "precision": "bfloat16"})
     whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
     train(recipe, data, whole)
     for epochs in (1, None):

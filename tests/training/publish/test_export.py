@@ -3,37 +3,18 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
 
 from noisevote.evaluation.examples import Examples
 from noisevote.noise_op.contract import DOMAIN, OP_TYPE
-from noisevote.noise_op.library import load_kernel
 from noisevote.noise_op.torch_twin import Draws, drawing
 from noisevote.training.publish import export
 from noisevote.training.runs.run_folder import RunFolder
+from tests.support.onnx_sessions import session
 
 Feed = dict[str, NDArray[np.generic]]
-
-
-@pytest.fixture(scope="module")
-def exported(trained: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The trained run's ONNX file."""
-    path = tmp_path_factory.mktemp("exported") / "variant.onnx"
-    export.write(export.export(trained.read_network(), trained.read_recipe()), path)
-    return path
-
-
-def session(path: Path, *, kernel: bool) -> onnxruntime.InferenceSession:
-    """ONNX Runtime on the native kernel, or as it comes."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    if kernel and (native := load_kernel()):
-        native.register(options)
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def mixed_rows(digits: Examples, inputs: int, rows: int) -> Feed:

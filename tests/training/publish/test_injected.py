@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from noisevote.evaluation.accuracy import Plan
-from noisevote.evaluation.examples import DataSet
+from noisevote.evaluation.plan import Plan
 from noisevote.model_store.manifest import InputSpec
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.injection import NoisyModule, inject_noise
 from noisevote.noise_op.torch_twin import Draws, drawing
-from noisevote.training.measure.engines import open_session
+from noisevote.training.data.data_set import DataSet
 from noisevote.training.networks.layers import Counts
 from noisevote.training.publish import export
 from noisevote.training.publish.injected import Description, count, publish
+from tests.support.onnx_sessions import session
 
 
 class Residual(nn.Module):
@@ -72,7 +72,7 @@ def test_the_exported_file_decides_as_the_module(make: type[nn.Module], data: Da
         "row": row,
     }
     inputs = data.test.values(slice(3))
-    found = open_session(file, 1).run(None, {"input": inputs, **feeds})[0]
+    found = session(file, kernel=True).run(None, {"input": inputs, **feeds})[0]
     sigma, seed, vote, rows = (torch.from_numpy(feeds[name]) for name in ("sigma", "seed", "vote", "row"))
     with torch.no_grad(), drawing(Draws(sigma, seed, vote, rows)):
         expected = injected(torch.from_numpy(inputs))

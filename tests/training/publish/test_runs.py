@@ -5,31 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from noisevote.evaluation import accuracy as evaluate
-from noisevote.evaluation.accuracy import Cell, Evaluation, EvaluationError, Measured, Plan
-from noisevote.evaluation.examples import DataSet
+from noisevote.evaluation import results
+from noisevote.evaluation.accuracy import evaluate
+from noisevote.evaluation.plan import Plan
+from noisevote.evaluation.results import EvaluationError
 from noisevote.model_store.store import ModelStore, VersionExistsError
-from noisevote.training.measure.engines import OnnxRuntime, TorchTwin
+from noisevote.training.data.data_set import DataSet
+from noisevote.training.measure.torch_twin import TorchTwin
 from noisevote.training.publish import export
-from noisevote.training.publish.runs import UnpublishableError, describe, publish, table
+from noisevote.training.publish.runs import UnpublishableError, describe, publish
 from noisevote.training.runs import checkpoint
 from noisevote.training.runs.checkpoint import Checkpoint
 from noisevote.training.runs.run_folder import RunFolder
-
-
-@pytest.fixture(scope="module")
-def measured(trained: RunFolder, data: DataSet, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A copy of the trained run, exported and measured."""
-    folder = RunFolder(tmp_path_factory.mktemp("publish") / "run")
-    shutil.copytree(trained.path, folder.path)
-    export.write(export.export(folder.read_network(), folder.read_recipe()), folder.exported)
-    evaluate.evaluate(
-        OnnxRuntime(folder.exported, 1),
-        folder.evaluation_by("onnxruntime"),
-        data.test,
-        Plan(("multiplicative",), (0.0, 0.5), 3, seed=4),
-    )
-    return folder
 
 
 @pytest.fixture
@@ -57,7 +44,7 @@ def test_published_version_reads_back(measured: RunFolder, data: DataSet, tmp_pa
     assert variant.provenance.files == {"digits": f"md5:{'0' * 32}"}
     assert publication.manifest.input.shape == (1, 28, 28)
     assert publication.manifest.classes == tuple("0123456789")
-    measurements = evaluate.read(measured.evaluation_by("onnxruntime")).cell("multiplicative", 0.5)
+    measurements = results.read(measured.evaluation_by("onnxruntime")).cell("multiplicative", 0.5)
     assert measurements is not None
     at_half = {point.votes: point.accuracy for point in variant.accuracy if point.sigma == 0.5}
     assert at_half == {found.votes: found.accuracy for found in measurements.measured}
@@ -81,23 +68,6 @@ def test_version_is_published_once(measured: RunFolder, data: DataSet, tmp_path:
     publish([measured], data, store, "1", replace=True)
 
 
-def test_noiseless_accuracy_holds_for_every_number_of_votes() -> None:
-    """The one vote at sigma 0 stands for each vote count of the table; noisy cells are taken as measured."""
-
-    def found(votes: int, accuracy: float) -> Measured:
-        return Measured(votes=votes, accuracy=accuracy, spread=None, groups=1)
-
-    def cell(sigma: float, *measured: Measured) -> Cell:
-        return Cell(noise="multiplicative", sigma=sigma, passes=2, seconds=0.0, measured=measured)
-
-    evaluation = Evaluation(
-        sha256="", seed=1, images=5, commit=None, versions={}, isa=None,
-        cells=(cell(0.0, found(1, 0.8)), cell(1.0, found(1, 0.2), found(2, 0.4))),
-    )  # fmt: skip
-    points = [(point.sigma, point.votes, point.accuracy) for point in table(evaluation)]
-    assert points == [(0.0, 1, 0.8), (0.0, 2, 0.8), (1.0, 1, 0.2), (1.0, 2, 0.4)]
-
-
 def test_measurements_of_another_file_are_refused(copied: RunFolder, data: DataSet, tmp_path: Path) -> None:
     """A table is never published beside a file that it was not measured on."""
     copied.exported.write_bytes(copied.exported.read_bytes() + b"\0")
@@ -112,10 +82,10 @@ def test_what_the_twin_measured_is_published_if_the_file_casts_its_votes(
     """A table measured by the torch twin goes with the export of the same weights, and with no other file."""
     twin = TorchTwin(copied, torch.device("cpu"))
     plan = Plan(("multiplicative",), (0.7,), 3, seed=4)
-    evaluate.evaluate(twin, copied.evaluation_by("torch"), data.test, plan)
-    assert describe(copied, data).engine == "mixed"
+    evaluate(twin, copied.evaluation_by("torch"), data.test, plan)
+    assert describe(copied, data).measured_by == "mixed"
     copied.evaluation_by("onnxruntime").unlink()
-    assert describe(copied, data).engine == "torch"
+    assert describe(copied, data).measured_by == "torch"
     network = copied.read_network()
     with torch.no_grad():
         for weights in network.parameters():

@@ -5,26 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from noisevote.evaluation import accuracy as evaluate
-from noisevote.evaluation.accuracy import Plan
-from noisevote.evaluation.examples import DataSet
-from noisevote.training.measure.engines import OnnxRuntime
+from noisevote.evaluation import results
 from noisevote.training.networks.layers import fold
-from noisevote.training.publish import export
 from noisevote.training.report import record
 from noisevote.training.report.record import Record, RecordError, best, trained_for
 from noisevote.training.runs.run_folder import RunFolder
-
-
-@pytest.fixture(scope="module")
-def measured(trained: RunFolder, data: DataSet, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A copy of the trained run, exported and measured."""
-    folder = RunFolder(tmp_path_factory.mktemp("record") / "run")
-    shutil.copytree(trained.path, folder.path)
-    export.write(export.export(folder.read_network(), folder.read_recipe()), folder.exported)
-    plan = Plan(("multiplicative",), (0.0, 0.5), 5, seed=4)
-    evaluate.evaluate(OnnxRuntime(folder.exported, 1), folder.evaluation_by("onnxruntime"), data.test, plan)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +23,7 @@ def test_record_holds_what_the_run_left(made: Record, measured: RunFolder) -> No
     lines = [json.loads(line) for line in measured.log.read_text().splitlines()]
     losses = [line["loss"] for line in lines if line["event"] == "epoch"]
     assert [epoch.loss for epoch in made.epochs] == pytest.approx(losses, abs=1e-5)
-    assert made.evaluation == evaluate.read(measured.evaluation_by("onnxruntime"))
+    assert made.evaluation == results.read(measured.evaluation_by("onnxruntime"))
     assert (made.variant, made.noise, made.sigma_train, made.layers) == ("mul-0.3", "multiplicative", 0.3, 6)
     assert made.changed["epochs"] == 10
     assert made.changed["precision"] == "float32"

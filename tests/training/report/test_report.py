@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from noisevote.evaluation.accuracy import Cell, Evaluation, Measured
+from noisevote.evaluation.results import Cell, Evaluation, Measured
 from noisevote.training.report.record import Epoch, Record, write
 from noisevote.training.report.report import report
 

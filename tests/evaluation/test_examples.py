@@ -1,16 +1,14 @@
 import numpy as np
-import torch
 
 from noisevote.evaluation.examples import Examples
 
 
 def test_bytes_stand_for_zero_to_one() -> None:
-    """Each stored byte becomes the float32 nearest to it divided by 255, in numpy as in torch."""
+    """Each stored byte becomes the float32 nearest to it divided by 255."""
     stored = np.arange(256, dtype=np.uint8).reshape(2, 1, 8, 16)
     values = Examples(stored, np.zeros(2, np.uint8)).values(slice(None))
     assert values.dtype == np.float32
     assert np.array_equal(values, (stored.astype(np.float64) / 255).astype(np.float32))
-    assert np.array_equal(values, (torch.from_numpy(stored).float() / 255).numpy())
 
 
 def test_float32_is_taken_as_it_is() -> None:
