@@ -21,13 +21,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what trains, keep the tests of a file together, and begin with what takes long.
-
-    Tests of a file share what is made once for it. What takes long comes first so that no worker is left with it alone.
-    """
+    """Mark what trains, and begin with what takes long, so that in the end no worker is left with it alone."""
     for item in items:
         if (HERE / "training") in item.path.parents:
             item.add_marker("training")
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(HERE))))
     items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("training", "slow")))
