@@ -6,12 +6,13 @@ from hypothesis import settings
 
 HERE = Path(__file__).parent
 
-# CI judges a change by the same examples every time; elsewhere each run looks for new ones.
+# How long an example takes says how busy the machine is. CI judges a change by the same examples every time; elsewhere
+# each run looks for new ones.
+settings.register_profile("usual", deadline=None)
 settings.register_profile("ci", derandomize=True, deadline=None)
 # `make prove` names it: as many examples as one waits for once.
 settings.register_profile("prove", max_examples=3000, deadline=None)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+settings.load_profile("ci" if os.environ.get("CI") else "usual")
 
 # As in service/__init__.py; tests of the operator import ONNX Runtime without the service.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
