@@ -15,7 +15,7 @@ TORCH := torch==2.13.0
 NATIVE := $(wildcard noise_op/native/*)
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --durations=10
-PARALLEL := --numprocesses=$(WORKERS) --dist=loadgroup --no-loadscope-reorder
+PARALLEL := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 .PHONY: serve check quick test prove lint bench lock clean
 
@@ -30,8 +30,10 @@ quick: $(VENV)/.dev $(VENV)/.native
 	$(PYTEST) $(PARALLEL) -m "not slow and not training and not serial and not prove"
 
 test: $(VENV)/.dev $(VENV)/.native
-	$(PYTEST) $(PARALLEL) -m "not serial and not prove"
-	$(PYTEST) -m "serial and not prove"
+	@failed=0; \
+	$(PYTEST) -m "serial and not prove" || failed=1; \
+	$(PYTEST) $(PARALLEL) -m "not serial and not prove" || failed=1; \
+	exit $$failed
 
 prove: $(VENV)/.dev $(VENV)/.native
 	$(PYTEST) -m "prove or hypothesis" --hypothesis-profile=prove

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from noisevote.loadtest.errors import MissingExtraError
 
-NEEDED = ("locust", "matplotlib", "orjson")
+NEEDED = ("locust", "matplotlib", "orjson", "pydantic_settings")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic_settings import CliSettingsSource, SettingsError
 
 from noisevote.loadtest import figure, record, table
 from noisevote.loadtest.errors import LoadTestError, OutError, UnansweredError, problems
-from noisevote.loadtest.flags import add_model, given_values
+from noisevote.loadtest.flags import add_model
 from noisevote.loadtest.generator_process import Generator
 from noisevote.loadtest.load_profile import LoadProfile
 from noisevote.loadtest.measurement import Measurement, measure
@@ -23,12 +24,13 @@ TITLE = "A load test"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a load test; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    parser, flags = _parser()
+    options = parser.parse_args(arguments)
     try:
-        profile = LoadProfile.model_validate(given_values(options, LoadProfile))
+        profile = LoadProfile.model_validate(flags(parsed_args=options)())
         for path in _write(_run(options, profile), options.out):
             print(path)
-    except (LoadTestError, ValidationError) as error:
+    except (LoadTestError, SettingsError, ValidationError) as error:
         print(f"noisevote loadtest: {problems(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -36,24 +38,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, CliSettingsSource[argparse.ArgumentParser]]:
+    """The parser of all flags, and what picks those of the profile from what was parsed."""
     parser = argparse.ArgumentParser(
         prog="noisevote loadtest",
-        description="Ask a running server for votes in many ways; writes OUT.json, OUT.md and OUT.png.",
+        description="Ask a running server for votes in many ways; writes OUT.json, OUT.md and OUT.png. "
+        "Lists have commas between.",
         allow_abbrev=False,
     )
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="the server (default: http://127.0.0.1:8000)")
     add_model(parser)
-    for name, field in LoadProfile.model_fields.items():
-        several = isinstance(field.default, tuple)
-        shown = ",".join(f"{value:g}" for value in field.default) if several else field.default
-        default = "" if shown is None else f" (default: {shown})"
-        flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, metavar="A,B,…" if several else "VALUE", help=f"{field.description}{default}")
     beside = "what python -m benchmarks.http_overhead wrote: votes per second without HTTP, to show beside"
     parser.add_argument("--in-process", type=Path, metavar="FILE", help=beside)
     parser.add_argument("--out", type=Path, default=Path("noisevote-loadtest"), help="(default: noisevote-loadtest)")
-    return parser
+    flags = CliSettingsSource[argparse.ArgumentParser](
+        LoadProfile,  # type: ignore[arg-type]  # declared for settings; a plain model, as for CliApp.run, does as well
+        root_parser=parser,
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+    )
+    return parser, flags
 
 
 def _run(options: argparse.Namespace, profile: LoadProfile) -> LoadTest:

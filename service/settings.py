@@ -9,10 +9,10 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import DirectoryPath, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 
 from noisevote.service.cpus import usable_cpus
 
@@ -72,7 +72,7 @@ def read_settings(arguments: Sequence[str] = ()) -> Settings:
         SettingsError: an unknown variable, or a value that cannot be used.
         SystemExit: an unknown flag (status 2), or `--help` (status 0).
     """
-    flags = {name: value for name, value in vars(_parser().parse_args(arguments)).items() if value is not None}
+    flags = _flags(arguments)
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | FOREIGN
     unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
     if unknown:
@@ -83,24 +83,23 @@ def read_settings(arguments: Sequence[str] = ()) -> Settings:
         raise SettingsError("; ".join(_problems(error, flags))) from error
 
 
-def _parser() -> argparse.ArgumentParser:
+def _flags(arguments: Sequence[str]) -> dict[str, Any]:
+    """The flags that were given, by the setting's name; not yet checked."""
     parser = argparse.ArgumentParser(
         prog="noisevote serve",
         description="Serve the published models over HTTP.",
         epilog="Each flag may also be set as an environment variable, e.g. NOISEVOTE_PORT. Flags win.",
         allow_abbrev=False,
     )
-    for name, field in Settings.model_fields.items():
-        default = "" if field.default_factory is not None else f" (default: {field.default})"
-        parser.add_argument(_flag(name), metavar="VALUE", help=f"{field.description}{default}")
-    return parser
+    flags = CliSettingsSource[argparse.ArgumentParser](Settings, root_parser=parser, cli_kebab_case=True)
+    return flags(parsed_args=parser.parse_args(arguments))()
 
 
 def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _problems(error: ValidationError, flags: Mapping[str, str]) -> list[str]:
+def _problems(error: ValidationError, flags: Mapping[str, Any]) -> list[str]:
     """Each problem by the name under which the value was given."""
     variables = {name.upper() for name, value in os.environ.items() if value}
     problems = []

@@ -6,12 +6,13 @@ from hypothesis import settings
 
 HERE = Path(__file__).parent
 
-# CI judges a change by the same examples every time; elsewhere each run looks for new ones.
+# How long an example takes says how busy the machine is. CI judges a change by the same examples every time; elsewhere
+# each run looks for new ones.
+settings.register_profile("usual", deadline=None)
 settings.register_profile("ci", derandomize=True, deadline=None)
 # `make prove` names it: as many examples as one waits for once.
 settings.register_profile("prove", max_examples=3000, deadline=None)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+settings.load_profile("ci" if os.environ.get("CI") else "usual")
 
 # As in service/__init__.py; tests of the operator import ONNX Runtime without the service.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -21,13 +22,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what trains, keep the tests of a file together, and begin with what takes long.
-
-    Tests of a file share what is made once for it. What takes long comes first so that no worker is left with it alone.
-    """
+    """Mark what trains, and begin with what takes long, so that in the end no worker is left with it alone."""
     for item in items:
         if (HERE / "training") in item.path.parents:
             item.add_marker("training")
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(HERE))))
     items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("training", "slow")))

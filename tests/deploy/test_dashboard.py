@@ -2,9 +2,11 @@
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import promql_parser as promql
 import pytest
 
 from tests.support.exposition import HISTOGRAM_PARTS, exported_metrics
@@ -16,6 +18,7 @@ VARIABLES: list[dict[str, Any]] = DASHBOARD["templating"]["list"]
 # Of the Prometheus client's process collector, and of Prometheus itself.
 FOREIGN = {"process_cpu_seconds_total": {"job", "instance"}, "process_resident_memory_bytes": {"job", "instance"}}
 EVERYWHERE = {"job", "instance"}
+Part = TypeVar("Part", bound=promql.Expr)
 
 
 def queryable() -> dict[str, set[str]]:
@@ -29,19 +32,55 @@ def queryable() -> dict[str, set[str]]:
     return names
 
 
+def parsed(expression: str) -> promql.Expr:
+    """The query as Prometheus reads it, once Grafana has put in its times; an error where it cannot be read."""
+    return promql.parse(expression.replace("$__rate_interval", "1m").replace("$__range", "1h"))
+
+
+def parts(expression: str, kind: type[Part]) -> list[Part]:
+    """All parts of a query that are of one kind."""
+    found: list[Part] = []
+
+    def visit(node: promql.Expr) -> None:
+        if isinstance(node, kind):
+            found.append(node)
+
+    promql.walk(parsed(expression), visit)
+    return found
+
+
+def names(expression: str) -> list[str]:
+    """The metrics of a query, as often as it asks for them."""
+    return [str(selector.name) for selector in parts(expression, promql.VectorSelector)]
+
+
+def grouped(expression: str) -> set[str]:
+    """Labels that a query groups by."""
+    modifiers = [aggregate.modifier for aggregate in parts(expression, promql.AggregateExpr)]
+    assert all(modifier.type == promql.AggModifierType.By for modifier in modifiers if modifier is not None)
+    return {label for modifier in modifiers if modifier is not None for label in modifier.labels}
+
+
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_a_query_names_metrics_and_labels_that_exist(expression: str) -> None:
-    """Each metric is exported; each label that is matched or grouped by is one of every metric of the query."""
+    """It can be read; each metric is exported; each label that is matched or grouped by is one of every metric."""
     known = queryable()
-    names = re.findall(r"\b(?:noisevote|process)_\w+", expression)
-    assert names
-    assert set(names) <= set(known)
-    for name, matchers in re.findall(r"\b((?:noisevote|process)_\w+)\{([^}]*)\}", expression):
-        assert set(re.findall(r"(\w+)\s*[=!]", matchers)) <= known[name] | EVERYWHERE
-    grouped = {label for labels in re.findall(r"\bby \(([^)]*)\)", expression) for label in labels.split(", ")}
-    for name in names:
-        assert grouped <= known[name] | EVERYWHERE
-    assert expression.count("(") == expression.count(")")
+    asked = parts(expression, promql.VectorSelector)
+    assert asked
+    for selector in asked:
+        assert selector.name in known
+        labels = known[str(selector.name)] | EVERYWHERE
+        assert {matcher.name for matcher in selector.matchers.matchers} <= labels
+        assert grouped(expression) <= labels
+
+
+@pytest.mark.parametrize(
+    "broken", ["sum(rate(noisevote_requests_total[1m])", "rate(noisevote_requests_total)", "ratio(noisevote_ready)"]
+)
+def test_a_broken_query_would_be_found(broken: str) -> None:
+    """A missing parenthesis, a counter without a range, a function that there is not."""
+    with pytest.raises(ValueError, match=r"parenthesis|matrix|unknown function"):
+        parsed(broken)
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
@@ -49,8 +88,8 @@ def test_a_legend_shows_labels_that_the_query_keeps(panel: dict[str, Any]) -> No
     """What a legend names in braces is grouped by, or nothing was summed away."""
     for target in panel["targets"]:
         shown = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
-        grouped = re.findall(r"\bby \(([^)]*)\)", target["expr"])
-        assert shown <= (set(grouped[0].split(", ")) if grouped else EVERYWHERE)
+        aggregated = parts(target["expr"], promql.AggregateExpr)
+        assert shown <= (grouped(target["expr"]) if aggregated else EVERYWHERE)
 
 
 @pytest.mark.parametrize("name", sorted(exported_metrics()))
@@ -62,8 +101,10 @@ def test_every_metric_is_shown(name: str) -> None:
 def test_counters_are_asked_for_their_rate() -> None:
     """A bare counter says only how long the process has lived."""
     for expression in EXPRESSIONS:
-        for start in (found.start() for found in re.finditer(r"\w+_total\b", expression)):
-            assert re.search(r"\b(rate|increase)\($", expression[:start]), expression
+        calls = [call for call in parts(expression, promql.Call) if call.func.name in {"rate", "increase"}]
+        ranges = [argument for call in calls for argument in call.args if isinstance(argument, promql.MatrixSelector)]
+        rated = Counter(each.vector_selector.name for each in ranges)
+        assert Counter(name for name in names(expression) if name.endswith("_total")) <= rated, expression
 
 
 def test_variables_and_panels_hold_together() -> None:

@@ -10,12 +10,12 @@ from tests.support.container import Engine, build_image, container, find_engine
 from tests.support.readme import assert_answers_the_example
 from tests.support.serving import publish_tiny
 
+pytestmark = pytest.mark.slow
+
 MAX_BYTES = 600_000_000
 LOOK_INSIDE = """
 import importlib.util, os, shutil
 from noisevote.noise_op.library import load_kernel
-
-pytestmark = pytest.mark.slow
 assert load_kernel() is not None
 assert os.getuid() != 0
 absent = ("torch", "onnx", "cmake", "pip", "locust", "noisevote.training", "noisevote.evaluation", "noisevote.loadtest")

@@ -17,7 +17,7 @@ from noisevote.noise_op.library import load_kernel
 from noisevote.service.settings import Settings
 from tests.support.serving import serve
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("published")]
+pytestmark = pytest.mark.slow
 
 STORE = ModelStore(Settings.model_fields["model_store"].default)
 DIGITS = np.load(Path(__file__).parents[1] / "data" / "mnist_digits.npz")

@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.readme import assert_answers_the_example
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("published")]
+pytestmark = pytest.mark.slow
 
 
 def test_the_first_request_gives_the_documented_answer(published: str) -> None:

@@ -24,7 +24,7 @@ def test_the_command_loads_neither_locust_nor_the_service() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("missing", ["locust", "matplotlib", "orjson"])
+@pytest.mark.parametrize("missing", ["locust", "matplotlib", "orjson", "pydantic_settings"])
 def test_without_the_extra_it_says_how_to_install_it(
     missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -45,6 +45,8 @@ def test_without_the_extra_it_says_how_to_install_it(
     ("flags", "problem"),
     [
         (["--votes", "1,zero"], "votes: 'zero': "),
+        (["--votes", "[1"], "Parsing error encountered for votes: "),
+        (["--concurrency", "1,1"], "concurrency: 1,1 names a value twice"),
         (["--seconds", "-1"], "seconds: '-1': "),
         (["--url", "127.0.0.1"], "url 127.0.0.1: no address that begins with http:// or https://"),
         (["--in-process", "absent.json"], "record absent.json: No such file"),

@@ -5,6 +5,8 @@ from scipy import stats
 
 from noisevote.noise_op.library import Kernel
 
+pytestmark = pytest.mark.slow
+
 DRAWS = 12_000_000
 NEIGHBOURS = 1_000_000
 

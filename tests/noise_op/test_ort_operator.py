@@ -10,6 +10,7 @@ from noisevote.noise_op.function_body import gaussian_noise_function
 from noisevote.noise_op.library import Kernel
 from noisevote.noise_op.reference import gaussian_noise
 from tests.noise_op.conftest import FLOAT, Case, cases, graph, session
+from tests.support.effort import examples
 
 INVALID = "INVALID_ARGUMENT"
 
@@ -42,7 +43,7 @@ def reference(case: Case) -> np.ndarray:
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(case=cases())
 def test_kernel_function_body_and_reference_agree(kernel: Kernel, case: Case) -> None:
     """On any shape, seed, site, step, fan-out and noise kind the three implementations give the same signal."""

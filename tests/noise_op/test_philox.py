@@ -12,6 +12,7 @@ from noisevote.noise_op.function_body import philox_words_function
 from noisevote.noise_op.library import ISAS, Kernel, UnknownIsaError
 from noisevote.noise_op.reference import normals, philox4x32
 from tests.noise_op.conftest import UINT64, graph, session
+from tests.support.effort import examples
 
 WORDS = st.integers(0, 2**32 - 1)
 SEEDS = st.integers(0, 2**64 - 1)
@@ -48,7 +49,7 @@ def test_kernel_gives_the_published_words(kernel: Kernel, answer: NDArray[np.uin
             kernel.words(*arguments, isa=isa)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 @given(seed=SEEDS, site=WORDS, vote=WORDS, step=WORDS, blocks=st.integers(1, 40))
 def test_words_agree_bit_for_bit(kernel: Kernel, seed: int, site: int, vote: int, step: int, blocks: int) -> None:
     """Reference, every instruction set, torch and the ONNX function body draw the same words."""
@@ -88,7 +89,7 @@ def test_counter_blocks_can_start_anywhere(kernel: Kernel) -> None:
             assert (kernel.words(7, 1, 2, 3, first, blocks, isa=isa) == whole[first : first + blocks]).all()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 @given(seed=SEEDS, site=WORDS, vote=WORDS, step=WORDS, count=st.integers(1, 2000))
 def test_normals_agree_to_1e_5_relative(kernel: Kernel, seed: int, site: int, vote: int, step: int, count: int) -> None:
     """Every normal is within 1e-5 of the reference, relative to itself; instruction sets agree bit for bit."""

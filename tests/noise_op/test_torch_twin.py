@@ -12,6 +12,7 @@ from noisevote.noise_op.library import Kernel
 from noisevote.noise_op.reference import gaussian_noise as reference
 from noisevote.noise_op.torch_twin import Draws, GaussianNoise, NoDrawsError, drawing, fanned_out, gaussian_noise
 from tests.noise_op.conftest import Case, cases
+from tests.support.effort import examples
 
 RELU: Activation = "relu"
 LINEAR: Activation = "none"
@@ -46,7 +47,7 @@ def in_torch(case: Case) -> np.ndarray:
     return gaussian_noise(x, drawn, site=case.site, activation=case.activation, fan_out=True).numpy()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(case=cases())
 def test_twin_agrees_with_the_reference(case: Case) -> None:
     """Torch draws and applies the noise that the NumPy reference does, on any case."""

@@ -47,23 +47,29 @@ class FakeEngine:
         """Wait until allowed, then compute; rows with a failing vote number break the whole batch."""
         self.batches.append((key, feeds))
         assert self.may_run.wait(timeout=30)
+        return self.compute(feeds)
+
+    def compute(self, feeds: Feeds) -> NDArray[np.float32]:
+        """The logits, or the failure."""
         if self.failing_votes & set(feeds.vote.tolist()):
             raise RuntimeError("injected")
         return fake_logits(feeds, self.classes)
 
 
 class Slow(FakeEngine):
-    """Computes so many batches, then holds the next one until it may run."""
+    """Computes so many batches, then holds the next one until it may run, which may be allowed before it comes."""
 
     def __init__(self, batches: int, classes: int = 3) -> None:
         super().__init__(classes)
         self.quick = batches
+        self.may_run.clear()
 
     def run(self, key: SessionKey, feeds: Feeds) -> NDArray[np.float32]:
         """See `Engine.run`."""
-        if len(self.batches) == self.quick:
-            self.may_run.clear()
-        return super().run(key, feeds)
+        if len(self.batches) >= self.quick:
+            return super().run(key, feeds)
+        self.batches.append((key, feeds))
+        return self.compute(feeds)
 
 
 async def until(condition: Callable[[], bool]) -> None:
