@@ -51,7 +51,7 @@ def sound_jpegs() -> list[bytes]:
     pixels = np.random.default_rng(2).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
     pixels = np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE)))
     exif = b"Exif\0\0" + orientation_tag(8)
-    return [jpeg_file(pixels, exif=exif, **kind) for kind in JPEGS]  # type: ignore[arg-type]  # of several types
+    return [jpeg_file(pixels, exif=exif, **kind) for kind in JPEGS]
 
 
 def cut(content: bytes, rng: Random) -> bytes:
@@ -64,7 +64,7 @@ def flip(content: bytes, rng: Random) -> bytes:
     """Some other bytes, often of those that lengths are made of."""
     changed = bytearray(content)
     for _ in range(int(rng.integers(1, 9))):
-        changed[rng.integers(len(changed))] = rng.choice((0, 1, 127, 128, 255, rng.integers(256)))
+        changed[rng.integers(len(changed))] = (0, 1, 127, 128, 255, int(rng.integers(256)))[rng.integers(6)]
     return bytes(changed)
 
 
