@@ -23,7 +23,6 @@ from noisevote.service.validation import Body, as_invalid_value, shown
 IMAGE_AXES: Final = 3  # channels, height, width
 IMAGE_CHANNELS: Final = (1, 3)
 
-# Also url-safe, unpadded, in lines, or as a data URL.
 Base64 = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
 
 
@@ -31,6 +30,7 @@ class RawInput(Body):
     """An input as the bytes of its array, C order, little-endian."""
 
     b64: Base64
+    """plain base64, also url-safe, without padding, in lines or as a data URL"""
     dtype: Literal["uint8", "float32"]
     """uint8 values 0 … 255 are scaled onto the model's value range; float32 values are taken as they are"""
 
@@ -43,6 +43,7 @@ class ImageInput(Body):
     """
 
     image: Base64
+    """the file, in base64 of any kind as for `b64`"""
 
 
 def decode_inputs(items: list[Any], spec: InputSpec) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ STANDALONE, APP1, SCAN, END = 0x01, 0xE1, 0xDA, 0xD9
 FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 EXIF: Final = b"Exif\0\0"
 # A scan may be a few bytes and still pass over the whole picture. Encoders write a dozen.
-MOST_SCANS: Final = 500
+MOST_SCANS: Final = 100
 MOST_SEGMENTS: Final = 20_000
 COEFFICIENTS: Final = range(64)  # of a block of 8×8
 FOUR_INKS: Final = ("CMYK", "YCCK")
