@@ -56,6 +56,8 @@ class JpegPicture:
     def _decoded(self, colours: str) -> NDArray[np.uint8]:
         try:
             decoded: NDArray[np.uint8] = simplejpeg.decode_jpeg(self.content, colours, strict=True)
+        except MemoryError:
+            raise
         except Exception as error:  # whatever a decoder raises, it is the picture's fault
             raise BadPictureError(f"incomplete or damaged: {error}") from None
         return decoded
@@ -72,6 +74,8 @@ def read_jpeg(content: bytes) -> JpegPicture:
         raise BadPictureError(f"more than {MOST_SCANS} scans")
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content, strict=True)
+    except MemoryError:
+        raise
     except Exception as error:  # whatever a decoder raises, it is the picture's fault
         raise BadPictureError(f"incomplete or damaged: {error}") from None
     return JpegPicture(content, segments, (width, height), colours)

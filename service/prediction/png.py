@@ -74,6 +74,8 @@ class PngPicture:
     def _unfiltered(self, mode: str, packed: str) -> NDArray[np.uint8]:
         try:
             image = Image.frombytes(mode, self.size, self.chunks[IDAT], "zip", packed, int(self.interlaced))
+        except MemoryError:
+            raise
         except Exception as error:  # whatever a decoder raises, it is the picture's fault
             raise BadPictureError(f"damaged: {error}") from None
         return np.asarray(image).reshape(self.size[1], self.size[0], -1)

@@ -243,3 +243,18 @@ def test_a_small_file_cannot_unpack_to_much() -> None:
     _, chunks = chunks_of(GREY, 8)
     assert "more than the 24 bytes" in refusal(changed(chunks, zlib.compress(bytes(50_000_000), 9)))
     assert "more than 20000 chunks" in refusal(png_of([chunks[0], *[(b"teSt", b"")] * 20_000, *chunks[1:]]))
+
+
+def test_want_of_memory_is_not_the_pictures_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else a decoder raises is."""
+    raised: Exception = MemoryError()
+
+    def fail(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(Image, "frombytes", fail)
+    content = png_of(chunks_of(GREY, 8)[1])
+    with pytest.raises(MemoryError):
+        decoded(content)
+    raised = RuntimeError("a defect of the decoder")
+    assert "damaged: a defect of the decoder" in refusal(content)
