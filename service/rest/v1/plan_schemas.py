@@ -60,7 +60,7 @@ class PlanRequest(RequestBody):
     by: Figure = "estimate"
     """the figure that goals and plans are judged by: the estimated accuracy, or its `lower_bound`"""
     alpha: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.05
-    """error probability of `lower_bound`"""
+    """error probability of `lower_bound`, and of `predict` for `least_votes_to_decide`"""
 
     def noise_sigma(self) -> float:
         """Sigma, however it was given.
