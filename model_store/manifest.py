@@ -80,7 +80,7 @@ class AccuracyPoint(_Record):
     accuracy: Annotated[float, Field(ge=0, le=1)]
     spread: Annotated[float, Field(ge=0, le=1)] | None = None
     images: Count
-    seed: Annotated[int, Field(ge=0, lt=2**64)]
+    seed: Annotated[int, Field(ge=0, lt=2**64, json_schema_extra={"format": "uint64"})]
 
 
 class Provenance(_Record):

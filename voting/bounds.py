@@ -1,5 +1,7 @@
 """Statistics of a number of successes in independent trials."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
@@ -21,3 +23,12 @@ def binomial_p(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[n
     """
     upper = special.betainc(np.maximum(first, 1), second + 1, 0.5)
     return np.asarray(np.minimum(1.0, 2.0 * upper))
+
+
+def least_votes_to_decide(alpha: float) -> int:
+    """Fewest votes by which the two-sided binomial test at level alpha, 0 < alpha < 1, can tell two classes apart.
+
+    Even n votes for one class have the p value 2^(1 − n); with fewer votes every decision abstains.
+    """
+    _, exponent = math.frexp(alpha)  # 2^(exponent − 1) is the largest power of two that alpha reaches
+    return 2 - exponent

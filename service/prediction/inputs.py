@@ -6,26 +6,22 @@ by a message that names the input and the value. Only where the manifest gives a
 nested numbers be a list of any length.
 """
 
-import binascii
-import io
 import math
 from itertools import chain
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from pydantic import Field, ValidationError
 
 from noisevote.model_store.manifest import InputSpec
 from noisevote.service.errors import InvalidValueError
+from noisevote.service.prediction.base64_text import base64_bytes
+from noisevote.service.prediction.images import decode_image
 from noisevote.service.validation import Body, as_invalid_value, shown
 
-IMAGE_FORMATS: Final = ("PNG", "JPEG")
-# Pillow modes of 8 bits a channel. Deeper ones would be cut to 8 bits without a word.
-IMAGE_MODES: Final = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 IMAGE_AXES: Final = 3  # channels, height, width
-MODE_OF_CHANNELS: Final = {1: "L", 3: "RGB"}
+IMAGE_CHANNELS: Final = (1, 3)
 
 Base64 = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
 
@@ -34,14 +30,20 @@ class RawInput(Body):
     """An input as the bytes of its array, C order, little-endian."""
 
     b64: Base64
+    """plain base64, also url-safe, without padding, in lines or as a data URL"""
     dtype: Literal["uint8", "float32"]
     """uint8 values 0 … 255 are scaled onto the model's value range; float32 values are taken as they are"""
 
 
 class ImageInput(Body):
-    """An input as a PNG or JPEG file of exactly the model's height and width, converted to its channels."""
+    """An input as a PNG or JPEG file of exactly the model's height and width, converted to its channels.
+
+    It is turned upright by its EXIF orientation, and its samples are scaled from their own depth, 16 bits by 65535. It
+    must be whole and opaque.
+    """
 
     image: Base64
+    """the file, in base64 of any kind as for `b64`"""
 
 
 def decode_inputs(items: list[Any], spec: InputSpec) -> NDArray[np.float32]:
@@ -104,14 +106,14 @@ def _raw(item: dict[str, Any], spec: InputSpec, key: str) -> NDArray[np.float32]
         given = RawInput.model_validate(item)
     except ValidationError as error:
         raise as_invalid_value(error, key) from None
-    content = _base64(given.b64, f"{key}.b64")
+    content = base64_bytes(given.b64, f"{key}.b64")
     dtype = np.dtype(given.dtype).newbyteorder("<")
     expected = math.prod(spec.shape) * dtype.itemsize
     if len(content) != expected:
         problem = f"{len(content)} bytes; {given.dtype} of shape {list(spec.shape)} has {expected}"
         raise InvalidValueError(f"{key}.b64", problem)
     values = np.frombuffer(content, dtype).reshape(spec.shape)
-    return _scaled(values, spec) if values.dtype == np.uint8 else values.astype(np.float32)
+    return _scaled(values, 255, spec) if values.dtype == np.uint8 else values.astype(np.float32)
 
 
 def _image(item: dict[str, Any], spec: InputSpec, key: str) -> NDArray[np.float32]:
@@ -120,42 +122,16 @@ def _image(item: dict[str, Any], spec: InputSpec, key: str) -> NDArray[np.float3
     except ValidationError as error:
         raise as_invalid_value(error, key) from None
     key = f"{key}.image"
-    if len(spec.shape) != IMAGE_AXES or spec.shape[0] not in MODE_OF_CHANNELS:
+    if len(spec.shape) != IMAGE_AXES or spec.shape[0] not in IMAGE_CHANNELS:
         raise InvalidValueError(key, f"inputs of shape {list(spec.shape)} cannot be given as an image")
     channels, height, width = spec.shape
-    pixels = _pixels(_base64(given.image, key), (width, height), MODE_OF_CHANNELS[channels], key)
-    return _scaled(np.moveaxis(pixels.reshape(height, width, channels), 2, 0), spec)
+    return _scaled(*decode_image(base64_bytes(given.image, key), (channels, height, width), key), spec)
 
 
-def _pixels(content: bytes, size: tuple[int, int], mode: str, key: str) -> NDArray[np.uint8]:
-    """Pixels as stored, in the wanted mode; the size is read from the header, before any pixel is unpacked."""
-    try:
-        with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
-            if image.size != size:
-                found, wanted = ("×".join(map(str, each)) for each in (image.size, size))
-                raise InvalidValueError(key, f"the image is {found} pixels, the model takes {wanted}")
-            if image.mode not in IMAGE_MODES:
-                raise InvalidValueError(key, f"the image has mode {image.mode}; 8 bits a channel are needed")
-            if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-                raise InvalidValueError(key, "the image is transparent; put it on the background that it needs")
-            return np.asarray(image.convert(mode))
-    except UnidentifiedImageError:
-        raise InvalidValueError(key, "the content is neither a PNG nor a JPEG file") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InvalidValueError(key, f"not a readable PNG or JPEG file ({error})") from None
-
-
-def _base64(text: str, key: str) -> bytes:
-    try:
-        return binascii.a2b_base64(text, strict_mode=True)
-    except ValueError as error:
-        raise InvalidValueError(key, f"{shown(text)} is not base64 ({error})") from None
-
-
-def _scaled(values: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
-    """0 … 255 onto the value range."""
+def _scaled(samples: NDArray[Any], full: int, spec: InputSpec) -> NDArray[np.float32]:
+    """Samples 0 … full onto the value range."""
     low, high = spec.value_range
-    scaled = values.astype(np.float32) / np.float32(255) * np.float32(high - low) + np.float32(low)
+    scaled = samples.astype(np.float32) / np.float32(full) * np.float32(high - low) + np.float32(low)
     return np.asarray(np.minimum(scaled, np.float32(high)))  # rounding may pass it by a bit
 
 

@@ -7,6 +7,7 @@ import orjson
 
 from noisevote.service.rest.admission import Demand
 from noisevote.service.rest.v1.schemas import DEFAULTS
+from noisevote.service.validation import integral
 
 PATH: Final = re.compile(r"/v1/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?/predict(?:/stream)?$")
 
@@ -19,7 +20,9 @@ def demand(body: bytes) -> Demand | None:
         return None
     if not isinstance(asked, dict):
         return None
-    inputs, votes, deadline_ms = asked.get("inputs"), asked.get("votes", DEFAULTS.votes), asked.get("deadline_ms")
+    inputs, votes, deadline_ms = asked.get("inputs"), integral(asked.get("votes")), asked.get("deadline_ms")
+    if votes is None:
+        votes = DEFAULTS.votes
     if not isinstance(inputs, list) or type(votes) is not int or type(deadline_ms) not in (int, float, type(None)):
         return None
     return Demand(len(inputs), votes, deadline_ms)

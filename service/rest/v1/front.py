@@ -10,9 +10,9 @@ from noisevote.service.rest.admission import VoteRoute
 from noisevote.service.rest.v1 import models, plan, predict, stream
 from noisevote.service.rest.v1.demand import PATH, demand
 from noisevote.service.rest.v1.plan_schemas import PlanRequest
-from noisevote.service.rest.v1.schemas import PredictRequest
+from noisevote.service.rest.v1.schemas import ErrorResponse, PredictRequest
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (predict.router, stream.router, plan.router, models.router)
 VOTE_ROUTE: Final = VoteRoute(PATH, demand)
-# Bodies that routes read themselves, so that FastAPI does not see them.
-BODIES: Final[tuple[type[BaseModel], ...]] = (PredictRequest, RawInput, ImageInput, PlanRequest)
+# Bodies that routes read and answer themselves, so that FastAPI does not see them.
+BODIES: Final[tuple[type[BaseModel], ...]] = (PredictRequest, RawInput, ImageInput, PlanRequest, ErrorResponse)

@@ -1,21 +1,21 @@
 """`GET /v1/models…`: what is served."""
 
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from fastapi import APIRouter, Request, Response
 
 from noisevote.service.models.registry import ModelRegistry
-from noisevote.service.rest.v1.schemas import ErrorResponse, ModelDescription, ModelList
+from noisevote.service.rest.v1.documented import refusals
+from noisevote.service.rest.v1.schemas import ModelDescription, ModelList
 from noisevote.service.runtime import runtime_of
 
 router = APIRouter(tags=["models"])
-UNKNOWN: Final[dict[int | str, dict[str, Any]]] = {
-    404: {"model": ErrorResponse, "description": "Unknown model or version."}
-}
+NOT_READY: Final = {503: "No model is loaded yet, or none could be."}
+UNKNOWN: Final = refusals({404: "Unknown model or version."} | NOT_READY)
 
 
-@router.get("/v1/models", response_class=Response, responses={200: {"model": ModelList}})
+@router.get("/v1/models", response_class=Response, responses={200: {"model": ModelList}, **refusals(NOT_READY)})
 async def list_models(request: Request) -> Response:
     """The newest served version of every model."""
     registry = runtime_of(request).registry

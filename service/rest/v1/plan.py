@@ -14,7 +14,8 @@ from noisevote.model_store.manifest import Variant
 from noisevote.model_store.planning import LatencyBudget, Plan, Planning, ProductBudget, Question, TargetAccuracy
 from noisevote.service.errors import InvalidValueError, UnknownVariantError
 from noisevote.service.models.registry import ServedVersion
-from noisevote.service.rest.body import parse_object, read_json_body
+from noisevote.service.rest.body import parse_object
+from noisevote.service.rest.v1.documented import reads, refusals
 from noisevote.service.rest.v1.plan_schemas import (
     MOST_VOTES,
     MeasuredPoint,
@@ -23,34 +24,30 @@ from noisevote.service.rest.v1.plan_schemas import (
     PlanResponse,
     Searched,
 )
-from noisevote.service.rest.v1.schemas import AnalogCost, ErrorResponse
+from noisevote.service.rest.v1.query import read_whole_request
+from noisevote.service.rest.v1.schemas import AnalogCost
 from noisevote.service.runtime import runtime_of
 from noisevote.service.settings import Settings
 from noisevote.service.validation import as_invalid_value
+from noisevote.voting.bounds import least_votes_to_decide
 
 router = APIRouter(tags=["plan"])
 DOCUMENTED: Final[dict[str, Any]] = {
     "response_class": Response,
     "responses": {
         200: {"model": PlanResponse, "description": "The plan, or the nearest one where none meets the goal."},
-        **{
-            status: {"model": ErrorResponse, "description": description}
-            for status, description in {
+        **refusals(
+            {
                 400: "Not JSON.",
                 404: "Unknown model, version or variant.",
                 413: "Body over the limit.",
                 415: "Not announced as application/json.",
                 422: "A key or value that cannot be used; the message names both.",
                 503: "No model is loaded yet.",
-            }.items()
-        },
+            }
+        ),
     },
-    "openapi_extra": {
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{PlanRequest.__name__}"}}},
-        }
-    },
+    "openapi_extra": reads(PlanRequest),
 }
 
 
@@ -69,7 +66,7 @@ async def plan_version(request: Request, name: str, version: str) -> Response:
 async def _plan(request: Request, name: str, version: str | None) -> Response:
     runtime = runtime_of(request)
     served = runtime.registry.version(name, version)
-    body = await read_json_body(request, runtime.settings.max_body_bytes)
+    body = await read_whole_request(request, runtime.settings.max_body_bytes, PlanRequest)
     # Comparing a hundred thousand plans takes milliseconds; the event loop has votes to count meanwhile.
     answer = await asyncio.to_thread(respond, body, served, runtime.settings)
     return Response(orjson.dumps(answer.model_dump()), media_type="application/json")
@@ -168,6 +165,7 @@ def _answer(
         plan=chosen,
         nearest=None if found.feasible else best,
         cheaper=None if found.cheaper is None else _entry(found.cheaper, question),
+        least_votes_to_decide=least_votes_to_decide(question.alpha),
         runner_ups=[_entry(each, question) for each in found.runner_ups],
         searched=Searched(
             variants=[variant.name for variant in variants],

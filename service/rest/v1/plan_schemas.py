@@ -10,17 +10,21 @@ from noisevote.model_store.planning import Figure, Goal, LatencyBudget, ProductB
 from noisevote.noise_op.contract import NoiseKind
 from noisevote.service.errors import InvalidValueError
 from noisevote.service.prediction.options import given_sigma
-from noisevote.service.rest.v1.schemas import AnalogCost, Sigma, SnrDb
-from noisevote.service.validation import Body
+from noisevote.service.rest.v1.schemas import NOISE_KEYS, AnalogCost, Sigma, SnrDb
+from noisevote.service.validation import EXACT_IN_A_DOUBLE, INT64, INTEGRAL, Body, RequestBody
 
 # Bound the work of one request; measured tables end far below.
 MOST_VOTES: Final = 1000
 MOST_READS: Final = 1000
 
+# Far above what any plan costs.
+Budget = Annotated[int, Field(ge=1, le=EXACT_IN_A_DOUBLE, json_schema_extra=INT64), INTEGRAL]
 
-class PlanRequest(Body):
+
+class PlanRequest(RequestBody):
     """The noise, one goal, and what a plan may use."""
 
+    never_null = NOISE_KEYS
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
@@ -31,32 +35,32 @@ class PlanRequest(Body):
         }
     )
 
-    sigma: Sigma | None = None
+    sigma: Sigma = None
     """standard deviation of the noise of one read: relative to the signal (multiplicative) or absolute (additive);
     this or `snr_db` is needed"""
-    snr_db: SnrDb | None = None
+    snr_db: SnrDb = None
     """instead of sigma: −20·log10(sigma)"""
     noise: NoiseKind = "multiplicative"
     """noise kind"""
     accuracy: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     """goal: the plan of fewest products that is at least so accurate"""
-    products: Annotated[int, Field(ge=1)] | None = None
+    products: Budget | None = None
     """goal: the most accurate plan of at most so many matrix-vector products, V·R·L"""
-    layer_times: Annotated[int, Field(ge=1)] | None = None
+    layer_times: Budget | None = None
     """goal: the most accurate plan that takes at most so many layer times; `execution` says how they are counted"""
     execution: Execution | None = None
     """one product after another takes V·R·L layer times, with an array for each layer V·R + L − 1, with arrays for each
     run L"""
-    max_votes: Annotated[int, Field(ge=1, le=MOST_VOTES)] | None = None
+    max_votes: Annotated[int, Field(ge=1, le=MOST_VOTES), INTEGRAL] | None = None
     """most votes of a plan; default: the most that were measured"""
-    max_reads: Annotated[int, Field(ge=1, le=MOST_READS)] = 100
+    max_reads: Annotated[int, Field(ge=1, le=MOST_READS), INTEGRAL] = 100
     """most reads of a plan"""
     variants: Annotated[list[str], Field(min_length=1)] | None = None
     """names of the variants to choose from; default: all that are served"""
     by: Figure = "estimate"
     """the figure that goals and plans are judged by: the estimated accuracy, or its `lower_bound`"""
     alpha: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.05
-    """error probability of `lower_bound`"""
+    """error probability of `lower_bound`, and of `predict` for `least_votes_to_decide`"""
 
     def noise_sigma(self) -> float:
         """Sigma, however it was given.
@@ -175,4 +179,7 @@ class PlanResponse(Body):
     runner_ups: list[PlanEntry]
     """next to `plan` (or `nearest`), in this order: up to four that no other beats in accuracy and products at once, of
     which two of one variant differ by a quarter in products at least; and the best of each other variant"""
+    least_votes_to_decide: int
+    """fewest votes by which `predict` can tell the first class from the second at this alpha: with fewer, `abstain` is
+    always true there, however right the label is"""
     searched: Searched

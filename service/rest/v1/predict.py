@@ -11,37 +11,34 @@ from pydantic import ValidationError
 from noisevote.service.prediction.answer import Answer
 from noisevote.service.prediction.options import PredictionRequest
 from noisevote.service.prediction.prepare import Prepared
-from noisevote.service.rest.body import parse_object, read_json_body
+from noisevote.service.rest.body import parse_object
 from noisevote.service.rest.disconnection import abandoned_when_left
-from noisevote.service.rest.v1.schemas import AnalogCost, ErrorResponse, PredictRequest, PredictResponse
+from noisevote.service.rest.v1.documented import reads, refusals
+from noisevote.service.rest.v1.query import read_whole_request
+from noisevote.service.rest.v1.schemas import AnalogCost, PredictRequest, PredictResponse
 from noisevote.service.runtime import runtime_of
 from noisevote.service.validation import as_invalid_value
 
 router = APIRouter(tags=["predict"])
+REFUSALS: Final = refusals(
+    {
+        400: "Not JSON.",
+        404: "Unknown model, version or variant.",
+        413: "Body over the limit.",
+        415: "Not announced as application/json.",
+        422: "A key or value that cannot be used; the message names both.",
+        429: "The queue is full, or what waits takes until the deadline; Retry-After says when to come back.",
+        503: "No model is loaded yet, or the server is about to end.",
+        504: "The deadline passed before every input had a vote, or no replica answered in time.",
+    }
+)
 DOCUMENTED: Final[dict[str, Any]] = {
     "response_class": Response,
     "responses": {
         200: {"model": PredictResponse, "description": "The decision on each input, in the order of the inputs."},
-        **{
-            status: {"model": ErrorResponse, "description": description}
-            for status, description in {
-                400: "Not JSON.",
-                404: "Unknown model, version or variant.",
-                413: "Body over the limit.",
-                415: "Not announced as application/json.",
-                422: "A key or value that cannot be used; the message names both.",
-                429: "The queue is full, or what waits takes until the deadline; Retry-After says when to come back.",
-                503: "No model is loaded yet, or the server is about to end.",
-                504: "The deadline passed before every input had a vote, or no replica answered in time.",
-            }.items()
-        },
+        **REFUSALS,
     },
-    "openapi_extra": {
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{PredictRequest.__name__}"}}},
-        }
-    },
+    "openapi_extra": reads(PredictRequest),
 }
 
 
@@ -60,7 +57,7 @@ async def predict_version(request: Request, name: str, version: str) -> Response
 async def _predict(request: Request, name: str, version: str | None) -> Response:
     began = time.perf_counter()
     runtime = runtime_of(request)
-    read = partial(read_json_body, request, runtime.settings.max_body_bytes)
+    read = partial(read_whole_request, request, runtime.settings.max_body_bytes, PredictRequest)
     async with (
         runtime.predictor.accept(name, version, read, parse) as prediction,
         abandoned_when_left(request, prediction),

@@ -18,7 +18,7 @@ from noisevote.service.prediction.options import (
     VoteOptions,
     given_sigma,
 )
-from noisevote.service.validation import Body
+from noisevote.service.validation import GIVEN, INT64, INTEGRAL, UINT64, Body, RequestBody
 from noisevote.voting.stopping import Confidence, Exact, Fixed, StopRule
 
 DEFAULTS: Final = VoteOptions()
@@ -31,11 +31,13 @@ DIGIT_7: Final = (
 )
 
 
-Sigma = Annotated[float, Field(ge=0, le=MAX_SIGMA, allow_inf_nan=False)]
-SnrDb = Annotated[float, Field(ge=-20, allow_inf_nan=False)]
+# Left out where they are not given; null is refused.
+Sigma = Annotated[Annotated[float, Field(ge=0, le=MAX_SIGMA, allow_inf_nan=False)] | None, GIVEN]
+SnrDb = Annotated[Annotated[float, Field(ge=-20, allow_inf_nan=False)] | None, GIVEN]
+NOISE_KEYS: Final = frozenset({"sigma", "snr_db"})
 
 
-class FixedStop(Body):
+class FixedStop(RequestBody):
     """Cast the whole budget."""
 
     rule: Literal["fixed"]
@@ -45,7 +47,7 @@ class FixedStop(Body):
         return Fixed()
 
 
-class ExactStop(Body):
+class ExactStop(RequestBody):
     """Stop once the decision can no longer differ from the whole budget's."""
 
     rule: Literal["exact"]
@@ -55,7 +57,7 @@ class ExactStop(Body):
         return Exact()
 
 
-class ConfidenceStop(Body):
+class ConfidenceStop(RequestBody):
     """Stop once the mode is known with error at most `delta`, or at the budget (PPR-1v1, Jain et al. 2022)."""
 
     rule: Literal["confidence"]
@@ -70,9 +72,10 @@ class ConfidenceStop(Body):
 Stop = Annotated[FixedStop | ExactStop | ConfidenceStop, Field(discriminator="rule")]
 
 
-class PredictRequest(Body):
+class PredictRequest(RequestBody):
     """Inputs, the noise that they meet, and how often they are run."""
 
+    never_null = NOISE_KEYS
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [{"inputs": [{"image": DIGIT_7}], "sigma": 0.5, "votes": 20, "seed": 7}],
@@ -96,20 +99,20 @@ class PredictRequest(Body):
         ),
     ]
     """each is nested numbers of the model's input shape, raw bytes, or an image file"""
-    sigma: Sigma | None = None
+    sigma: Sigma = None
     """standard deviation of the noise: relative to the signal (multiplicative) or absolute (additive);
     without `sigma` and `snr_db` there is no noise (0)"""
-    snr_db: SnrDb | None = None
+    snr_db: SnrDb = None
     """instead of sigma: −20·log10(sigma)"""
     noise: NoiseKind = DEFAULTS.noise
     """noise kind"""
-    votes: Annotated[int, Field(ge=1)] = DEFAULTS.votes
+    votes: Annotated[int, Field(ge=1), INTEGRAL] = DEFAULTS.votes
     """runs of the network that vote on each input, up to the server's limit"""
-    reads: Annotated[int, Field(ge=1, le=2**31)] = DEFAULTS.reads
+    reads: Annotated[int, Field(ge=1, le=2**31), INTEGRAL] = DEFAULTS.reads
     """reads of each analog product that are averaged: exactly noise of sigma/√reads"""
-    seed: Annotated[int, Field(ge=0, lt=2**64)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**64, json_schema_extra=UINT64), INTEGRAL] | None = None
     """input i draws with seed + i modulo 2⁶⁴; a missing seed is drawn and returned"""
-    first_vote: Annotated[int, Field(ge=0, le=MAX_FIRST_VOTE)] = DEFAULTS.first_vote
+    first_vote: Annotated[int, Field(ge=0, le=MAX_FIRST_VOTE, json_schema_extra=INT64), INTEGRAL] = DEFAULTS.first_vote
     """number of each input's first vote: requests for votes 0 … 9 and 10 … 19 of a seed add up to one for all 20"""
     stop: Stop = FixedStop(rule="fixed")
     """when an input has votes enough; `votes` is the budget in any case"""
@@ -117,7 +120,7 @@ class PredictRequest(Body):
     """error probability of `lower_bound` and `abstain`"""
     deadline_ms: Annotated[float, Field(gt=0, le=MAX_DEADLINE_MS, allow_inf_nan=False)] | None = None
     """answer so long after acceptance with the votes counted so far, `complete: false` where some are missing"""
-    priority: Annotated[int, Field(ge=1, le=MAX_PRIORITY)] = DEFAULTS.priority
+    priority: Annotated[int, Field(ge=1, le=MAX_PRIORITY), INTEGRAL] = DEFAULTS.priority
     """share of the server beside other waiting requests: one of priority 4 gets four rows where one of 1 gets one"""
     variant: str = DEFAULTS.variant
     """name of a variant, or `auto`: the one whose measured accuracy is best for this noise and these votes"""
@@ -163,7 +166,8 @@ class Prediction(Body):
     of votes fixed beforehand, so under `exact` and `confidence` it describes the counted votes and is no guarantee"""
     abstain: bool
     """the votes do not tell the label from the second class at level alpha (two-sided binomial test, which also takes
-    the number of votes as fixed beforehand)"""
+    the number of votes as fixed beforehand). Of one accord, n votes reach the level 2^(1 − n): at alpha 0.05 fewer than
+    6 votes always abstain, however right the label is"""
     complete: bool
     """all votes that the stopping rule wanted were cast; false when the deadline came first"""
     stopped_by: Literal["rule", "budget", "deadline"]
@@ -241,7 +245,7 @@ class PredictResponse(Body):
     model: str
     version: str
     variant: str
-    seed: int
+    seed: Annotated[int, Field(json_schema_extra=UINT64)]
     sigma: float
     noise: NoiseKind
     votes: int

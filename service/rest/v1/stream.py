@@ -22,15 +22,16 @@ from noisevote.service.errors import ClientLeftError, ServiceError
 from noisevote.service.prediction.answer import answer_of
 from noisevote.service.prediction.handle import Prediction
 from noisevote.service.prediction.prepare import Prepared
-from noisevote.service.rest.body import read_json_body
-from noisevote.service.rest.v1.predict import DOCUMENTED, parse, predictions, respond
+from noisevote.service.rest.v1.predict import DOCUMENTED, REFUSALS, parse, predictions, respond
+from noisevote.service.rest.v1.query import read_whole_request
+from noisevote.service.rest.v1.schemas import PredictRequest
 from noisevote.service.runtime import runtime_of
 from noisevote.service.scheduling.ticket import CountedVotes
 
 router = APIRouter(tags=["predict"])
 STREAMED: Final[dict[str, Any]] = {
     "response_class": EventSourceResponse,
-    "responses": {status: response for status, response in DOCUMENTED["responses"].items() if status != 200},
+    "responses": REFUSALS,
     "openapi_extra": DOCUMENTED["openapi_extra"],
 }
 
@@ -47,7 +48,7 @@ async def acceptance(request: Request, name: str, version: str | None = None) ->
     """Queue the request; however its stream ends, what is not yet computed then is dropped."""
     began = time.perf_counter()
     runtime = runtime_of(request)
-    read = partial(read_json_body, request, runtime.settings.max_body_bytes)
+    read = partial(read_whole_request, request, runtime.settings.max_body_bytes, PredictRequest)
     async with runtime.predictor.accept(name, version, read, parse, anytime=True) as prediction:
         try:
             yield Accepted(prediction, began)

@@ -117,7 +117,7 @@ async def test_an_idle_server_looks_into_no_body(store: ModelStore, monkeypatch:
         (b'{"inputs": [1, 2], "votes": 7, "deadline_ms": 1.5, "sigma": 1}', Demand(2, 7, 1.5)),
         (b'{"inputs": []}', Demand(0, DEFAULTS.votes, None)),
         (b'{"inputs": 3}', None),
-        (b'{"inputs": [1], "votes": 2.0}', None),
+        (b'{"inputs": [1], "votes": 2.0}', Demand(1, 2, None)),
         (b'{"inputs": [1], "deadline_ms": "9"}', None),
         (b"nonsense", None),
     ],

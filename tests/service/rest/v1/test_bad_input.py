@@ -141,7 +141,6 @@ NAN, INFINITY = float("nan"), float("inf")
         ({"inputs": [{"image": png()[:60]}]}, "inputs[0].image: not a readable PNG or JPEG"),
         ({"inputs": [{"image": png(file_format="GIF")}]}, "inputs[0].image: the content is neither a PNG nor a JPEG"),
         ({"inputs": [{"image": png((6, 7))}]}, "inputs[0].image: the image is 6×7 pixels, the model takes 6×6"),
-        ({"inputs": [{"image": png(mode="I;16")}]}, "inputs[0].image: the image has mode I;16"),
         ({"inputs": [{"image": png(mode="RGBA")}]}, "inputs[0].image: the image is transparent"),
     ],
     ids=str,
@@ -157,7 +156,7 @@ async def test_an_image_that_would_unpack_to_gigabytes_is_refused_by_its_header(
     header[16:24] = (30_000).to_bytes(4) * 2
     header[29:33] = zlib.crc32(bytes(header[12:29])).to_bytes(4)
     message = await refused(client, GOOD | {"inputs": [{"image": base64.b64encode(header).decode()}]})
-    assert message.startswith("inputs[0].image: not a readable PNG or JPEG file (Image size (900000000 pixels)")
+    assert message == "inputs[0].image: the image is 30000×30000 pixels, the model takes 6×6"
 
 
 @pytest.mark.parametrize(
