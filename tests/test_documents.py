@@ -13,8 +13,6 @@ DOCUMENTS = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGEL
 )
 WITH_FIGURES = [ROOT / "README.md", RESULTS / "README.md"]
 MAX_README_LINES = 100
-# What documents name already and the next changes bring. A name that exists does not belong here.
-COMING = {"docs/releasing.md"}
 WRITTEN = {"model_store/models/mnist-cnn/4"}  # by a command that a document shows
 ROOMS = ("voting", "noise_op", "model_store", "engine", "evaluation", "training", "service", "loadtest", "deploy")
 PATHS = ("noisevote", "benchmarks", "docs", "examples", "tests", "requirements", *ROOMS)
@@ -56,8 +54,6 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
             continue
         target, _, anchor = link.partition("#")
         path = document.parent / target if target else document
-        if name(path.resolve()) in COMING:
-            continue
         assert path.exists(), link
         assert not anchor or anchor in anchors(path), link
 
@@ -75,13 +71,7 @@ def test_documents_name_files_that_exist(document: Path) -> None:
     named = re.findall(rf"(?<![\w/.-])(?:{'|'.join(PATHS)})(?:/[\w.-]+)+/?(?![\w*<{{])", document.read_text())
     missing = {path.rstrip("./") for path in named if not (ROOT / path.rstrip(".")).exists()}
     with_suffix = {path for path in missing if list(ROOT.glob(f"{path}.*"))}  # as flags name a record: all its files
-    assert missing - with_suffix - WRITTEN <= COMING
-
-
-@pytest.mark.parametrize("path", sorted(COMING))
-def test_what_is_coming_is_not_there_yet(path: str) -> None:
-    """Once it is, it is checked like everything else."""
-    assert not (ROOT / path).exists()
+    assert not missing - with_suffix - WRITTEN
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
