@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from noisevote.engine.feeds import Feeds
 from noisevote.engine.session import Session, describe, open_session
 from noisevote.engine.session_key import SessionKey
+from noisevote.engine.trial import Expectation, TrialLimits
+from noisevote.engine.trial_process import TrialProcess
 from noisevote.model_store.manifest import Manifest
 from noisevote.noise_op.library import Kernel
 
@@ -29,8 +31,12 @@ class OnnxEngine:
         return describe(self._kernel)
 
     def load(self, key: SessionKey, manifest: Manifest, content: bytes) -> None:
-        """Make a session of an ONNX file and run it once; see `open_session` for errors."""
-        self._sessions[key] = open_session(content, manifest, self._kernel)
+        """Make a session of an ONNX file and run it a few times; see `open_session` for errors."""
+        self._sessions[key] = open_session(content, Expectation.of(manifest), self._kernel)
+
+    def trial(self, limits: TrialLimits) -> TrialProcess:
+        """A process that loads and runs files first, so that none that hangs or crashes does so here."""
+        return TrialProcess(self._kernel, limits)
 
     def unload(self, key: SessionKey) -> None:
         """Let go of a session; its memory is free once runs under way have ended."""
