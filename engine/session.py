@@ -60,6 +60,11 @@ def load_session(content: bytes, kernel: Kernel | None, threads: int = 1) -> Ses
             inputs and outputs are not those of a published graph.
     """
     refuse_unsafe(content)
+    return open_tried(content, kernel, threads)
+
+
+def open_tried(content: bytes, kernel: Kernel | None, threads: int = 1) -> Session:
+    """A session of bytes that were looked through already; see `load_session`."""
     try:
         session = onnxruntime.InferenceSession(content, _options(kernel, threads), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base but this

@@ -106,6 +106,8 @@ class Loader:
             raise BadModelError(
                 f"input.shape: an input of {shape} takes {size} bytes, more than {self._limits.input_bytes}"
             )
+        if variant.bytes > self._limits.trial.memory // 2:  # its bytes, and what ONNX Runtime makes of them
+            raise BadModelError(f"its {variant.bytes} bytes need more memory than loading may take")
         content = self._store.read(manifest, variant)
         trial.check(Expectation.of(manifest), content)
         return content
@@ -116,7 +118,7 @@ class Loader:
         try:
             if isinstance(tried.outcome, Exception):
                 raise tried.outcome
-            self._engine.load(key, tried.manifest, tried.outcome)
+            self._engine.load(key, tried.manifest, tried.outcome, tried=True)
             shape = _shape(tried.variant)
             if shape not in version.measured:
                 version.measured[shape] = measure(self._engine, key, tried.manifest, self._most_rows, self._ticking)

@@ -9,17 +9,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 from typing import Final
 
 from noisevote.engine.trial import Trial
 from noisevote.model_store.manifest import Manifest, Variant
 
 # A good file takes a fraction of a second.
-PATIENCE_S: Final = 2.0
+PATIENCE_S: Final = 3.0
 MOST_WORKERS: Final = 8
-# Files that were tried and wait to be loaded, so that not the whole store is in memory twice.
-AHEAD: Final = 2
+# Where so many bytes of files wait to be loaded, no further one is read, so that no store is in memory twice.
+MOST_BYTES: Final = 64 * 2**20
 
 
 class AbandonedError(Exception):
@@ -33,6 +32,11 @@ class Tried:
     manifest: Manifest
     variant: Variant
     outcome: bytes | Exception
+
+    @property
+    def size(self) -> int:
+        """Bytes of the content that is held."""
+        return len(self.outcome) if isinstance(self.outcome, bytes) else 0
 
 
 class Trials:
@@ -54,10 +58,11 @@ class Trials:
         self._left = len(self._files)
         self._attempt = attempt
         self._new_trial = new_trial
+        self._changed = threading.Condition()  # guards what follows
         self._trials: list[Trial] = []
-        self._tried: SimpleQueue[Tried | None] = SimpleQueue()
-        self._room = threading.Semaphore(AHEAD)
-        self._abandoned = threading.Event()
+        self._tried: deque[Tried] = deque()
+        self._bytes = 0  # of the files that wait to be loaded
+        self._abandoned = False
 
     def __iter__(self) -> Iterator[Tried]:
         """See above.
@@ -66,44 +71,55 @@ class Trials:
             AbandonedError: `abandon` was called.
         """
         while self._left:
-            if not self._trials:
-                self._add_worker()
-            try:
-                tried = self._tried.get(timeout=PATIENCE_S)
-            except Empty:
-                self._add_worker()
-                continue
-            if tried is None or self._abandoned.is_set():
-                raise AbandonedError
+            tried = self._next()
             self._left -= 1
             yield tried
-            self._room.release()
 
     def abandon(self) -> None:
         """End all trials at once. Any thread may call it."""
-        self._abandoned.set()
-        for trial in tuple(self._trials):
-            trial.abandon()
-            self._room.release()  # whoever waits for it sees that there is no more to do
-        self._tried.put(None)
+        with self._changed:
+            self._abandoned = True
+            for trial in self._trials:
+                trial.abandon()
+            self._changed.notify_all()
+
+    def _next(self) -> Tried:
+        with self._changed:
+            if not self._trials:
+                self._add_worker()
+            while not self._tried and not self._abandoned:
+                if not self._changed.wait(PATIENCE_S):
+                    self._add_worker()
+            if self._abandoned:
+                raise AbandonedError
+            tried = self._tried.popleft()
+            self._bytes -= tried.size
+            self._changed.notify_all()
+            return tried
 
     def _add_worker(self) -> None:
         if self._files and len(self._trials) < MOST_WORKERS:
             trial = self._new_trial()
             self._trials.append(trial)
-            self._room.release()  # a hanging file holds the room of another
             threading.Thread(target=self._work, args=(trial,), name="try models", daemon=True).start()
 
     def _work(self, trial: Trial) -> None:
         with closing(trial):
-            while not self._abandoned.is_set():
-                self._room.acquire()
+            while (file := self._take()) is not None:
                 try:
-                    manifest, variant = self._files.popleft()
-                except IndexError:
-                    return
-                try:
-                    outcome: bytes | Exception = self._attempt(trial, manifest, variant)
+                    outcome: bytes | Exception = self._attempt(trial, *file)
                 except Exception as error:  # whatever it is, the file is what is wrong
                     outcome = error
-                self._tried.put(Tried(manifest, variant, outcome))
+                with self._changed:
+                    self._tried.append(tried := Tried(*file, outcome))
+                    self._bytes += tried.size
+                    self._changed.notify_all()
+
+    def _take(self) -> tuple[Manifest, Variant] | None:
+        """The next file, once there is room for it; None tells the thread to end."""
+        with self._changed:
+            while self._files and not self._abandoned:
+                if self._bytes <= MOST_BYTES:
+                    return self._files.popleft()
+                self._changed.wait()
+            return None

@@ -18,8 +18,8 @@ class Engine(Protocol):
     def description(self) -> str:
         """In a few words, for the line at start."""
 
-    def load(self, key: SessionKey, manifest: Manifest, content: bytes) -> None:
-        """Make a session of an ONNX file and run it a few times.
+    def load(self, key: SessionKey, manifest: Manifest, content: bytes, *, tried: bool = False) -> None:
+        """Make a session of an ONNX file and run it a few times, which is left out where a `trial` let it pass.
 
         Raises:
             BadModelError: it is not a file that this engine can serve as the manifest describes it.

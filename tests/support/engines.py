@@ -50,7 +50,7 @@ class FakeEngine:
         self.may_load.set()
         self.failing_votes: set[int] = set()
 
-    def load(self, key: SessionKey, manifest: Manifest, content: bytes) -> None:  # noqa: ARG002  # the protocol's
+    def load(self, key: SessionKey, manifest: Manifest, content: bytes, *, tried: bool = False) -> None:  # noqa: ARG002
         """Wait until allowed, then accept everything."""
         assert self.may_load.wait(timeout=30)
 
