@@ -21,7 +21,7 @@ from noisevote.service.settings import Settings
 Result = TypeVar("Result")
 
 # How long loading may take to end once it is given up: the run or the file that is under way.
-ABANDON_S: Final = 0.5
+ABANDON_S: Final = 1.0
 
 
 class LocalBackend:

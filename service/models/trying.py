@@ -5,6 +5,7 @@ one goes on with the next file. So several hanging files end together, at their 
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -17,6 +18,8 @@ from noisevote.model_store.manifest import Manifest, Variant
 # A good file takes a fraction of a second.
 PATIENCE_S: Final = 3.0
 MOST_WORKERS: Final = 8
+# Killed processes are gone within milliseconds.
+LEAVE_S: Final = 0.5
 # Where so many bytes of files wait to be loaded, no further one is read, so that no store is in memory twice.
 MOST_BYTES: Final = 64 * 2**20
 
@@ -60,6 +63,7 @@ class Trials:
         self._new_trial = new_trial
         self._changed = threading.Condition()  # guards what follows
         self._trials: list[Trial] = []
+        self._workers: list[threading.Thread] = []
         self._tried: deque[Tried] = deque()
         self._bytes = 0  # of the files that wait to be loaded
         self._abandoned = False
@@ -72,6 +76,9 @@ class Trials:
         """
         while self._left:
             tried = self._next()
+            if tried is None:
+                self._await_workers()
+                raise AbandonedError
             self._left -= 1
             yield tried
 
@@ -83,7 +90,8 @@ class Trials:
                 trial.abandon()
             self._changed.notify_all()
 
-    def _next(self) -> Tried:
+    def _next(self) -> Tried | None:
+        """The next file that is ready; None if there will be none any more."""
         with self._changed:
             if not self._trials:
                 self._add_worker()
@@ -91,7 +99,7 @@ class Trials:
                 if not self._changed.wait(PATIENCE_S):
                     self._add_worker()
             if self._abandoned:
-                raise AbandonedError
+                return None
             tried = self._tried.popleft()
             self._bytes -= tried.size
             self._changed.notify_all()
@@ -101,7 +109,15 @@ class Trials:
         if self._files and len(self._trials) < MOST_WORKERS:
             trial = self._new_trial()
             self._trials.append(trial)
-            threading.Thread(target=self._work, args=(trial,), name="try models", daemon=True).start()
+            worker = threading.Thread(target=self._work, args=(trial,), name="try models", daemon=True)
+            worker.start()
+            self._workers.append(worker)
+
+    def _await_workers(self) -> None:
+        """Let them take leave of their processes, unless a file system keeps them."""
+        deadline = time.monotonic() + LEAVE_S
+        for worker in self._workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
 
     def _work(self, trial: Trial) -> None:
         with closing(trial):
