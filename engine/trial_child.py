@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -29,7 +30,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no answer
     _end_with_parent()
-    os.nice(_NICENESS)  # who serves goes first
+    _yield_to_parent()
     kernel = None if path == "-" else open_kernel(Path(path))
     _limit_memory(int(memory))
     _write(answers, READY)
@@ -57,6 +58,13 @@ def _end_with_parent() -> None:
     """Be killed when the thread that started this process ends, however it ends; on Linux."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _yield_to_parent() -> None:
+    """Let those who serve compute first, and let this process be the one to go where a container's memory ends."""
+    os.nice(_NICENESS)
+    with suppress(OSError):  # other systems have no such file
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _limit_memory(most: int) -> None:
