@@ -9,7 +9,6 @@ Messages about unusable files name them relative to the store, because clients g
 
 import codecs
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
