@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisevote.engine.feeds import Feeds
-from noisevote.engine.session import Session, describe, open_session
+from noisevote.engine.session import Session, describe, open_session, open_tried
 from noisevote.engine.session_key import SessionKey
+from noisevote.engine.trial import Expectation, TrialLimits
+from noisevote.engine.trial_process import TrialProcess
+from noisevote.engine.trial_runs import warm_up
 from noisevote.model_store.manifest import Manifest
 from noisevote.noise_op.library import Kernel
 
@@ -28,9 +31,19 @@ class OnnxEngine:
         """Which implementation of the operator runs."""
         return describe(self._kernel)
 
-    def load(self, key: SessionKey, manifest: Manifest, content: bytes) -> None:
-        """Make a session of an ONNX file and run it once; see `open_session` for errors."""
-        self._sessions[key] = open_session(content, manifest, self._kernel)
+    def load(self, key: SessionKey, manifest: Manifest, content: bytes, *, tried: bool = False) -> None:
+        """Make a session of an ONNX file, after all checks and runs unless it was `tried`; see `open_session`."""
+        expectation = Expectation.of(manifest)
+        if tried:
+            session = open_tried(content, self._kernel)
+            warm_up(session, expectation)
+        else:
+            session = open_session(content, expectation, self._kernel)
+        self._sessions[key] = session
+
+    def trial(self, limits: TrialLimits) -> TrialProcess:
+        """A process that loads and runs files first, so that none that hangs or crashes does so here."""
+        return TrialProcess(self._kernel, limits)
 
     def unload(self, key: SessionKey) -> None:
         """Let go of a session; its memory is free once runs under way have ended."""

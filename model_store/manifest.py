@@ -4,6 +4,7 @@ It is stored as `manifest.json` beside the variants' ONNX files. Manifests are i
 new version.
 """
 
+from collections.abc import Hashable, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -22,7 +23,7 @@ FileName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,127
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 Sigma = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**63)]
 
 
 class _Record(BaseModel):
@@ -160,7 +161,9 @@ class Manifest(_Record):
         return next((variant for variant in self.variants if variant.name == name), None)
 
 
-def _refuse_repeats(key: str, values: list[object]) -> None:
-    repeated = [value for index, value in enumerate(values) if value in values[:index]]
-    if repeated:
-        raise ValueError(f"{key}: {repeated[0]!r} occurs twice")
+def _refuse_repeats(key: str, values: Sequence[Hashable]) -> None:
+    seen: set[Hashable] = set()
+    for value in values:
+        if value in seen:
+            raise ValueError(f"{key}: {value!r} occurs twice")
+        seen.add(value)

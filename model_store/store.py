@@ -7,22 +7,25 @@ there or not there.
 Messages about unusable files name them relative to the store, because clients get to read them.
 """
 
+import codecs
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from noisevote.model_store.files import flush_folder, write_flushed
-from noisevote.model_store.manifest import MANIFEST_FILE, Manifest, Name, Variant, Version
+from noisevote.model_store.manifest import MANIFEST_FILE, Manifest, Variant
+from noisevote.model_store.regular_file import UnreadableFileError, read_regular
+from noisevote.model_store.survey import NAME, VERSION, Survey, folders, matches, survey
 
-_NAME: TypeAdapter[str] = TypeAdapter(Name)
-_VERSION: TypeAdapter[str] = TypeAdapter(Version)
+# The published manifests take up to 0.2 MB; this is where reading one ends.
+LONGEST_MANIFEST_BYTES: Final = 16 * 2**20
 
 
 class StoreError(Exception):
@@ -74,13 +77,17 @@ class ModelStore:
 
     def names(self) -> list[str]:
         """Names of all models that have a published version, sorted."""
-        return sorted(entry.name for entry in _folders(self.root, _NAME) if self.versions(entry.name))
+        return sorted(entry.name for entry in folders(self.root, NAME) if self.versions(entry.name))
 
     def versions(self, name: str) -> list[str]:
         """Published versions of a model, oldest first; empty for an unknown one."""
-        if not _matches(_NAME, name):
+        if not matches(NAME, name):
             return []
-        return sorted((entry.name for entry in _folders(self.root / name, _VERSION)), key=int)
+        return sorted((entry.name for entry in folders(self.root / name, VERSION)), key=int)
+
+    def survey(self) -> Survey:
+        """Everything in the store that is a version, or cannot be read, or was meant to be one."""
+        return survey(self.root)
 
     def manifest(self, name: str, version: str | None = None) -> Manifest:
         """Manifest of a version; by default of the one with the highest number.
@@ -95,9 +102,10 @@ class ModelStore:
         chosen = version or versions[-1]
         place = f"{name}/{chosen}/{MANIFEST_FILE}"
         try:
-            manifest = Manifest.model_validate_json((self.root / place).read_bytes())
-        except OSError as error:
-            raise BadManifestError(f"{place}: {error.strerror}") from error
+            content = read_regular(self.root / place, LONGEST_MANIFEST_BYTES).removeprefix(codecs.BOM_UTF8)
+            manifest = Manifest.model_validate_json(content)
+        except UnreadableFileError as error:
+            raise BadManifestError(f"{place}: {error}") from error
         except ValidationError as error:
             raise BadManifestError(f"{place}: {_first_problem(error)}") from error
         if (manifest.name, manifest.version) != (name, chosen):
@@ -107,14 +115,16 @@ class ModelStore:
     def read(self, manifest: Manifest, variant: Variant) -> bytes:
         """Content of a variant's ONNX file, equal in hash to what the manifest states.
 
+        No more is read than the manifest announces, and nothing but a regular file.
+
         Raises:
             RefusedFileError: the file is missing or differs.
         """
         place = f"{manifest.name}/{manifest.version}/{variant.file}"
         try:
-            content = (self.root / place).read_bytes()
-        except OSError as error:
-            raise RefusedFileError(f"{place}: {error.strerror}") from error
+            content = read_regular(self.root / place, variant.bytes)
+        except UnreadableFileError as error:
+            raise RefusedFileError(f"{place}: {error}") from error
         found = digest(content)
         if found != variant.sha256:
             raise RefusedFileError(f"{place}: sha256 is {found}, the manifest says {variant.sha256}")
@@ -168,22 +178,6 @@ class ModelStore:
 
     def _folder(self, manifest: Manifest) -> Path:
         return self.root / manifest.name / manifest.version
-
-
-def _matches(pattern: TypeAdapter[str], text: str) -> bool:
-    try:
-        pattern.validate_python(text)
-    except ValidationError:
-        return False
-    return True
-
-
-def _folders(parent: Path, pattern: TypeAdapter[str]) -> Iterator[os.DirEntry[str]]:
-    """Folders inside `parent` whose name matches; none if there is no such parent."""
-    if not parent.is_dir():
-        return
-    with os.scandir(parent) as entries:
-        yield from (entry for entry in entries if _matches(pattern, entry.name) and entry.is_dir())
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, cast
 
 from fastapi import Request
@@ -18,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 # Of the grace time, what is left for answers to reach their clients.
 FLUSH_SECONDS: Final = 1
+# Of a store where nothing can be served, so many reasons are told; the log has all.
+MOST_NAMED: Final = 20
 
 
 class Runtime:
@@ -69,9 +72,11 @@ class Runtime:
         await self.dispatcher.drain(max(0, self.settings.grace_seconds - FLUSH_SECONDS))
 
     async def close(self) -> None:
-        """End loading and the dispatcher."""
+        """Give up what is still being loaded, and end the dispatcher."""
         if self._loading is not None:
-            await self._loading
+            self._loading.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._loading
         await self.dispatcher.close()
 
     def summary(self) -> str:
@@ -92,8 +97,10 @@ class Runtime:
             self._on_start(self)
 
     def _nothing_served(self) -> str:
-        refusals = "; ".join(f"{refusal.name}: {refusal.reason}" for refusal in self._registry.refusals)
-        return f"no model in {self.settings.model_store} can be served{refusals and f' ({refusals})'}"
+        remarks = (*self._registry.refusals, *self._registry.ignored)
+        named = "; ".join(f"{remark.name}: {remark.reason}" for remark in remarks[:MOST_NAMED])
+        more = f"; and {len(remarks) - MOST_NAMED} more" if len(remarks) > MOST_NAMED else ""
+        return f"no model in {self.settings.model_store} can be served{named and f' ({named}{more})'}"
 
 
 def runtime_of(request: Request) -> Runtime:

@@ -55,6 +55,10 @@ class Settings(BaseSettings):
     grace_seconds: Annotated[int, Field(ge=0)] = 30
     """within this time after Ctrl-C or SIGTERM the server ends: it finishes what it has accepted, refuses the rest with
     503, and in the last second answers what is still open with the votes so far"""
+    load_seconds: Annotated[float, Field(gt=0, le=86400)] = 30
+    """longest that loading a model's file and running it may take; then the file is refused and the others serve"""
+    load_bytes: Annotated[int, Field(ge=2**20)] = 4 * 2**30
+    """most memory that loading a model's file and running it may take; what needs more is refused"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """least severe messages that are logged"""
 

@@ -45,7 +45,7 @@ SERVICE = (
 )  # fmt: skip
 # Scheduling is tested without a server and without a model: it knows neither.
 NOT_IN_SCHEDULING = {"fastapi", "starlette", "orjson", "prometheus_client", "onnxruntime", "pydantic_settings"}
-ENGINE_WITHOUT_ONNX_RUNTIME = {"noisevote.engine.feeds", "noisevote.engine.session_key"}
+ENGINE_WITHOUT_ONNX_RUNTIME = {"noisevote.engine.feeds", "noisevote.engine.session_key", "noisevote.engine.trial"}
 
 
 def modules() -> list[tuple[str, Path]]:

@@ -64,10 +64,11 @@ class ServedVersion:
 
 @dataclass(frozen=True)
 class ModelRegistry:
-    """Served versions by model name and version, versions oldest first, and all refusals."""
+    """Served versions by model name and version, versions oldest first, all refusals, and what was passed over."""
 
     models: Mapping[str, Mapping[str, ServedVersion]]
     refusals: tuple[Refusal, ...]
+    ignored: tuple[Refusal, ...] = ()
 
     def versions(self, name: str) -> list[str]:
         """Served versions of a model, oldest first.

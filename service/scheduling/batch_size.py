@@ -6,10 +6,11 @@ signals fall out of the processor's cache. So: the shortest batch that is about 
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from noisevote.engine.session_key import SessionKey
 from noisevote.model_store.manifest import Manifest
@@ -53,6 +54,12 @@ def compute(engine: Engine, batch: Batch) -> Ballots:
     if len(logits) != len(batch):  # counted as they are, some votes would be another request's
         raise ValueError(f"{len(logits)} rows of logits for {len(batch)} rows")
     return ballots(logits)
+
+
+def finite_without_noise(engine: Engine, batch: Batch) -> NDArray[np.bool_]:
+    """Of which rows the logits are numbers once nobody's noise is added: of the others the model is what is wrong."""
+    feeds = batch.feeds()
+    return np.asarray(np.isfinite(engine.run(batch.session, replace(feeds, sigma=np.zeros_like(feeds.sigma)))).all(1))
 
 
 def measure(engine: Engine, key: SessionKey, manifest: Manifest, most_rows: int, clock: Clock) -> BatchProfile:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from noisevote.engine.feeds import Feeds
 from noisevote.engine.session_key import SessionKey
+from noisevote.engine.trial import Trial, TrialLimits
 from noisevote.model_store.manifest import Manifest
 
 
@@ -17,12 +18,15 @@ class Engine(Protocol):
     def description(self) -> str:
         """In a few words, for the line at start."""
 
-    def load(self, key: SessionKey, manifest: Manifest, content: bytes) -> None:
-        """Make a session of an ONNX file and run it once.
+    def load(self, key: SessionKey, manifest: Manifest, content: bytes, *, tried: bool = False) -> None:
+        """Make a session of an ONNX file and run it a few times, which is left out where a `trial` let it pass.
 
         Raises:
             BadModelError: it is not a file that this engine can serve as the manifest describes it.
         """
+
+    def trial(self, limits: TrialLimits) -> Trial:
+        """Somewhere to load and run files before they are loaded here, so that none that hangs or crashes is."""
 
     def unload(self, key: SessionKey) -> None:
         """Let go of a session; unknown ones are no error."""

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisevote.engine.session_key import SessionKey
-from noisevote.service.errors import OverflowedError, QueueFullError, ServiceError
+from noisevote.service.errors import EngineError, OverflowedError, QueueFullError, ServiceError
 from noisevote.service.scheduling.batch import Batch, Share
 from noisevote.service.scheduling.progress import Progress
 from noisevote.service.scheduling.request import VoteRequest
@@ -181,8 +181,11 @@ class Scheduler:
         self._drop_if_empty(session)
         return Batch(session, tuple(progress.issue(rows) for progress, rows in allotted.items()))
 
-    def absorb(self, batch: Batch, ballots: Ballots) -> list[RequestResult]:
-        """Count the votes of a batch; returns the requests that are over by it."""
+    def absorb(self, batch: Batch, ballots: Ballots, sound: NDArray[np.bool_] | None = None) -> list[RequestResult]:
+        """Count the votes of a batch; returns the requests that are over by it.
+
+        `sound` bool [rows] says where the model's outputs are finite without noise, so that noise is what spoils them.
+        """
         finished: list[RequestResult] = []
         start = 0
         for share in batch.shares:
@@ -191,7 +194,8 @@ class Scheduler:
             progress = self._requests.get(share.request)
             if progress is not None:
                 own = Ballots(ballots.classes[rows], ballots.probabilities[rows], ballots.finite[rows])
-                finished += self._count(progress, share, own)
+                broken = sound is not None and not (own.finite | sound[rows]).all()
+                finished += self._count(progress, share, own, broken)
         return finished
 
     def fail(self, batch: Batch, error: ServiceError) -> list[RequestResult]:
@@ -199,8 +203,11 @@ class Scheduler:
         known = [self._requests[share.request] for share in batch.shares if share.request in self._requests]
         return [self._finish(progress, error) for progress in known]
 
-    def _count(self, progress: Progress, share: Share, ballots: Ballots) -> Iterable[RequestResult]:
+    def _count(self, progress: Progress, share: Share, ballots: Ballots, broken: bool) -> Iterable[RequestResult]:
         request = share.request
+        if broken:
+            problem = f"{request.session}: the model's outputs are not finite for this input, even without noise"
+            return [self._finish(progress, EngineError(problem))]
         if not ballots.finite.all():
             sigma = max(request.sigma)
             problem = f"sigma: {sigma} (reads folded in): the outputs of {request.session} are not finite"

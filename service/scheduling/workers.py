@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from noisevote.engine.session_key import SessionKey
 from noisevote.service.errors import EngineError
 from noisevote.service.scheduling.batch import Batch
-from noisevote.service.scheduling.batch_size import BatchProfile, compute
+from noisevote.service.scheduling.batch_size import BatchProfile, compute, finite_without_noise
 from noisevote.service.scheduling.engine import Engine
 from noisevote.service.scheduling.load import Load
 from noisevote.service.scheduling.request import VoteRequest
@@ -166,16 +166,18 @@ class WorkerPool:
     def _process(self, batch: Batch) -> BatchResult:
         began = self._clock()
         try:
-            return self._count(batch, compute(self._engine, batch), began)
+            ballots = compute(self._engine, batch)
+            sound = None if ballots.finite.all() else finite_without_noise(self._engine, batch)
+            return self._count(batch, ballots, sound, began)
         except Exception as error:
             logger.exception("a batch of %d rows of %s failed", len(batch), batch.session)
             with self._work:
                 finished = self._scheduler.fail(batch, EngineError(f"{batch.session}: {type(error).__name__}"))
                 return BatchResult(batch, finished, began, self._ended(batch, began), failed=True)
 
-    def _count(self, batch: Batch, ballots: Ballots, began: float) -> BatchResult:
+    def _count(self, batch: Batch, ballots: Ballots, sound: NDArray[np.bool_] | None, began: float) -> BatchResult:
         with self._work:  # until the end: whoever hears of the last votes finds the worker idle
-            finished = self._scheduler.absorb(batch, ballots)
+            finished = self._scheduler.absorb(batch, ballots, sound)
             self._work.notify_all()  # a stopping rule may want more votes: enough for the idle workers too
             return BatchResult(batch, finished, began, self._ended(batch, began), failed=False)
 

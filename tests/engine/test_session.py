@@ -129,13 +129,13 @@ def fix_rows(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("content", "fields", "message"),
     [
-        (b"not ONNX", {}, "ONNX Runtime cannot load it"),
-        (CONTENT[: len(CONTENT) // 2], {}, "ONNX Runtime cannot load it"),
+        (b"not ONNX", {}, "no ONNX file"),
+        (CONTENT[: len(CONTENT) // 2], {}, "no ONNX file"),
         (other_network(rename_vote), {}, "inputs are .*'votes'"),
-        (other_network(rename_logits), {}, r"outputs are \['scores'\]"),
-        (other_network(fix_rows), {}, "input of shape"),
-        (CONTENT, {"classes": ("a", "b")}, r"shape \[2, 10\], expected \[2, 2\]"),
-        (CONTENT, {"shape": (1, 7, 7)}, "input of shape"),
+        (other_network(rename_logits), {}, r"outputs are \{'scores'"),
+        (other_network(fix_rows), {}, "ONNX Runtime cannot load|inputs of shape"),
+        (CONTENT, {"classes": ("a", "b")}, r"shape \[1, 10\], expected float32 of shape \[1, 2\]"),
+        (CONTENT, {"shape": (1, 7, 7)}, "inputs of shape .* fails"),
         (CONTENT, {"operator": Operator(domain="noisevote", version=2)}, "operator noisevote version 2"),
     ],
 )

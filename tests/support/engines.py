@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from noisevote.engine.feeds import Feeds
 from noisevote.engine.session_key import SessionKey
+from noisevote.engine.trial import Expectation, TrialLimits
 from noisevote.model_store.manifest import Manifest
 
 
@@ -20,6 +21,19 @@ def fake_logits(feeds: Feeds, classes: int) -> NDArray[np.float32]:
         entropy = [int(seed) % 2**64, int(vote), int(sigma.view(np.uint32).sum()), int(feeds.input[row].sum() * 1e6)]
         rows.append(np.random.default_rng(entropy).standard_normal(classes))
     return np.array(rows, np.float32).reshape(-1, classes)
+
+
+class Trusting:
+    """A trial that lets every file pass."""
+
+    def check(self, expectation: Expectation, content: bytes) -> None:
+        """Accept it."""
+
+    def abandon(self) -> None:
+        """Nothing is under way."""
+
+    def close(self) -> None:
+        """Nothing is kept."""
 
 
 class FakeEngine:
@@ -36,9 +50,13 @@ class FakeEngine:
         self.may_load.set()
         self.failing_votes: set[int] = set()
 
-    def load(self, key: SessionKey, manifest: Manifest, content: bytes) -> None:  # noqa: ARG002  # the protocol's
+    def load(self, key: SessionKey, manifest: Manifest, content: bytes, *, tried: bool = False) -> None:  # noqa: ARG002
         """Wait until allowed, then accept everything."""
         assert self.may_load.wait(timeout=30)
+
+    def trial(self, limits: TrialLimits) -> "Trusting":  # noqa: ARG002  # the protocol's
+        """Nothing is tried."""
+        return Trusting()
 
     def unload(self, key: SessionKey) -> None:
         """Nothing is kept."""

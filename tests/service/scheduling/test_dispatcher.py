@@ -2,6 +2,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from noisevote.service.errors import (
     DeadlineExceededError,
     DrainingError,
     EngineError,
+    OverflowedError,
     QueueFullError,
 )
 from noisevote.service.metrics import Metrics
@@ -440,3 +442,36 @@ async def test_standings_end_with_the_error() -> None:
             with pytest.raises(EngineError):
                 await anext(standings)
     assert used == 4
+
+
+class Overflowing(FakeEngine):
+    """Some inputs overflow under noise, others without any."""
+
+    def run(self, key: SessionKey, feeds: Feeds) -> NDArray[np.float32]:
+        """Rows of inputs above 1 are not finite under noise, of those above 2 never."""
+        logits = super().run(key, feeds)
+        value = feeds.input[feeds.row].max(axis=1)
+        logits[(value > 2) | ((value > 1) & (feeds.sigma.max(axis=1) > 0))] = np.nan
+        return logits
+
+
+async def test_outputs_that_are_not_finite_are_blamed_on_what_makes_them_so() -> None:
+    """On sigma where they are finite without noise, else on the model; a batch-mate has its votes."""
+
+    def of(value: float) -> VoteRequest:
+        return replace(request(), inputs=np.full((1, 1), value, np.float32))
+
+    engine = Overflowing(CLASSES)
+    async with dispatching(engine, batch_rows=12) as (dispatcher, _):
+        engine.may_run.clear()
+        asked = [asyncio.create_task(dispatcher.vote(of(value))) for value in (0.5, 1.5, 2.5)]
+        await until(lambda: bool(engine.batches))
+        engine.may_run.set()
+        calm, noisy, broken = await asyncio.gather(*asked, return_exceptions=True)
+    assert not isinstance(calm, BaseException)
+    np.testing.assert_array_equal(calm.tally.histogram, alone(of(0.5)))
+    assert isinstance(noisy, OverflowedError)
+    assert "sigma: 0.5" in str(noisy)
+    assert isinstance(broken, EngineError)
+    assert "sigma" not in str(broken)
+    assert "the model's outputs are not finite" in str(broken)

@@ -122,7 +122,7 @@ async def test_a_server_that_serves_nothing_says_why(
         def unreadable(_: ModelStore) -> list[str]:
             raise PermissionError("no access")
 
-        monkeypatch.setattr(ModelStore, "names", unreadable)
+        monkeypatch.setattr(ModelStore, "survey", unreadable)
     problems: list[str | None] = []
 
     def on_start(runtime: Runtime) -> None:

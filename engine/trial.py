@@ -1,0 +1,64 @@
+"""Trying a file before it is loaded: what is expected of it, and what the trial may take.
+
+No ONNX Runtime here: the service speaks of trials without it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:  # a process that tries files starts in half the time without pydantic
+    from noisevote.model_store.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a manifest says that a run can contradict: inputs' shape and value range, classes, the operator."""
+
+    shape: tuple[int, ...]
+    low: float
+    high: float
+    classes: int
+    domain: str
+    operator_version: int
+
+    @classmethod
+    def of(cls, manifest: "Manifest") -> "Expectation":
+        """What a manifest promises of each of its files."""
+        low, high = manifest.input.value_range
+        operator = manifest.operator
+        return cls(manifest.input.shape, low, high, len(manifest.classes), operator.domain, operator.version)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Expectation":
+        """The reverse of `as_dict`."""
+        return cls(**{**values, "shape": tuple(values["shape"])})
+
+
+@dataclass(frozen=True)
+class TrialLimits:
+    """What trying one file may take: seconds, and bytes of memory."""
+
+    seconds: float
+    memory: int
+
+
+class Trial(Protocol):
+    """Tries one file after another. Belongs to one thread, but for `abandon`."""
+
+    def check(self, expectation: Expectation, content: bytes) -> None:
+        """Load a file and run it.
+
+        Raises:
+            BadModelError: it cannot be served, or takes more than the limits.
+        """
+
+    def abandon(self) -> None:
+        """Give up whatever is tried now; nothing is tried any more. Any thread may call it."""
+
+    def close(self) -> None:
+        """Let go of what the trials needed."""

@@ -1,0 +1,127 @@
+"""Tries files in a process of its own, which is killed and replaced when one of them hangs, crashes or eats memory."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from typing import Final
+
+from noisevote.engine.errors import BadModelError
+from noisevote.engine.trial import Expectation, TrialLimits
+from noisevote.noise_op.library import Kernel
+
+CHILD: Final = "noisevote.engine.trial_child"
+# What comes before each file: how long its description, as JSON, and its content are.
+LENGTHS: Final = struct.Struct(">QQ")
+READY: Final = b"ready\n"
+# Starting Python and ONNX Runtime takes half a second; a machine with much else to do may need longer.
+START_S: Final = 60.0
+END_S: Final = 5.0
+
+
+class TrialProcess:
+    """A `Trial`. The process starts with the first file."""
+
+    def __init__(self, kernel: Kernel | None, limits: TrialLimits) -> None:
+        self._kernel = kernel
+        self._limits = limits
+        self._process: subprocess.Popen[bytes] | None = None
+        self._abandoned = threading.Event()
+
+    def check(self, expectation: Expectation, content: bytes) -> None:
+        """Load a file and run it there; see `Trial.check`."""
+        process = self._started()
+        description = json.dumps(expectation.as_dict()).encode()
+        message = b"".join((LENGTHS.pack(len(description), len(content)), description))
+        answer, in_time = _ask(process, (message, content), self._limits.seconds)
+        if not answer.endswith(b"\n"):
+            raise self._lost(in_time)
+        found = json.loads(answer)
+        if found:
+            raise BadModelError(found["reason"], found["detail"])
+
+    def abandon(self) -> None:
+        """Kill the process, and start none any more."""
+        self._abandoned.set()
+        process = self._process
+        if process is not None:
+            process.kill()
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            _end(self._process)
+            self._process = None
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        """The process, ready for a file."""
+        if self._process is not None:
+            return self._process
+        kernel = "-" if self._kernel is None else str(self._kernel.path)
+        self._process = process = subprocess.Popen(
+            [sys.executable, "-P", "-m", CHILD, kernel, str(self._limits.memory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+            start_new_session=True,  # Ctrl-C is for the server, which tells this process
+        )
+        if self._abandoned.is_set():  # since it was looked at last
+            process.kill()
+        if _ask(process, (), START_S) != (READY, True):
+            raise self._lost(in_time=True)
+        return process
+
+    def _lost(self, in_time: bool) -> BadModelError:
+        """What to say of a file whose trial gave no answer; the next file gets another process."""
+        assert self._process is not None
+        status = _end(self._process)
+        self._process = None
+        if self._abandoned.is_set():
+            return BadModelError("given up, because the server is about to end")
+        if not in_time:
+            return BadModelError(f"loading it and running it takes longer than {self._limits.seconds:g} s")
+        return BadModelError("trying it ends the process that does", f"exit status {status}")
+
+
+def _ask(process: subprocess.Popen[bytes], message: tuple[bytes, ...], seconds: float) -> tuple[bytes, bool]:
+    """Send bytes and wait for a line, empty if the process ends before; and whether it was in time, or was killed."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    late = threading.Event()
+
+    def expire() -> None:
+        late.set()
+        process.kill()
+
+    watch = threading.Timer(seconds, expire)
+    watch.daemon = True
+    watch.start()
+    try:
+        for part in message:
+            process.stdin.write(part)
+        process.stdin.flush()
+        answer = process.stdout.readline()
+    except OSError:  # it ended while it was written to
+        answer = b""
+    finally:
+        watch.cancel()
+    return answer, not late.is_set()
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    """Exit status of a process that is ending, or is ended now."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with suppress(OSError):
+        process.stdin.close()
+    try:
+        status = process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        status = process.wait()
+    process.stdout.close()
+    return status
