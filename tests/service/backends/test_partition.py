@@ -11,6 +11,7 @@ from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.scheduler import QueueLimits, Scheduler
 from noisevote.voting.stopping import Confidence, Exact, Fixed, StopRule
 from noisevote.voting.tally import ballots
+from tests.support.effort import examples
 from tests.support.engines import fake_logits
 
 KEY = SessionKey("tiny", "1", "v0")
@@ -49,7 +50,7 @@ REQUESTS = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(REQUESTS, st.integers(1, 80), st.randoms(use_true_random=False))
 def test_parts_add_up_to_the_whole(whole: VoteRequest, most_rows: int, random: Random) -> None:
     """However it is cut, wherever and in whatever order the parts are computed: the same integers under every rule."""

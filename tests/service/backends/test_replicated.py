@@ -30,6 +30,7 @@ from noisevote.service.scheduling.ticket import CountedVotes
 from noisevote.service.scheduling.workers import WorkerPool
 from noisevote.voting.stopping import Exact, Fixed
 from tests.service.backends.test_partition import AMPLE, CLASSES, REQUESTS, computed, request
+from tests.support.effort import examples
 from tests.support.engines import FakeEngine, Slow, skip_ahead, until
 
 BEAT_S = 0.01
@@ -110,7 +111,7 @@ def same(answer: CountedVotes | Standing, expected: Standing) -> None:
     np.testing.assert_array_equal(answer.complete, expected.complete)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 @given(st.lists(REQUESTS, min_size=1, max_size=4), st.integers(1, 30), st.integers(0, 2**32))
 def test_whichever_replicas_are_lost_each_answer_is_that_of_one_process(
     wanted: list[VoteRequest], part_rows: int, seed: int

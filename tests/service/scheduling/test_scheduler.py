@@ -15,6 +15,7 @@ from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.scheduler import MOST_SHARING, QueueLimits, RequestResult, Scheduler
 from noisevote.voting.stopping import Confidence, Exact, Fixed, StopRule
 from noisevote.voting.tally import Ballots, ballots
+from tests.support.effort import examples
 from tests.support.engines import fake_logits
 
 CLASSES = 3
@@ -174,7 +175,7 @@ class History:
             self.finished += self.scheduler.fail(self.under_way.pop(), EngineError("injected"))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(arrivals=st.lists(REQUESTS, min_size=1, max_size=6), seed=st.integers(0, 2**32))
 def test_any_history_gives_each_request_the_histogram_it_gets_alone(arrivals: list[VoteRequest], seed: int) -> None:
     """Any arrival, batch size, return order, rule, cancellation, failure: nobody's votes change, none is cast twice.
