@@ -21,7 +21,6 @@ from noisevote.engine.trial_process import LENGTHS, READY
 from noisevote.noise_op.library import Kernel, open_kernel
 
 _PR_SET_PDEATHSIG: Final = 1
-_NICENESS: Final = 5
 
 
 def main() -> None:
@@ -30,7 +29,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no answer
     _end_with_parent()
-    _yield_to_parent()
+    _go_first()
     kernel = None if path == "-" else open_kernel(Path(path))
     _limit_memory(int(memory))
     _write(answers, READY)
@@ -60,9 +59,8 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _yield_to_parent() -> None:
-    """Let those who serve compute first, and let this process be the one to go where a container's memory ends."""
-    os.nice(_NICENESS)
+def _go_first() -> None:
+    """Be the process to go where a container's memory ends; on Linux."""
     with suppress(OSError):  # other systems have no such file
         Path("/proc/self/oom_score_adj").write_text("1000")
 

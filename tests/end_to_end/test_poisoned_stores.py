@@ -58,8 +58,14 @@ def test_each_poisoned_model_leaves_the_one_beside_it_serving(store: ModelStore,
     check_serving(store, {name})
 
 
-@pytest.mark.parametrize("grace", [0, 2])
-@pytest.mark.parametrize("name", HANGING)
+@pytest.mark.parametrize(
+    ("name", "grace"),
+    [
+        ("loop", 0),
+        ("endless-at-start", 2),
+        *(pytest.param(name, grace, marks=pytest.mark.prove) for name in HANGING for grace in (0, 1, 4)),
+    ],
+)
 def test_sigterm_ends_a_server_whose_models_hang(store: ModelStore, name: str, grace: int) -> None:
     """Within the grace time, with status 0, and no process that tried them is left."""
     HANGING[name].put(store, "hangs")
@@ -93,6 +99,7 @@ def _cpu_ticks(process: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
+@pytest.mark.prove
 def test_a_hanging_model_keeps_no_other_from_serving(store: ModelStore) -> None:
     """Ready after the time limit, with the reason in the log."""
     for name, poison in HANGING.items():
