@@ -40,4 +40,4 @@ async def metrics(request: Request) -> Response:
 @router.get("/", include_in_schema=False)
 async def index() -> RedirectResponse:
     """The documentation."""
-    return RedirectResponse("/docs")
+    return RedirectResponse("docs")  # relative, so that it works under any prefix
