@@ -81,7 +81,7 @@ class Access:
             if self.keyless:
                 return ANYBODY
             raise _missing(key)
-        if opens == "predict" and opens not in caller.scopes:
+        if opens == "predict" and not self.keyless and opens not in caller.scopes:
             raise _lacking(caller, opens)
         return caller
 

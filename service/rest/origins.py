@@ -37,7 +37,7 @@ class OriginRule:
             ForbiddenError: its page is not allowed.
         """
         if origin is not None:
-            of_this_server = host and origin.partition("://")[2] == host.lower()
+            of_this_server = host and origin.lower().partition("://")[2] == host.lower()
             if origin not in self.allowed and not of_this_server:
                 raise ForbiddenError(f"origin: pages of {shown(origin)} may not ask here (NOISEVOTE_ALLOWED_ORIGINS)")
         elif site == "cross-site" and not link:

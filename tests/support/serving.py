@@ -43,10 +43,17 @@ def publish_tiny(store: ModelStore, version: str = "1", shape: tuple[int, ...] =
 
 
 @asynccontextmanager
-async def serve(
-    store: ModelStore, engine: Engine | None = None, access: Access | None = OPEN, **settings: Any
-) -> AsyncIterator[httpx.AsyncClient]:
+async def serve(store: ModelStore, engine: Engine | None = None, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the whole application, started, loaded and in the end closed as a server does it."""
+    async with serve_to(OPEN, store, engine, **settings) as client:
+        yield client
+
+
+@asynccontextmanager
+async def serve_to(
+    access: Access | None, store: ModelStore, engine: Engine | None = None, **settings: Any
+) -> AsyncIterator[httpx.AsyncClient]:
+    """The same for whoever may come in; None: what the application decides by itself."""
     started = asyncio.Event()
     values: dict[str, Any] = {"model_store": store.root, "threads": 2} | settings
 

@@ -43,7 +43,7 @@ def test_a_key_is_known_by_its_hash_alone() -> None:
     alice, bob = keys.caller(key.encode()), keys.caller(other.encode())
     assert alice is not None
     assert bob is not None
-    assert (alice.name, alice.scopes, alice.quotas) == ("alice", {"predict", "admin"}, USUAL)
+    assert (alice.name, set(alice.scopes), alice.quotas) == ("alice", {"predict", "admin"}, USUAL)
     assert bob.quotas == Quotas(votes_per_minute=5, queued_votes=100, priority=8)
     for wrong in (b"", key.encode()[:-1], key.encode() + b"x", b"\xff" * 9, b"x" * 10**6):
         assert keys.caller(wrong) is None
@@ -111,7 +111,12 @@ def test_the_file_is_looked_at_once_a_second(tmp_path: Path, monkeypatch: pytest
     write(path)
     file = KeysFile(path, USUAL, clock)
     looks = []
-    monkeypatch.setattr(KeysFile, "_stat", lambda _: looks.append(clock.now) or (1,))
+
+    def look(_: KeysFile) -> tuple[int, ...]:
+        looks.append(clock.now)
+        return (1,)
+
+    monkeypatch.setattr(KeysFile, "_stat", look)
     for tenth in range(30):
         clock.now = tenth / 10
         file.current()
