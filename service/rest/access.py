@@ -14,7 +14,7 @@ from noisevote.service.settings import Settings, SettingsError
 
 # The holder of a key that the server made for itself.
 MADE_FOR_THIS_RUN: Final = "this-run"
-FORWARDED: Final = (b"x-forwarded-for", b"x-forwarded-host", b"forwarded")
+FORWARDED: Final = frozenset({b"x-forwarded-for", b"x-forwarded-host", b"forwarded"})
 NO_KEYS: Final = Keys(())
 ANY_HOST: Final = HostRule(None)
 OWN_PAGES: Final = OriginRule()
@@ -57,7 +57,7 @@ class Access:
             return
         host = _text(headers.get(b"host"))
         self.hosts.check(host)
-        if self.direct and any(name in headers for name in FORWARDED):
+        if self.direct and not FORWARDED.isdisjoint(headers):
             raise ForbiddenError("this came through a proxy; to serve others, configure keys (NOISEVOTE_KEYS_FILE)")
         origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
         if origin is not None or site is not None:

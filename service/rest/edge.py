@@ -19,6 +19,7 @@ from noisevote.service.rest.tracing import request_id, traceparent
 
 VISIT: Final = "noisevote.visit"
 OPENING: Final = "noisevote.opening"
+HEADERS: Final = "noisevote.headers"
 REDIRECTS: Final = range(300, 400)
 
 
@@ -61,7 +62,7 @@ class Edge:
         began = self._clock()
         if self._root_path:
             scope = self._prefixed(scope)
-        headers = dict(scope["headers"])
+        headers = scope[HEADERS] = dict(scope["headers"])
         answer = _Answer(scope, headers, send)
         opens = scope[OPENING] = opening(get_route_path(scope))
         visit = scope[VISIT] = Visit()
@@ -88,6 +89,8 @@ class Edge:
 
 class _Answer:
     """Completes the headers of an answer on their way; `status` is 0 until it has begun."""
+
+    __slots__ = ("_asked", "_scope", "_send", "names", "status")
 
     def __init__(self, scope: Scope, headers: dict[bytes, bytes], send: Send) -> None:
         self._scope = scope
@@ -136,7 +139,7 @@ class Gate:
         """Refuse, or pass on."""
         if scope["type"] == "http" and scope["method"] != "OPTIONS":
             try:
-                self._admit(scope[VISIT], scope[OPENING], dict(scope["headers"]))
+                self._admit(scope[VISIT], scope[OPENING], scope[HEADERS])
             except ServiceError as error:
                 await response_of(error)(scope, receive, send)
                 return

@@ -6,6 +6,7 @@ origin, and is told by its name in `Host`.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from noisevote.service.errors import ForbiddenError
@@ -60,6 +61,7 @@ class HostRule:
             raise ForbiddenError(f"host: {shown(host)} is none of this server's names (NOISEVOTE_ALLOWED_HOSTS)")
 
 
+@lru_cache(maxsize=64)  # clients of a server call it by few names
 def host_name(host: str) -> str:
     """A Host header's name, without its port, in small letters."""
     name, colon, port = host.rpartition(":")

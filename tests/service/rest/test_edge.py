@@ -27,6 +27,7 @@ from tests.support.serving import serve, serve_to
 PREDICT = "/v1/models/tiny/predict"
 BODY: dict[str, Any] = {"inputs": [[[[0.515625] * SHAPE[2]] * SHAPE[1]]], "seed": 1}
 GET_PATHS = ("/healthz", "/readyz", "/metrics", "/", "/docs", "/openapi.json", "/v1/models", "/v1/models/tiny")
+REFUSED = {"401", "403", "429"}
 ALICE = {"authorization": "Bearer alice"}
 BOB = {"x-api-key": "bob"}
 OPS = {"authorization": "bearer ops"}
@@ -58,7 +59,9 @@ def requests_of(document: dict[str, Any]) -> list[tuple[str, str]]:
 async def test_what_names_models_or_computes_needs_a_key(store: ModelStore, tmp_path: Path) -> None:
     """All that /openapi.json describes but health: 401 with how to send one; a page's files are open."""
     async with keyed(store, tmp_path) as client:
-        described = requests_of((await client.get("/openapi.json")).json())
+        document = (await client.get("/openapi.json")).json()
+        described = requests_of(document)
+        assert set(document["components"]["securitySchemes"]) == {"bearer", "key"}
         assert len(described) > 8
         for method, path in [*described, ("get", "/v2"), ("post", "/v1/nothing"), ("put", "/v1/models")]:
             answer = await client.request(method, path)
@@ -66,6 +69,8 @@ async def test_what_names_models_or_computes_needs_a_key(store: ModelStore, tmp_
                 assert answer.status_code == 200
             else:
                 assert answer.status_code == 401, path
+                operation = document["paths"].get(path.replace("tiny", "{name}").replace("/1", "/{version}"), {})
+                assert set(operation.get(method, {"responses": REFUSED})["responses"]) >= REFUSED
                 assert answer.json()["error"]["code"] == "missing_key"
                 assert answer.headers["www-authenticate"].startswith("Bearer")
         for path in ("/docs", "/static-offline-docs/swagger-ui.css"):
