@@ -70,6 +70,7 @@ def app_of(runtime: Runtime, access: Access | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.runtime = runtime
+    app.state.access = access
     for router in (*front.ROUTERS, health.router, docs_page.router):
         app.include_router(router)
     _add_middleware(app, runtime, access)

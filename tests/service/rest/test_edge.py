@@ -3,48 +3,27 @@
 import asyncio
 import base64
 import hashlib
-import json
-import logging
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from noisevote.model_store.manifest import MANIFEST_FILE
 from noisevote.model_store.store import ModelStore
 from noisevote.service.app import create_app
 from noisevote.service.rest.access import access_at
-from noisevote.service.rest.access_log import JsonFormatter
-from noisevote.service.rest.keys import key_line
 from noisevote.service.settings import Settings, SettingsError
 from tests.support.engines import FakeEngine, until
 from tests.support.graphs import CLASSES, SHAPE
+from tests.support.keyed import ALICE, BOB, OPS, keyed
 from tests.support.serving import serve, serve_to
 
 PREDICT = "/v1/models/tiny/predict"
 BODY: dict[str, Any] = {"inputs": [[[[0.515625] * SHAPE[2]] * SHAPE[1]]], "seed": 1}
 GET_PATHS = ("/healthz", "/readyz", "/metrics", "/", "/docs", "/openapi.json", "/v1/models", "/v1/models/tiny")
 REFUSED = {"401", "403", "429"}
-ALICE = {"authorization": "Bearer alice"}
-BOB = {"x-api-key": "bob"}
-OPS = {"authorization": "bearer ops"}
-
-
-@asynccontextmanager
-async def keyed(
-    store: ModelStore, folder: Path, engine: FakeEngine | None = None, quotas: dict[str, int] | None = None, **more: Any
-) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a server with three keys, away from loopback; `quotas` are alice's."""
-    path = folder / "keys.jsonl"
-    alice = json.loads(key_line("alice", ["predict"], "alice")) | (quotas or {})
-    lines = [json.dumps(alice), key_line("bob", ["predict"], "bob"), key_line("ops", ["admin"], "ops")]
-    path.write_text("\n".join(lines))
-    access = access_at(Settings(model_store=store.root, keys_file=path, **more), loopback=False)
-    async with serve_to(access, store, engine or FakeEngine(CLASSES), keys_file=path, **more) as client:
-        yield client
 
 
 def requests_of(document: dict[str, Any]) -> list[tuple[str, str]]:
@@ -102,6 +81,15 @@ async def test_an_application_by_itself_lets_nobody_in_without_keys(store: Model
         create_app(Settings(model_store=store.root), FakeEngine())
     async with serve_to(None, store, FakeEngine(CLASSES), insecure=True) as client:
         assert (await client.post(PREDICT, json=BODY)).status_code == 200
+
+
+async def test_strangers_are_not_told_which_models_there_are(store: ModelStore, tmp_path: Path) -> None:
+    """Why a keyed server is not ready is for its log, since reasons name models."""
+    (store.root / "tiny/1" / MANIFEST_FILE).write_text("{}")
+    async with keyed(store, tmp_path) as client:
+        ready = await client.get("/readyz")
+    assert ready.status_code == 503
+    assert "tiny" not in ready.text
 
 
 async def test_quotas_hold_for_each_key(store: ModelStore, tmp_path: Path) -> None:
@@ -257,42 +245,3 @@ async def test_a_prefix_hides_no_admin_path(store: ModelStore, tmp_path: Path) -
         for path in ("/v1/admin/y", "/x/v1/admin/y"):
             assert (await client.get(path, headers=ALICE)).status_code == 403
         assert (await client.get("/x/healthz")).status_code == 200
-
-
-async def test_a_line_tells_of_a_request_and_never_of_its_inputs(
-    store: ModelStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Key, model, votes, status and times, as text and as JSON; no input, no query, no key's secret."""
-    with caplog.at_level(logging.INFO, "noisevote.access"):
-        async with keyed(store, tmp_path) as client:
-            names = ALICE | {"x-request-id": "job-7"}
-            await client.post(f"{PREDICT}?token=hidden", json=BODY | {"votes": 3}, headers=names)
-            await client.get("/v1/models/a b%0Ac", headers={"x-api-key": "nv_mistyped"})
-            await client.get("/healthz")
-            await client.get("/metrics", headers=ALICE)
-    records = [record for record in caplog.records if record.name == "noisevote.access"]
-    lines = [json.loads(JsonFormatter().format(record)) for record in records]
-    assert len(lines) == 2
-    first, second = lines
-    expected = {"key": "alice", "method": "POST", "path": PREDICT, "status": 200, "votes": 3, "inputs": 1}
-    assert first.items() >= (expected | {"model": "tiny/1/mul-0.0", "request_id": "job-7"}).items()
-    assert first["ms"] >= first["queue_ms"] >= 0
-    assert (second["key"], second["status"], second["path"]) == ("-", 401, "/v1/models/a%20b%0Ac")
-    told = caplog.text + json.dumps(lines)
-    assert not any(secret in told for secret in ("0.515625", "hidden", "nv_mistyped", "Bearer"))
-    assert all(record.getMessage().count("\n") == 0 for record in records)
-
-
-async def test_what_administrators_do_is_always_logged(
-    store: ModelStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Refused or not, with the access log off and the log's level at error."""
-    monkeypatch.setattr(logging.getLogger(), "level", logging.ERROR)
-    async with keyed(store, tmp_path, access_log="off") as client:
-        await client.get("/v1/models", headers=ALICE)
-        await client.post("/v1/admin/x", headers=OPS)
-        await client.post("/v1/admin/x")
-    lines = [
-        json.loads(JsonFormatter().format(record)) for record in caplog.records if record.name == "noisevote.access"
-    ]
-    assert [(line["key"], line["status"]) for line in lines] == [("ops", 404), ("-", 401)]
