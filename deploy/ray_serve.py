@@ -34,6 +34,7 @@ from noisevote.service.backends.replicated import ReplicaLostError, ReplicatedBa
 from noisevote.service.errors import ServiceError
 from noisevote.service.metrics import Metrics
 from noisevote.service.models.registry import ModelRegistry
+from noisevote.service.rest.access import access_behind
 from noisevote.service.runtime import Runtime
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.ticket import CountedVotes
@@ -124,7 +125,7 @@ class Ingress:
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
         """Ray Serve starts and ends it, and hands it the requests."""
-        return app_of(Runtime(self._settings, self._backend, Metrics()))
+        return app_of(Runtime(self._settings, self._backend, Metrics()), access_behind(self._settings))
 
     async def _registry(self) -> ModelRegistry:
         """From any replica that lives long enough to say what it serves."""
@@ -142,9 +143,11 @@ def app(options: ScaleOut) -> Any:
     """The Ray Serve application of the environment's settings.
 
     Raises:
-        SettingsError: a setting is unknown, or has a value that cannot be used.
+        SettingsError: a setting is unknown, or has a value that cannot be used; or there are no keys, since only Ray
+            Serve's proxies know who can reach them, and `insecure` is not set.
     """
     settings = read_settings().model_copy(update={"threads": options.cpus})
+    access_behind(settings)  # here, where its error is seen
     voters = _voters(settings, options).bind(settings, options)
     return _ingress(settings, options).bind(voters, settings, options)
 

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Final
 
-# A command's name is also the extra that installs what it needs.
 COMMANDS: Final = {
     "serve": "serve the published models over HTTP",
+    "key": "make an API key, and the line by which a server knows it",
     "loadtest": "ask a running server for votes in many ways, and measure it",
 }
+# Commands that need an extra of their name; the others need what a client has.
+EXTRAS: Final = frozenset({"serve", "loadtest"})
 USUAL: Final = "serve"
 
 
@@ -37,9 +39,17 @@ def _load(name: str) -> Callable[[Sequence[str]], int]:
         from noisevote.loadtest.__main__ import main as loadtest  # noqa: PLC0415
 
         return loadtest
+    if name == "key":
+        from noisevote.service.key_command import main as key  # noqa: PLC0415
+
+        return key
     from noisevote.service.__main__ import main as serve  # noqa: PLC0415
 
     return serve
+
+
+def _needs(name: str) -> str:
+    return f"; {_hint(name)}" if name in EXTRAS else ""
 
 
 def _hint(name: str) -> str:
@@ -51,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="noisevote",
         usage="noisevote [-h | --version] [command] [flags]",
         description="\n".join(
-            ["commands:", *(f"  {name:<10}{about}; {_hint(name)}" for name, about in COMMANDS.items())]
+            ["commands:", *(f"  {name:<10}{about}{_needs(name)}" for name, about in COMMANDS.items())]
         ),
         epilog=f"noisevote COMMAND --help lists a command's flags. Without a command: {USUAL}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,

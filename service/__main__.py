@@ -1,16 +1,18 @@
 """`python -m noisevote.service` and `noisevote serve`: one process, uvicorn with uvloop and httptools."""
 
 import asyncio
-import logging
 import signal
 import socket
 import sys
 from collections.abc import Sequence
+from ipaddress import ip_address
 from types import FrameType
 
 import uvicorn
 
 from noisevote.service.app import create_app
+from noisevote.service.output import log_to_stderr, say
+from noisevote.service.rest.access import Access, access_at, how_to_use
 from noisevote.service.runtime import FLUSH_SECONDS, Runtime
 from noisevote.service.settings import Settings, SettingsError, read_settings
 
@@ -24,17 +26,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = read_settings(sys.argv[1:] if arguments is None else arguments)
     except SettingsError as error:
-        print(f"noisevote: {error}", file=sys.stderr)
+        say(f"noisevote: {error}", sys.stderr)
         return 2
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr(settings.log_level, settings.log_format)
     try:
         listening = _listen(settings)
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "this is no host's name"
-        print(f"noisevote: cannot listen on {settings.host} port {settings.port}: {why}", file=sys.stderr)
+        say(f"noisevote: cannot listen on {settings.host} port {settings.port}: {why}", sys.stderr)
         return 1
     with listening:
-        return _serve(settings, listening)
+        try:
+            access = access_at(settings, loopback=ip_address(listening.getsockname()[0]).is_loopback)
+        except SettingsError as error:
+            say(f"noisevote: {error}", sys.stderr)
+            return 2
+        return _serve(settings, listening, access)
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -85,18 +92,20 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def _serve(settings: Settings, listening: socket.socket) -> int:
+def _serve(settings: Settings, listening: socket.socket, access: Access) -> int:
     host, port = listening.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def on_start(runtime: Runtime) -> None:
         if runtime.problem is None:
-            print(f"noisevote on {address} | {runtime.summary()}", flush=True)
+            say(f"noisevote on {address} | {runtime.summary()}", sys.stdout)
+            if access.made_key is not None:
+                say(f"its key, for this run: {how_to_use(access.made_key, address)}", sys.stdout)
         else:
-            print(f"noisevote: {runtime.problem}", file=sys.stderr)
+            say(f"noisevote: {runtime.problem}", sys.stderr)
             server.should_exit = True
 
-    app = create_app(settings, on_start=on_start)
+    app = create_app(settings, on_start=on_start, access=access)
     runtime: Runtime = app.state.runtime
     server = _Server(
         uvicorn.Config(
@@ -108,6 +117,7 @@ def _serve(settings: Settings, listening: socket.socket) -> int:
             log_level="warning",
             access_log=False,
             server_header=False,
+            forwarded_allow_ips=list(settings.trusted_proxies),
             timeout_graceful_shutdown=FLUSH_SECONDS,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             backlog=BACKLOG,

@@ -6,14 +6,18 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 
 from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.backends.local import LocalBackend
 from noisevote.service.metrics import Metrics
-from noisevote.service.rest import health, openapi
+from noisevote.service.rest import docs_page, health, openapi
+from noisevote.service.rest.access import Access, access_behind
 from noisevote.service.rest.admission import Admission
+from noisevote.service.rest.edge import Edge, Gate
 from noisevote.service.rest.error_responses import answer_errors
+from noisevote.service.rest.methods import Methods
 from noisevote.service.rest.v1 import front
 from noisevote.service.runtime import Runtime
 from noisevote.service.scheduling.engine import Engine
@@ -27,6 +31,7 @@ def create_app(
     settings: Settings | None = None,
     engine: Engine | None = None,
     on_start: Callable[[Runtime], None] | None = None,
+    access: Access | None = None,
 ) -> FastAPI:
     """The application of one process.
 
@@ -34,16 +39,21 @@ def create_app(
         settings: default: read from the environment.
         engine: default: ONNX Runtime on the native kernel where it was built.
         on_start: called once models are loaded, or could not be (`Runtime.problem` then says why).
+        access: who may come in; default: whoever has a configured key.
+
+    Raises:
+        SettingsError: no access is given, and neither keys nor `insecure` are set.
     """
     settings = settings or read_settings()
     engine = engine or OnnxEngine(load_kernel())
     metrics = Metrics()
     metrics.describe(version("noisevote"), engine.description)
-    return app_of(Runtime(settings, LocalBackend(settings, engine, metrics), metrics, on_start))
+    return app_of(Runtime(settings, LocalBackend(settings, engine, metrics), metrics, on_start), access)
 
 
-def app_of(runtime: Runtime) -> FastAPI:
-    """The application on any backend; `runtime` starts and ends with it."""
+def app_of(runtime: Runtime, access: Access | None = None) -> FastAPI:
+    """The application on any backend; `runtime` starts and ends with it. See `create_app` for access and errors."""
+    access = access or access_behind(runtime.settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -52,12 +62,36 @@ def app_of(runtime: Runtime) -> FastAPI:
         await runtime.close()
 
     app = FastAPIOffline(  # FastAPI whose /docs needs no internet access
-        title="noisevote", version=version("noisevote"), description=DESCRIPTION, lifespan=lifespan, redoc_url=None
+        title="noisevote",
+        version=version("noisevote"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.runtime = runtime
-    for router in (*front.ROUTERS, health.router):
+    app.state.access = access
+    for router in (*front.ROUTERS, health.router, docs_page.router):
         app.include_router(router)
-    app.add_middleware(Admission, runtime=runtime, routes=(front.VOTE_ROUTE,))
+    _add_middleware(app, runtime, access)
     answer_errors(app)
     openapi.describe_bodies(app, front.BODIES)
     return app
+
+
+def _add_middleware(app: FastAPI, runtime: Runtime, access: Access) -> None:
+    """What a request passes on its way to its route; the last one added comes first."""
+    settings = runtime.settings
+    app.add_middleware(Admission, runtime=runtime, routes=(front.VOTE_ROUTE,))
+    app.add_middleware(Methods, routes=app.router.routes)
+    app.add_middleware(Gate, access=access, count=lambda visit: runtime.quotas.count_request(visit.caller))
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["authorization", "content-type", "traceparent", "x-api-key", "x-request-id"],
+            expose_headers=["retry-after", "x-request-id", "traceparent"],
+        )
+    logged = access.keyed if settings.access_log == "auto" else settings.access_log == "on"
+    app.add_middleware(Edge, access=access, root_path=settings.root_path, logged=logged)

@@ -53,6 +53,41 @@ class UnknownVariantError(ServiceError):
     code = "unknown_variant"
 
 
+class MissingKeyError(ServiceError):
+    """A key is needed, and none or an unknown one was sent."""
+
+    status = 401
+    code = "missing_key"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """How to send one."""
+        return {"WWW-Authenticate": 'Bearer realm="noisevote"'}
+
+
+class ForbiddenError(ServiceError):
+    """Not for this caller, page or host, however often it asks."""
+
+    status = 403
+    code = "forbidden"
+
+
+class QuotaExceededError(ServiceError):
+    """The key has had its share for now."""
+
+    status = 429
+    code = "quota_exceeded"
+
+    def __init__(self, key: str, quota: str, problem: str, retry_after_s: int) -> None:
+        super().__init__(f"key {key!r}: {quota}: {problem}")
+        self.retry_after_s = retry_after_s
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """When to come back, in whole seconds."""
+        return {"Retry-After": str(self.retry_after_s)}
+
+
 class BodyTooLargeError(ServiceError):
     """The body is over the limit; it was not read whole."""
 

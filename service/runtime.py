@@ -13,6 +13,7 @@ from noisevote.service.errors import NotReadyError
 from noisevote.service.metrics import Metrics
 from noisevote.service.models.registry import ModelRegistry
 from noisevote.service.prediction.handle import Predictor
+from noisevote.service.prediction.quotas import QuotaBook
 from noisevote.service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ class Runtime:
         self.backend = backend
         self.dispatcher = backend.dispatcher
         self.metrics = metrics
-        self.predictor = Predictor(lambda: self.registry, backend.dispatcher, metrics, settings)
+        self.quotas = QuotaBook()
+        self.predictor = Predictor(lambda: self.registry, backend.dispatcher, metrics, settings, self.quotas)
         self.problem: str | None = "models are being loaded"
         self._registry = ModelRegistry({}, ())
         self._on_start = on_start

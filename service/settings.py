@@ -11,14 +11,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import DirectoryPath, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
+from pydantic import BeforeValidator, DirectoryPath, Field, FilePath, ValidationError, model_validator
+from pydantic_settings import BaseSettings, CliSettingsSource, NoDecode, SettingsConfigDict
 
 from noisevote.service.cpus import usable_cpus
 
 PREFIX: Final = "NOISEVOTE_"
 # Settings of the other rooms, which are none of ours and no mistake either.
 FOREIGN: Final = frozenset({"NOISEVOTE_DATA"})
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _parts(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+# In the environment and on the command line: values with commas between them.
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parts)]
+# As HTTP has it in a browser's Origin header.
+Origins = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^https?://[^/?#,\s]+$")], ...], NoDecode, BeforeValidator(_parts)
+]
 
 
 class SettingsError(Exception):
@@ -59,13 +75,49 @@ class Settings(BaseSettings):
     """longest that loading a model's file and running it may take; then the file is refused and the others serve"""
     load_bytes: Annotated[int, Field(ge=2**20)] = 4 * 2**30
     """most memory that loading a model's file and running it may take; what needs more is refused"""
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """least severe messages that are logged"""
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
+    """least severe messages that are logged, in capitals or not"""
+    log_format: Annotated[Literal["text", "json"], BeforeValidator(_lower)] = "text"
+    """form of a log line: for people, or one JSON object"""
+    access_log: Annotated[Literal["auto", "on", "off"], BeforeValidator(_lower)] = "auto"
+    """a log line for every request but those for health and metrics; auto: where keys are asked for. Requests for
+    `admin` routes always have one"""
+    keys_file: FilePath | None = None
+    """file of hashed API keys, a line each, as `noisevote key` prints them; read again when it changes"""
+    insecure: bool = False
+    """serve without keys to whoever reaches the address"""
+    require_configured_keys: bool = False
+    """refuse to start without `keys_file` on an address other than loopback, instead of making a key for this run"""
+    open_metrics: bool = False
+    """`/metrics` needs no key"""
+    key_requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    """most requests a minute of a key whose line does not say otherwise"""
+    key_votes_per_minute: Annotated[int, Field(ge=1)] | None = None
+    """most votes a minute of such a key"""
+    key_queued_votes: Annotated[int, Field(ge=1)] | None = None
+    """most votes of such a key that wait at a time; default: a quarter of `queue_rows`, at least `max_votes`"""
+    key_priority: Annotated[int, Field(ge=1, le=8)] = 4
+    """largest `priority` of such a key's requests"""
+    allowed_origins: Origins = ()
+    """web origins whose pages may ask this server, such as `https://lab.example`, with commas between them"""
+    allowed_hosts: Names = ()
+    """names under which the server may be asked (`Host`), beside localhost; default: any, but where no key is needed on
+    loopback, localhost alone"""
+    root_path: Annotated[str, Field(pattern=r"^(/[\w.~-]+)*$")] = ""
+    """path under which a proxy publishes the server, such as `/noisevote`"""
+    trusted_proxies: Names = ("127.0.0.1",)
+    """addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed"""
 
     @model_validator(mode="after")
     def _one_input_fits(self) -> Self:
         if self.queue_rows < self.max_votes:
             raise ValueError(f"queue_rows: {self.queue_rows} is less than max_votes ({self.max_votes})")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_serve(self) -> Self:
+        if self.insecure and self.require_configured_keys:
+            raise ValueError("insecure and require_configured_keys exclude each other")
         return self
 
 
@@ -95,7 +147,9 @@ def _flags(arguments: Sequence[str]) -> dict[str, Any]:
         epilog="Each flag may also be set as an environment variable, e.g. NOISEVOTE_PORT. Flags win.",
         allow_abbrev=False,
     )
-    flags = CliSettingsSource[argparse.ArgumentParser](Settings, root_parser=parser, cli_kebab_case=True)
+    flags = CliSettingsSource[argparse.ArgumentParser](
+        Settings, root_parser=parser, cli_kebab_case=True, cli_implicit_flags=True
+    )
     return flags(parsed_args=parser.parse_args(arguments))()
 
 

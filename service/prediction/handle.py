@@ -14,6 +14,8 @@ from noisevote.service.prediction.accounting import RequestRecord, VoteAccount
 from noisevote.service.prediction.answer import Answer, answer_of
 from noisevote.service.prediction.options import PredictionRequest
 from noisevote.service.prediction.prepare import Prepared, prepare
+from noisevote.service.prediction.quotas import QuotaBook
+from noisevote.service.prediction.visit import Visit
 from noisevote.service.scheduling.ticket import CountedVotes, VoteTicket
 from noisevote.service.settings import Settings
 
@@ -28,8 +30,11 @@ ParseBody = Callable[[bytes], PredictionRequest]
 class Prediction:
     """An accepted request and its votes."""
 
-    def __init__(self, prepared: Prepared, ticket: VoteTicket, record: RequestRecord, account: VoteAccount) -> None:
+    def __init__(
+        self, prepared: Prepared, ticket: VoteTicket, record: RequestRecord, account: VoteAccount, visit: Visit
+    ) -> None:
         self.prepared = prepared
+        self._visit = visit
         self._ticket = ticket
         self._record = record
         self._account = account
@@ -51,6 +56,7 @@ class Prediction:
         """Wait for the last vote; see `VoteTicket.answer` for errors."""
         answer = answer_of(self.prepared, await self._ticket.answer())
         self._account.settle(answer)
+        self._visit.queue_s = answer.counted.queue_s
         return answer
 
     async def progress(self) -> AsyncIterator[CountedVotes]:
@@ -68,6 +74,7 @@ class Predictor:
         dispatcher: runs accepted requests.
         metrics: is told what becomes of them.
         settings: what is allowed.
+        quotas: what each caller may have at most.
     """
 
     def __init__(
@@ -76,15 +83,17 @@ class Predictor:
         dispatcher: VoteDispatcher,
         metrics: Metrics,
         settings: Settings,
+        quotas: QuotaBook,
     ) -> None:
         self._registry = registry
         self._dispatcher = dispatcher
         self._metrics = metrics
         self._settings = settings
+        self._quotas = quotas
 
     @asynccontextmanager
     async def accept(
-        self, model: str, version: str | None, read: ReadBody, parse: ParseBody, *, anytime: bool = False
+        self, model: str, version: str | None, read: ReadBody, parse: ParseBody, visit: Visit, *, anytime: bool = False
     ) -> AsyncIterator[Prediction]:
         """Read, check and queue a request. Leaving drops what is not yet computed, and accounts for every vote.
 
@@ -93,6 +102,7 @@ class Predictor:
             version: its version; None: the newest.
             read: reads the body.
             parse: says what the body asks for.
+            visit: who asks; is told what for.
             anytime: the answer will be looked at before it is complete.
 
         Raises:
@@ -100,15 +110,18 @@ class Predictor:
         """
         with RequestRecord(self._metrics) as record:
             served = self._registry().version(model, version)
-            record.session = SessionKey(served.manifest.name, served.manifest.version, "")
+            record.session = visit.session = SessionKey(served.manifest.name, served.manifest.version, "")
             prepared = await self._prepare(await read(), parse, served, anytime)
             request = prepared.vote_request
-            record.session = request.session
+            record.session = visit.session = request.session
+            visit.inputs, visit.votes = len(request.inputs), request.rows
+            self._quotas.check(visit.caller, request.rows, request.priority)
             with (
                 self._dispatcher.accepted(request, prepared.options.deadline_ms) as ticket,
+                self._quotas.queued(visit.caller, request.rows),
                 VoteAccount(self._metrics, request, record) as account,
             ):
-                yield Prediction(prepared, ticket, record, account)
+                yield Prediction(prepared, ticket, record, account, visit)
 
     async def _prepare(self, body: bytes, parse: ParseBody, served: ServedVersion, anytime: bool) -> Prepared:
         def prepared() -> Prepared:

@@ -49,5 +49,9 @@ async def _client_left(_: Request, __: Exception) -> Response:
 
 
 async def _unexpected_error(_: Request, error: Exception) -> Response:
-    """Answer a defect of ours. The server's log has the traceback."""
+    return unexpected(error)
+
+
+def unexpected(error: Exception) -> Response:
+    """The answer to a defect of ours. The server's log has the traceback."""
     return error_response(500, "internal_error", f"unexpected {type(error).__name__}; the server's log says more")

@@ -21,8 +21,11 @@ async def healthz() -> JSONResponse:
 )
 async def readyz(request: Request) -> JSONResponse:
     """200 once requests can be answered."""
-    reason = runtime_of(request).unready
+    runtime = runtime_of(request)
+    reason = runtime.unready
     if reason is not None:
+        if request.app.state.access.keyed and not runtime.dispatcher.draining:
+            reason = "the server's log says why"  # a reason may name models, and whoever asks may have no key
         return JSONResponse({"status": "not ready", "reason": reason}, 503)
     return JSONResponse({"status": "ready"})
 
@@ -40,4 +43,4 @@ async def metrics(request: Request) -> Response:
 @router.get("/", include_in_schema=False)
 async def index() -> RedirectResponse:
     """The documentation."""
-    return RedirectResponse("/docs")
+    return RedirectResponse("docs")  # relative, so that it works under any prefix

@@ -1,12 +1,25 @@
 """The description of the API at /openapi.json."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+
+from noisevote.service.rest.openings import opening
+
+# How a key is sent; a server on loopback needs none.
+SECURITY_SCHEMES: Final = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+REFUSALS: Final = {
+    "401": "A key is needed, and none or an unknown one was sent.",
+    "403": "Not for this key, page or host.",
+    "429": "The key has had its share for now; Retry-After says when to come back.",
+}
 
 
 def describe_bodies(app: FastAPI, bodies: Sequence[type[BaseModel]]) -> None:
@@ -20,6 +33,7 @@ def describe_bodies(app: FastAPI, bodies: Sequence[type[BaseModel]]) -> None:
             )
             schema["components"]["schemas"] |= definitions["$defs"]
             _forget_fastapis_refusals(schema)
+            _describe_access(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 
@@ -35,3 +49,15 @@ def _forget_fastapis_refusals(schema: dict[str, Any]) -> None:
                 del operation["responses"]["422"]
     for assumed in ("HTTPValidationError", "ValidationError"):
         schema["components"]["schemas"].pop(assumed, None)
+
+
+def _describe_access(schema: dict[str, Any]) -> None:
+    """Say how a key is sent, and what whoever may not come in is told."""
+    schema["components"]["securitySchemes"] = SECURITY_SCHEMES
+    schema["security"] = [{}, *({name: []} for name in SECURITY_SCHEMES)]
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}}
+    for path, operations in schema["paths"].items():
+        if opening(path) != "health":
+            for operation in operations.values():
+                for status, description in REFUSALS.items():
+                    operation["responses"].setdefault(status, {"description": description, "content": content})

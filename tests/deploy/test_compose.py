@@ -1,11 +1,14 @@
 """The files of `docker compose up` fit together; test_docker.py runs the image itself."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from noisevote.service.errors import ForbiddenError
+from noisevote.service.rest.access import access_at
 from noisevote.service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +66,17 @@ def test_nothing_listens_beyond_this_machine_or_has_rights_it_does_not_need() ->
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
         assert service["cap_drop"] == ["ALL"]
     assert SERVICES["noisevote"]["read_only"]
+
+
+def test_without_keys_it_is_asked_by_known_names_alone() -> None:
+    """Insecure because its port is this machine's alone; Prometheus's name for it and loopback's are its names."""
+    environment = SERVICES["noisevote"]["environment"]
+    settings = Settings(**{name.removeprefix("NOISEVOTE_").lower(): value for name, value in environment.items()})
+    access = access_at(settings, loopback=False)
+    assert access.keyless
+    for host, allowed in (("noisevote:8000", True), ("127.0.0.1:8000", True), ("evil.example:8000", False)):
+        with nullcontext() if allowed else pytest.raises(ForbiddenError):
+            access.refuse_strangers("predict", "GET", {b"host": host.encode()})
 
 
 def test_stopping_waits_longer_than_the_service_needs() -> None:

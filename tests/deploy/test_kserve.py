@@ -70,6 +70,7 @@ def test_the_runtime_runs_the_image_as_it_is_meant() -> None:
     assert container["name"] == "kserve-container"  # which KServe completes
     manifests.is_the_image(container)
     manifests.runs_as_the_user(container["securityContext"])
+    manifests.asks_for_keys(RUNTIME["spec"], container)
     manifests.is_probed(container)
     assert {"name": "NOISEVOTE_MODEL_STORE", "value": "/mnt/models"} in container["env"]
 

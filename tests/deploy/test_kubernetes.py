@@ -46,6 +46,7 @@ def test_the_deployment_runs_the_image_as_it_is_meant() -> None:
     (container,) = POD["containers"]
     manifests.is_the_image(container)
     manifests.runs_as_the_user(POD["securityContext"])
+    manifests.asks_for_keys(POD, container)
     manifests.is_probed(container)
     manifests.ends_in_time(POD, container["lifecycle"]["preStop"]["sleep"]["seconds"])
     manifests.is_spared_of_service_links(POD)
@@ -65,6 +66,9 @@ def test_all_manifests_speak_of_the_same_pods() -> None:
     assert service["ports"][0]["targetPort"] == port["name"]
     annotations = DEPLOYMENT["spec"]["template"]["metadata"]["annotations"]
     assert annotations["prometheus.io/port"] == str(port["containerPort"])
+    assert {"name": "NOISEVOTE_OPEN_METRICS", "value": "true"} in POD["containers"][0][
+        "env"
+    ]  # an annotation has no key
     assert "replicas" not in DEPLOYMENT["spec"]  # else applying it again would undo what an autoscaler did
 
 

@@ -48,7 +48,7 @@ def one_process(folder: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def ray(folder: Path) -> Iterator[Cluster]:
     """Two nodes with a replica each; requests of more than 500 votes are split."""
-    settings = {"NOISEVOTE_MODEL_STORE": str(folder / "models")}
+    settings = {"NOISEVOTE_MODEL_STORE": str(folder / "models"), "NOISEVOTE_INSECURE": "true"}
     with cluster(folder / "r", nodes=2, environment=settings) as made:
         made.deploy(min_replicas=2, max_replicas=2, part_rows=500, timeout_s=TIMEOUT_S)
         yield made

@@ -1,5 +1,6 @@
 """The image, built and run. See container.py for what it takes."""
 
+import re
 from pathlib import Path
 
 import httpx
@@ -50,7 +51,7 @@ def test_the_image_holds_what_serves_and_little_else(
 
 def test_a_container_without_rights_answers_as_documented_and_stops_cleanly(engine: Engine, image: str) -> None:
     """Read-only, no capabilities: healthy by its own check, the README's answer, metrics, 0 on SIGTERM."""
-    with container(engine, image) as (name, address):
+    with container(engine, image, "--env", "NOISEVOTE_INSECURE=true") as (name, address):
         configured = engine.inspect(image)
         # where docker puts it, and where podman does
         health = configured["Config"].get("Healthcheck") or configured["Healthcheck"]
@@ -62,10 +63,19 @@ def test_a_container_without_rights_answers_as_documented_and_stops_cleanly(engi
         assert engine.inspect(name)["State"]["ExitCode"] == 0
 
 
+def test_a_container_shows_its_key_once(engine: Engine, image: str) -> None:
+    """`docker run` works at once, and serves nobody who has not seen its log."""
+    with container(engine, image) as (name, address):
+        (key,) = re.findall(r"nv_[\w-]+", engine("logs", name))
+        assert httpx.get(f"{address}/v1/models").status_code == 401
+        assert httpx.get(f"{address}/v1/models", headers={"x-api-key": key}).status_code == 200
+
+
 def test_a_mounted_folder_is_served_instead(engine: Engine, image: str, tmp_path: Path) -> None:
     """Models of one's own at /models."""
     publish_tiny(ModelStore(tmp_path / "models"))
     tmp_path.chmod(0o755)
-    with container(engine, image, "--volume", f"{tmp_path / 'models'}:/models:ro") as (_, address):
+    store = ("--volume", f"{tmp_path / 'models'}:/models:ro")
+    with container(engine, image, "--env", "NOISEVOTE_INSECURE=true", *store) as (_, address):
         models = httpx.get(f"{address}/v1/models").json()["models"]
     assert [model["name"] for model in models] == ["tiny"]

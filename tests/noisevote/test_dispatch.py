@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 import pytest
 
-from noisevote.__main__ import COMMANDS
+from noisevote.__main__ import COMMANDS, EXTRAS
 from noisevote.__main__ import main as noisevote
 
 # The command where some modules, the first argument, are found nowhere.
@@ -49,7 +49,7 @@ def test_a_defect_is_not_taken_for_a_missing_package() -> None:
     assert "Traceback" in without("noisevote.loadtest.errors", "loadtest").stderr
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", sorted(EXTRAS))
 def test_without_its_packages_a_command_says_which_extra_has_them(name: str) -> None:
     """One line and status 1, whatever its flags."""
     done = without(BEYOND_A_CLIENT, name, "--help")

@@ -40,7 +40,7 @@ from noisevote.voting.stopping import RULE_NAMES, Exact, Fixed, StopRule
 from noisevote.voting.tally import Tally
 from tests.support.engines import FakeEngine, Slow, skip_ahead, until
 from tests.support.graphs import CLASSES, SHAPE
-from tests.support.serving import serve
+from tests.support.serving import OPEN, serve
 
 PATH = "/v1/models/tiny/predict"
 INPUTS = np.random.default_rng(3).random((2, *SHAPE)).tolist()
@@ -171,7 +171,7 @@ async def test_readiness_refusals_and_what_runs_are_shown(store: ModelStore) -> 
     (store.root / "tiny/1/mul-0.8.onnx").write_bytes(b"")
     engine, started = FakeEngine(CLASSES), asyncio.Event()
     engine.may_load.clear()
-    app = create_app(Settings(model_store=store.root), engine, lambda _: started.set())
+    app = create_app(Settings(model_store=store.root), engine, lambda _: started.set(), OPEN)
     transport = httpx.ASGITransport(app=app)
     async with (
         app.router.lifespan_context(app),

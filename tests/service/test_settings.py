@@ -103,3 +103,36 @@ def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     for name, field in Settings.model_fields.items():
         assert f"--{name.replace('_', '-')}" in text
         assert field.description
+
+
+def test_lists_and_switches_are_given_as_flags_and_as_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commas between values, once or with several flags; capitals do not matter where values are words."""
+    flags = ["--allowed-origins", "https://a.example,http://b:3000", "--insecure", "--log-level", "INFO"]
+    given = read_settings([*flags, "--allowed-hosts", "a", "--allowed-hosts", "b"])
+    monkeypatch.setenv("NOISEVOTE_ALLOWED_ORIGINS", "https://a.example, http://b:3000")
+    monkeypatch.setenv("NOISEVOTE_INSECURE", "true")
+    monkeypatch.setenv("NOISEVOTE_LOG_LEVEL", "Info")
+    monkeypatch.setenv("NOISEVOTE_ALLOWED_HOSTS", "a,b")
+    assert read_settings() == given
+    assert given.allowed_origins == ("https://a.example", "http://b:3000")
+    assert (given.insecure, given.log_level, given.allowed_hosts) == (True, "info", ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--allowed-origins", "lab.example"],
+        ["--allowed-origins", "https://lab.example/page"],
+        ["--allowed-origins", "*"],
+        ["--root-path", "noisevote"],
+        ["--root-path", "/noisevote/"],
+        ["--root-path", "/a?b"],
+        ["--log-level", "loud"],
+        ["--key-priority", "9"],
+        ["--insecure", "--require-configured-keys"],
+    ],
+)
+def test_settings_of_who_may_come_in_are_checked(flags: list[str]) -> None:
+    """What would never match, or match everything, is refused at start."""
+    with pytest.raises(SettingsError):
+        read_settings(flags)

@@ -35,6 +35,22 @@ def is_the_image(container: dict[str, Any]) -> None:
     assert {variable["name"] for variable in container.get("env", [])} <= names
 
 
+def asks_for_keys(pod: dict[str, Any], container: dict[str, Any]) -> None:
+    """Hashes of keys come from a Secret, mounted where the setting says, and there is no start without."""
+    values = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert values["NOISEVOTE_REQUIRE_CONFIGURED_KEYS"] == "true"
+    assert "NOISEVOTE_INSECURE" not in values
+    (volume,) = pod["volumes"]
+    (mount,) = container["volumeMounts"]
+    assert volume["secret"]["secretName"] == "noisevote-keys"
+    assert mount["name"] == volume["name"]
+    assert mount["readOnly"]
+    file = Path(values["NOISEVOTE_KEYS_FILE"])
+    assert file.parent == Path(mount["mountPath"])
+    documented = (ROOT / "docs" / "deploy.md").read_text()
+    assert f"create secret generic noisevote-keys --from-file={file.name}" in documented
+
+
 def runs_as_the_user(security: dict[str, Any]) -> None:
     """Not root, but the Dockerfile's user and group."""
     user = re.search(r"^USER (\d+):(\d+)$", DOCKERFILE, re.MULTILINE)

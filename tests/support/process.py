@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -49,3 +50,10 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Exit status, further output, and errors."""
     output, errors = process.communicate(timeout=TIMEOUT_S)
     return process.returncode, output, errors
+
+
+def free_port() -> int:
+    """A port of loopback that nobody has."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

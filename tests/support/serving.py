@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
-from typing import Any
+from typing import Any, Final
 from unittest.mock import patch
 
 import httpx
@@ -13,6 +13,7 @@ from noisevote.model_store.manifest import Manifest
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.app import create_app
+from noisevote.service.rest.access import NO_KEYS, Access
 from noisevote.service.runtime import Runtime
 from noisevote.service.scheduling.batch_size import BatchProfile
 from noisevote.service.scheduling.engine import Engine
@@ -20,6 +21,9 @@ from noisevote.service.settings import Settings
 from tests.support.engines import FakeEngine
 from tests.support.graphs import CLASSES, SHAPE, tiny_network
 from tests.support.manifests import manifest, point, variant
+
+# Whoever asks may come in: for tests of everything else.
+OPEN: Final = Access(keys=lambda: NO_KEYS, keyless=True)
 
 
 def publish_tiny(store: ModelStore, version: str = "1", shape: tuple[int, ...] = SHAPE, name: str = "tiny") -> Manifest:
@@ -41,13 +45,22 @@ def publish_tiny(store: ModelStore, version: str = "1", shape: tuple[int, ...] =
 @asynccontextmanager
 async def serve(store: ModelStore, engine: Engine | None = None, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the whole application, started, loaded and in the end closed as a server does it."""
+    async with serve_to(OPEN, store, engine, **settings) as client:
+        yield client
+
+
+@asynccontextmanager
+async def serve_to(
+    access: Access | None, store: ModelStore, engine: Engine | None = None, **settings: Any
+) -> AsyncIterator[httpx.AsyncClient]:
+    """The same for whoever may come in; None: what the application decides by itself."""
     started = asyncio.Event()
     values: dict[str, Any] = {"model_store": store.root, "threads": 2} | settings
 
     def on_start(_: Runtime) -> None:
         started.set()
 
-    app = create_app(Settings(**values), engine or OnnxEngine(load_kernel()), on_start)
+    app = create_app(Settings(**values), engine or OnnxEngine(load_kernel()), on_start, access)
     unmeasured = patch(
         "noisevote.service.models.loading.measure", lambda *arguments: BatchProfile(arguments[3], 0.0, ())
     )

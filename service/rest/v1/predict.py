@@ -13,6 +13,7 @@ from noisevote.service.prediction.options import PredictionRequest
 from noisevote.service.prediction.prepare import Prepared
 from noisevote.service.rest.body import parse_object
 from noisevote.service.rest.disconnection import abandoned_when_left
+from noisevote.service.rest.edge import visit_of
 from noisevote.service.rest.v1.documented import reads, refusals
 from noisevote.service.rest.v1.query import read_whole_request
 from noisevote.service.rest.v1.schemas import AnalogCost, PredictRequest, PredictResponse
@@ -59,7 +60,7 @@ async def _predict(request: Request, name: str, version: str | None) -> Response
     runtime = runtime_of(request)
     read = partial(read_whole_request, request, runtime.settings.max_body_bytes, PredictRequest)
     async with (
-        runtime.predictor.accept(name, version, read, parse) as prediction,
+        runtime.predictor.accept(name, version, read, parse, visit_of(request)) as prediction,
         abandoned_when_left(request, prediction),
     ):
         content = respond(prediction.prepared, await prediction.answer(), began)

@@ -22,6 +22,7 @@ from noisevote.service.errors import ClientLeftError, ServiceError
 from noisevote.service.prediction.answer import answer_of
 from noisevote.service.prediction.handle import Prediction
 from noisevote.service.prediction.prepare import Prepared
+from noisevote.service.rest.edge import visit_of
 from noisevote.service.rest.v1.predict import DOCUMENTED, REFUSALS, parse, predictions, respond
 from noisevote.service.rest.v1.query import read_whole_request
 from noisevote.service.rest.v1.schemas import PredictRequest
@@ -49,7 +50,7 @@ async def acceptance(request: Request, name: str, version: str | None = None) ->
     began = time.perf_counter()
     runtime = runtime_of(request)
     read = partial(read_whole_request, request, runtime.settings.max_body_bytes, PredictRequest)
-    async with runtime.predictor.accept(name, version, read, parse, anytime=True) as prediction:
+    async with runtime.predictor.accept(name, version, read, parse, visit_of(request), anytime=True) as prediction:
         try:
             yield Accepted(prediction, began)
         except* BrokenResourceError:  # FastAPI has an event for a client that has left

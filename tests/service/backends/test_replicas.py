@@ -23,6 +23,7 @@ from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.ticket import CountedVotes
 from noisevote.service.settings import Settings
 from tests.service.rest.v1.test_predict import INPUTS, PATH
+from tests.support.serving import OPEN
 
 SPREADING = Spreading(part_rows=25, timeout_s=30, silence_s=30)
 
@@ -48,11 +49,8 @@ async def on_replicas(store: ModelStore, losses: int = 0, **limits: int) -> Asyn
     for replica in replicas:
         replica.dispatcher.start()
         await replica.load()
-    app = app_of(
-        Runtime(
-            settings, ReplicatedBackend(settings, SPREADING, ask, replicas[0].load), Metrics(), lambda _: started.set()
-        )
-    )
+    backend = ReplicatedBackend(settings, SPREADING, ask, replicas[0].load)
+    app = app_of(Runtime(settings, backend, Metrics(), lambda _: started.set()), OPEN)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://t") as client:
         await asyncio.wait_for(started.wait(), 30)

@@ -19,7 +19,7 @@ from noisevote.service.settings import Settings
 from tests.support import manifests as variants
 from tests.support.engines import FakeEngine, until
 from tests.support.graphs import CLASSES, SHAPE
-from tests.support.serving import publish_tiny, serve
+from tests.support.serving import OPEN, publish_tiny, serve
 
 PREDICT = "/v1/models/tiny/predict"
 BODY = {"inputs": [[[[0.5] * SHAPE[2]] * SHAPE[1]]], "seed": 1}
@@ -92,7 +92,7 @@ async def test_readiness_follows_loading(store: ModelStore) -> None:
     """While models are loaded the process is alive, not ready, and refuses with 503; then it answers."""
     engine, started = FakeEngine(CLASSES), asyncio.Event()
     engine.may_load.clear()
-    app = create_app(Settings(model_store=store.root), engine, lambda _: started.set())
+    app = create_app(Settings(model_store=store.root), engine, lambda _: started.set(), OPEN)
     async with app.router.lifespan_context(app), connect(app) as client:
         assert (await client.get("/healthz")).status_code == 200
         ready = await client.get("/readyz")
@@ -128,7 +128,7 @@ async def test_a_server_that_serves_nothing_says_why(
     def on_start(runtime: Runtime) -> None:
         problems.append(runtime.problem)
 
-    app = create_app(settings, FakeEngine(), on_start)
+    app = create_app(settings, FakeEngine(), on_start, OPEN)
     async with app.router.lifespan_context(app), connect(app) as client:
         await until(lambda: bool(problems))
         ready = await client.get("/readyz")
