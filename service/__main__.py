@@ -2,21 +2,35 @@
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
+from typing import Final
 
 import uvicorn
 
 from noisevote.service.app import create_app
+from noisevote.service.connections import descriptors
+from noisevote.service.connections.limits import ConnectionLimits, OpenConnections
+from noisevote.service.connections.protocol import Door, protocol_of
+from noisevote.service.once import RareTracebacks
 from noisevote.service.runtime import FLUSH_SECONDS, Runtime
 from noisevote.service.settings import Settings, SettingsError, read_settings
 
+logger = logging.getLogger(__name__)
+
+# Of FLUSH_SECONDS, how long connections may take to close; the rest is for all else.
+CLOSE_SECONDS: Final = 0.5
+SWEEP_SECONDS: Final = 1.0
 # Longer than the minute for which load balancers usually keep connections, or they would use closed ones.
 KEEP_ALIVE_SECONDS = 75
-BACKLOG = 2048
+# Connections that wait to be accepted; all of them are at once, and meanwhile nobody else has a turn.
+BACKLOG: Final = 128
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"noisevote: {error}", file=sys.stderr)
         return 2
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(RareTracebacks())
     try:
         listening = _listen(settings)
     except (OSError, UnicodeError) as error:
@@ -57,30 +73,64 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """Drains before it ends, so that until then it can tell clients to go elsewhere."""
+    """Drains before it ends, so that until then it can tell clients to go elsewhere; and ends within the grace time."""
 
-    def __init__(self, config: uvicorn.Config, runtime: Runtime) -> None:
+    def __init__(self, config: uvicorn.Config, runtime: Runtime, door: Door) -> None:
         super().__init__(config)
         self._runtime = runtime
+        self._door = door
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Note the event loop, for signals to reach it."""
+        """Note the event loop, for signals to reach it, and begin to look for connections that take too long."""
         self._loop = asyncio.get_running_loop()
+        self._sweep(self._loop)
         await super().startup(sockets)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._door.sweep()
+        loop.call_later(SWEEP_SECONDS, self._sweep, loop)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End; a thread that still loads a model is not waited for."""
+        await super().shutdown(sockets)
+        if self._runtime.loading:
+            self._end_now()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, a second one ends at once."""
-        if self._loop is None or self._draining is not None:
+        if self._draining is not None:
+            super().handle_exit(sig, frame)
+            return
+        self._end_in_time()
+        if self._loop is None:
             super().handle_exit(sig, frame)
         else:
             self._loop.call_soon_threadsafe(self._drain, sig, frame)
+
+    def _end_in_time(self) -> None:
+        """End at the grace time whatever threads do, and shortly after it even where they keep the interpreter."""
+        seconds = max(self._runtime.settings.grace_seconds, FLUSH_SECONDS)
+        timer = threading.Timer(seconds, self._end_now)
+        timer.daemon = True
+        timer.start()
+        if hasattr(signal, "alarm"):
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(seconds + 1)
+
+    def _end_now(self) -> None:
+        self._runtime.abandon()
+        logging.shutdown()
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+        os._exit(0)
 
     def _drain(self, sig: int, frame: FrameType | None) -> None:
         self._draining = self._draining or asyncio.create_task(self._drained(sig, frame), name="drain")
 
     async def _drained(self, sig: int, frame: FrameType | None) -> None:
+        self._door.drain()
         await self._runtime.drain()
         super().handle_exit(sig, frame)
 
@@ -98,21 +148,23 @@ def _serve(settings: Settings, listening: socket.socket) -> int:
 
     app = create_app(settings, on_start=on_start)
     runtime: Runtime = app.state.runtime
+    door = _door(settings, runtime)
     server = _Server(
         uvicorn.Config(
             app,
             loop="uvloop",
-            http="httptools",
+            http=protocol_of(door),
             ws="none",
             log_config=None,
             log_level="warning",
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=FLUSH_SECONDS,
+            timeout_graceful_shutdown=CLOSE_SECONDS,  # type: ignore[arg-type]  # it is what asyncio takes
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             backlog=BACKLOG,
         ),
         runtime,
+        door,
     )
     # uvicorn ends gracefully and then raises the signal once more, for whoever handled it before.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -121,6 +173,18 @@ def _serve(settings: Settings, listening: socket.socket) -> int:
     except (KeyboardInterrupt, SystemExit) as end:
         return int(end.code or 0) if isinstance(end, SystemExit) else 0
     return 0 if runtime.problem is None else 1
+
+
+def _door(settings: Settings, runtime: Runtime) -> Door:
+    """What connections share, with room for as many as the process may open."""
+    files = descriptors.raise_limit()
+    limits = ConnectionLimits.of(settings, descriptors.left_for_connections(files))
+    if limits.connections < settings.max_connections:
+        logger.warning(
+            "connections: at most %d, not %d: this process may open %d files",
+            limits.connections, settings.max_connections, files,
+        )  # fmt: skip
+    return Door(settings, OpenConnections(limits), runtime.unread)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from noisevote.service.backends.local import LocalBackend
 from noisevote.service.metrics import Metrics
 from noisevote.service.rest import health, openapi
 from noisevote.service.rest.admission import Admission
+from noisevote.service.rest.ending import AnsweredAtTheEnd
 from noisevote.service.rest.error_responses import answer_errors
 from noisevote.service.rest.v1 import front
 from noisevote.service.runtime import Runtime
@@ -58,6 +59,7 @@ def app_of(runtime: Runtime) -> FastAPI:
     for router in (*front.ROUTERS, health.router):
         app.include_router(router)
     app.add_middleware(Admission, runtime=runtime, routes=(front.VOTE_ROUTE,))
+    app.add_middleware(AnsweredAtTheEnd)
     answer_errors(app)
     openapi.describe_bodies(app, front.BODIES)
     return app
