@@ -13,12 +13,12 @@ from typing import Final
 
 from noisevote.service.errors import BodyUnreadError, ServiceError
 from noisevote.service.prediction.options import PredictionRequest
-from noisevote.service.prediction.reader import Question, read_frame, write_frame
+from noisevote.service.prediction.reader import Answer, Defect, Question, read_frame, write_frame
 from noisevote.service.unread import UnreadBytes
 
 logger = logging.getLogger(__name__)
 
-READER: Final = (sys.executable, "-m", "noisevote.service.prediction.reader")
+READER: Final = (sys.executable, "-c", "from noisevote.service.prediction.reader import main; main()")
 # Reading the longest allowed body takes a tenth of it.
 MOST_SECONDS: Final = 30.0
 # A reader that has nothing to do for so long ends, and its memory returns.
@@ -48,6 +48,7 @@ class LongBodyReader:
             QueueFullError: too many bytes wait to be read.
             BodyUnreadError: the process ended or took too long.
             ServiceError: the body cannot be used; the message names key and value.
+            Defect: reading it failed unexpectedly.
         """
         if self._stopping is not None:
             self._stopping.cancel()
@@ -58,7 +59,7 @@ class LongBodyReader:
         finally:
             self._waiting -= 1
             self._stop_when_idle()
-        if isinstance(answer, ServiceError):
+        if isinstance(answer, ServiceError | Defect):
             raise answer
         return answer
 
@@ -77,7 +78,7 @@ class LongBodyReader:
             stop = self._thread.submit
             self._stopping = asyncio.get_running_loop().call_later(self._idle_s, stop, self._end)
 
-    def _ask(self, question: Question, body: bytes) -> PredictionRequest | ServiceError:
+    def _ask(self, question: Question, body: bytes) -> Answer:
         """Ask the process; runs on the reader's own thread, as all that follows."""
         failed = BodyUnreadError(
             f"body: {len(body)} bytes could not be read: the reading process ended, or took longer "
@@ -99,7 +100,7 @@ class LongBodyReader:
             logger.warning("reading a body of %d bytes failed: %s; the next has a new process", len(body), error)
             self._end()
             return failed
-        assert isinstance(answer, PredictionRequest | ServiceError)
+        assert isinstance(answer, Answer)
         return answer
 
     def _started(self) -> subprocess.Popen[bytes]:

@@ -1,4 +1,4 @@
-"""`python -m noisevote.service.prediction.reader`: reads long bodies for the server, one after another.
+"""The process that reads long bodies for the server, one after another.
 
 Takes frames on standard input, a question and a body each, and writes an answer to each on standard output; ends
 with its input. Whatever a body does to a process, it does it to this one.
@@ -29,6 +29,16 @@ BYTES_PER_BYTE: Final = 24
 
 # Says what a body asks for; raises `ServiceError`.
 ParseBody = Callable[[bytes, Settings], PredictionRequest]
+
+
+MOST_CHARACTERS: Final = 1000
+
+
+class Defect(Exception):  # noqa: N818  # not an error of whoever sent the body
+    """Reading a body failed in a way that nobody thought of."""
+
+
+Answer = PredictionRequest | ServiceError | Defect
 
 
 @dataclass(frozen=True)
@@ -83,11 +93,13 @@ def _exactly(source: IO[bytes], size: int) -> bytes:
     return content
 
 
-def _answer(question: Question, body: bytes) -> PredictionRequest | ServiceError:
+def _answer(question: Question, body: bytes) -> Answer:
     try:
         return read(question, body)
     except ServiceError as error:
         return error
+    except Exception as error:
+        return Defect(f"{type(error).__name__}: {error}"[:MOST_CHARACTERS])
 
 
 def _limit_memory(settings: Settings) -> None:
@@ -108,7 +120,3 @@ def main() -> None:
             return
         write_frame(sys.stdout.buffer, pickle.dumps(_answer(question, body), protocol=5))
         del body
-
-
-if __name__ == "__main__":
-    main()
