@@ -171,7 +171,7 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         began_in_header = self._receiving and not self._headers_done
-        body_before = self._body_bytes
+        body_before = self._body_bytes if self._receiving else 0
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
