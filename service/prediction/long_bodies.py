@@ -41,6 +41,11 @@ class LongBodyReader:
         self._waiting = 0
         self._closed = False
 
+    @property
+    def process_id(self) -> int | None:
+        """Of the reading process, while there is one."""
+        return None if self._process is None else self._process.pid
+
     async def read(self, question: Question, body: bytes) -> PredictionRequest:
         """What a body asks for, its inputs decoded.
 
