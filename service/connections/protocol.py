@@ -32,6 +32,8 @@ SHORT_BODY_BYTES: Final = 64 * 1024
 SILENT_S: Final = 1.0
 # Bytes of framing that each byte of a chunked body may bring along: it takes six in chunks of one byte.
 FRAMING: Final = 8
+# What a header line has beside its name and value.
+LINE_BYTES: Final = 4
 # Headers that ask for another protocol.
 UPGRADE: Final = frozenset({b"upgrade", b"http2-settings"})
 
@@ -161,6 +163,8 @@ class LimitedProtocol(HttpToolsProtocol):
         """End it when its answer is complete; refuse a body that is not."""
         if self.door.connections.phase(self) is Phase.BODY and not self._answered():
             self.refuse(DrainingError("draining: the server ends before the body was complete"))
+        if self._refused:
+            self.transport.close()
         else:
             super().shutdown()
 
@@ -235,7 +239,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer."""
-        self._count_header(len(name) + len(value))
+        self._count_header(len(name) + len(value) + LINE_BYTES)
         super().on_header(name, value)
 
     def _count_header(self, size: int) -> None:
