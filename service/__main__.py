@@ -17,8 +17,9 @@ import uvicorn
 
 from noisevote.service.app import create_app
 from noisevote.service.connections import descriptors
+from noisevote.service.connections.door import Door
 from noisevote.service.connections.limits import ConnectionLimits, OpenConnections
-from noisevote.service.connections.protocol import Door, protocol_of
+from noisevote.service.connections.protocol import protocol_of
 from noisevote.service.once import RareTracebacks
 from noisevote.service.runtime import FLUSH_SECONDS, Runtime
 from noisevote.service.settings import Settings, SettingsError, read_settings
@@ -32,8 +33,6 @@ SWEEP_SECONDS: Final = 1.0
 BACKLOG: Final = 128
 # Longer than the minute for which load balancers usually keep connections, or they would use closed ones.
 KEEP_ALIVE_SECONDS = 75
-# Connections that wait to be accepted; all of them are at once, and meanwhile nobody else has a turn.
-BACKLOG: Final = 128
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -166,7 +165,6 @@ def _serve(settings: Settings, listening: socket.socket) -> int:
             timeout_graceful_shutdown=CLOSE_SECONDS,  # type: ignore[arg-type]  # it is what asyncio takes
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            backlog=BACKLOG,
         ),
         runtime,
         door,

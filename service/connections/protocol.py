@@ -1,7 +1,6 @@
 """HTTP/1.1 by uvicorn and httptools, with limits on what a connection may send and how long it may take."""
 
 import asyncio
-import logging
 import time
 from typing import Any, Final
 
@@ -10,7 +9,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from noisevote.service.connections.limits import OpenConnections, Phase
+from noisevote.service.connections.door import Door
+from noisevote.service.connections.limits import Phase
+from noisevote.service.connections.upgrade import head_without_upgrade
 from noisevote.service.errors import (
     DrainingError,
     HeaderTooLargeError,
@@ -19,64 +20,14 @@ from noisevote.service.errors import (
     TooManyBytesError,
     TooSlowError,
 )
-from noisevote.service.once import OncePerMinute
 from noisevote.service.rest.error_responses import response_of
-from noisevote.service.settings import Settings
-from noisevote.service.unread import UnreadBytes
-
-logger = logging.getLogger(__name__)
 
 # Bodies up to this size are not counted against the limit of unread bytes: as many fit as connections do.
 SHORT_BODY_BYTES: Final = 64 * 1024
-# Of bodies that hold bytes which others need, one must have been silent for so long to be given up.
-SILENT_S: Final = 1.0
 # Bytes of framing that each byte of a chunked body may bring along: it takes six in chunks of one byte.
 FRAMING: Final = 8
 # What a header line has beside its name and value.
 LINE_BYTES: Final = 4
-# Headers that ask for another protocol.
-UPGRADE: Final = frozenset({b"upgrade", b"http2-settings"})
-
-
-class Door:
-    """What all connections of a server share: limits, and what of them is used."""
-
-    def __init__(
-        self, settings: Settings, connections: OpenConnections["LimitedProtocol"], unread: UnreadBytes
-    ) -> None:
-        self.max_header_bytes = settings.max_header_bytes
-        self.connections = connections
-        self.unread = unread
-        self.holders: dict[LimitedProtocol, None] = {}  # those whose bytes are counted, longest first
-        self.deaf: dict[LimitedProtocol, float] = {}  # those that do not take their answer, and since when
-        self._rarely = OncePerMinute()
-
-    def warn(self, message: str, *arguments: object) -> None:
-        """Log a warning, at most one of its kind a minute."""
-        again = self._rarely.allow(message, time.monotonic())
-        if again is not None:
-            logger.warning(message + (f" (and {again} times before)" if again else ""), *arguments)
-
-    def sweep(self) -> None:
-        """Close the connections that took too long."""
-        now = time.monotonic()
-        for connection, phase in list(self.connections.overdue(now)):
-            connection.too_slow(phase)
-        for connection, since in list(self.deaf.items()):
-            if now - since > self.connections.limits.body_seconds:
-                connection.drop()
-
-    def drain(self) -> None:
-        """Refuse what is not yet complete: the server is about to end."""
-        for connection in [each for each in self.connections.peers() if self.connections.phase(each) is Phase.BODY]:
-            connection.refuse(DrainingError("draining: the server ends before the body was complete"))
-
-    def silent_holder(self) -> "LimitedProtocol | None":
-        """The connection that has been silent longest of those that hold bytes; None: none is silent."""
-        now = time.monotonic()
-        silent = ((self.connections.silent_s(each, now), each) for each in self.holders)
-        seconds, holder = max(silent, key=lambda pair: pair[0], default=(0.0, None))
-        return holder if seconds >= SILENT_S else None
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -212,16 +163,10 @@ class LimitedProtocol(HttpToolsProtocol):
         if method == b"CONNECT":
             self.refuse(InvalidHttpError("http: CONNECT is for proxies"))
             return
-        head = [method, b" ", self.url, b" HTTP/", self.parser.get_http_version().encode(), b"\r\n"]
-        for name, value in self.headers:
-            if name == b"connection":
-                kept = [token for token in value.split(b",") if token.strip().lower() not in UPGRADE]
-                head += [name, b": ", b",".join(kept), b"\r\n"] if kept else []
-            elif name not in UPGRADE:
-                head += [name, b": ", value, b"\r\n"]
+        head = head_without_upgrade(method, self.url, self.parser.get_http_version(), self.headers)
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self.data_received(b"".join((*head, b"\r\n", rest)))
+        self.data_received(head + rest)
 
     # ------------------------------------------------------------------ the parser's calls
     def on_message_begin(self) -> None:

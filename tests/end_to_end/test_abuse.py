@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 
 from noisevote.model_store.store import ModelStore
-from tests.service.conftest import publish_tiny
 from tests.support.graphs import SHAPE
 from tests.support.process import ROOT, TIMEOUT_S, clean_environment, ended, server, start_line
+from tests.support.serving import publish_tiny
 
+pytestmark = pytest.mark.slow
 PATH = "/v1/models/tiny/predict"
 BODY = json.dumps({"inputs": [np.full(SHAPE, 0.5).tolist()], "votes": 3, "seed": 1}).encode()
 HEAD = f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n".encode()
@@ -293,7 +294,7 @@ def test_sigterm_ends_a_server_that_still_loads(store: ModelStore, grace: str, t
     script.write_text(LOADS_FOR_EVER)
     flags = ["--port", "0", "--model-store", str(store.root), "--grace-seconds", grace]
     with subprocess.Popen(
-        [sys.executable, str(script), "serve", *flags],
+        [sys.executable, str(script), *flags],
         cwd=ROOT, env=clean_environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         assert process.stdout is not None

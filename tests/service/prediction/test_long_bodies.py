@@ -21,9 +21,9 @@ from noisevote.service.prediction.reader import Defect, Question
 from noisevote.service.rest.v1.parse import parse
 from noisevote.service.settings import Settings
 from noisevote.service.unread import UnreadBytes
-from tests.service.conftest import serve
 from tests.support.engines import FakeEngine
 from tests.support.graphs import CLASSES, SHAPE
+from tests.support.serving import serve
 
 PATH = "/v1/models/tiny/predict"
 JSON = {"content-type": "application/json"}

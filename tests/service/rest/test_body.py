@@ -15,9 +15,9 @@ from noisevote.model_store.store import ModelStore
 from noisevote.service.errors import BodyTooComplexError, InvalidJsonError
 from noisevote.service.rest.json_body import COUNTED_BYTES, MOST_DEPTH, READ_TWICE_BYTES, JsonLimits, parse_object
 from noisevote.service.settings import Settings
-from tests.service.conftest import publish_tiny, serve
 from tests.support.engines import FakeEngine
 from tests.support.graphs import CLASSES, SHAPE
+from tests.support.serving import publish_tiny, serve
 
 PATH = "/v1/models/tiny/predict"
 PLAN = "/v1/models/tiny/plan"
