@@ -246,10 +246,11 @@ def measure(url: str, pid: int, plan: Plan) -> dict[str, object]:
     return {"plan": asdict(plan), "quiet": quiet, "abused": abused}
 
 
-def table(figures: dict[str, object]) -> list[str]:
-    """Rows of figures, without and with abuse side by side."""
-    sides = [figures["quiet"], figures["abused"]]
-    rows = ["| figure | quiet | abused |", "|---|---|---|"]
+def table(figures: dict[str, object], before: dict[str, object] | None = None) -> list[str]:
+    """Rows of figures, without and with abuse side by side, before and after where both were measured."""
+    sides = [each[side] for each in (before, figures) if each for side in ("quiet", "abused")]
+    heads = [f"{when}{side}" for when in (("before, ", "now, ") if before else ("",)) for side in ("quiet", "abused")]
+    rows = [f"| figure | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
     for who, keys in (
         ("good clients", ("answers", "p50_ms", "p99_ms", "longest_ms", "problems")),
         ("/healthz", ("answers", "p99_ms", "longest_ms", "problems")),
@@ -257,9 +258,14 @@ def table(figures: dict[str, object]) -> list[str]:
     ):
         for key in keys:
             values = [side[who][key] or 0 for side in sides]  # type: ignore[index]  # as `measure` makes them
-            rows.append(f"| {who}: {key.replace('_', ' ')} | {values[0]} | {values[1]} |")
-    rows.append(f"| what became of the abuse | | {figures['abused']['abuse']} |")  # type: ignore[index]  # the same
-    return rows
+            rows.append(f"| {who}: {key.replace('_', ' ')} | {' | '.join(map(str, values))} |")
+    became = figures["abused"]["abuse"]  # type: ignore[index]  # the same
+    outcomes = "; ".join(f"{what}: {_counted(counts)}" for what, counts in became.items())
+    return [*rows, "", f"What became of the abuse{' now' if before else ''}: {outcomes}."]
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} × {outcome.removeprefix('HTTP/1.1 ')}" for outcome, count in counts.items())
 
 
 def main() -> None:
@@ -271,6 +277,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20, help=f"of each side, at most {MOST_SECONDS}")
     parser.add_argument("--url", help="of a server that runs already")
     parser.add_argument("--pid", type=int, help="its process")
+    parser.add_argument("--before", type=Path, help="record of an earlier run, to be shown beside this one")
     parser.add_argument("--out", type=Path, help="write OUT.json and OUT.md")
     options = parser.parse_args()
     each = min(options.each, 2000)
@@ -280,9 +287,12 @@ def main() -> None:
     else:
         with serving(options.threads, options.model_store) as (url, pid):
             figures, served = measure(url, pid, plan), served_model(url)
-    print(*table(figures), sep="\n")
+    before = orjson.loads(options.before.read_bytes())["figures"] if options.before else None
+    rows = table(figures, before)
+    print(*rows, sep="\n")
     if options.out:
-        write(options.out, figures, table(figures), "Good clients beside abuse", served)
+        record = {"before": before, "now": figures} if before else figures
+        write(options.out, record, rows, "Good clients beside abuse", served)
 
 
 if __name__ == "__main__":
