@@ -43,8 +43,9 @@ class LimitedProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._header_bytes = 0
-        self._body_bytes = 0
+        self._wire_bytes = self._body_bytes = 0  # of the request that is coming
+        self._begun = 0  # requests whose first byte was among the last bytes
+        self._noted: Phase | None = None
         self._held = 0  # of the unread bytes
         self._receiving = False  # between a request's first byte and its last
         self._headers_done = False
@@ -125,8 +126,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._refused:
             return
         self._unset_keepalive_if_required()
-        began_in_header = self._receiving and not self._headers_done
-        body_before = self._body_bytes if self._receiving else 0
+        was_receiving, body_before, self._begun = self._receiving, self._body_bytes, 0
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -136,19 +136,27 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse_unparsable(error)
             return
         if self._receiving:
-            self._count_framing(len(data), began_in_header, body_before)
+            if self._begun == (0 if was_receiving else 1):  # these bytes are of this request alone
+                self._wire_bytes += len(data)
+            self._note_unfinished(self._body_bytes - (0 if self._begun else body_before))
 
-    def _count_framing(self, size: int, began_in_header: bool, body_before: int) -> None:
-        """Count what is neither URL, header nor body; a request that began within these bytes is counted from the next.
+    def _note_unfinished(self, received: int) -> None:
+        """Look at a request of which more must come; so many bytes of its body have just come.
 
-        The parser gathers a header that is not complete, so it tells nothing of it.
+        The parser gathers a header that is not complete and tells nothing of it, nor of what lies between chunks.
         """
-        if not self._headers_done:
-            self._header_bytes += size if began_in_header else 0
-        elif not began_in_header:
-            self._header_bytes += size - (self._body_bytes - body_before)
-        if self._header_bytes > self.door.max_header_bytes + FRAMING * self._body_bytes:
+        if self._wire_bytes - self._body_bytes > self.door.max_header_bytes + FRAMING * self._body_bytes:
             self.refuse(HeaderTooLargeError(self.door.max_header_bytes))
+        if self._refused or not (self._answered() or (self._headers_done and not self.pipeline)):
+            return  # an earlier request is being answered
+        phase = Phase.BODY if self._headers_done else Phase.HEADER
+        if phase is not self._noted:
+            self._enter(phase)
+        self.door.connections.heard(self, received, time.monotonic())
+
+    def _enter(self, phase: Phase) -> None:
+        self._noted = phase
+        self.door.connections.enter(self, phase, time.monotonic())
 
     def _refuse_unparsable(self, error: httptools.HttpParserError) -> None:
         if isinstance(error.__context__, _TooLargeError):
@@ -172,25 +180,9 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request's first byte."""
         super().on_message_begin()
-        self._header_bytes = self._body_bytes = 0
+        self._begun += 1
+        self._wire_bytes = self._body_bytes = 0
         self._receiving, self._headers_done, self._upgrade_ignored = True, False, False
-        if self._answered():
-            self.door.connections.enter(self, Phase.HEADER, time.monotonic())
-
-    def on_url(self, url: bytes) -> None:
-        """A part of the request line."""
-        self._count_header(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer."""
-        self._count_header(len(name) + len(value) + LINE_BYTES)
-        super().on_header(name, value)
-
-    def _count_header(self, size: int) -> None:
-        self._header_bytes += size
-        if self._header_bytes > self.door.max_header_bytes + FRAMING * self._body_bytes:
-            raise _TooLargeError
 
     def on_headers_complete(self) -> None:
         """The application may begin, unless the request has to be read again."""
@@ -200,17 +192,16 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._upgrade_ignored = True
             return
-        alone = self._answered()
+        size = len(self.url) + sum([len(name) + len(value) + LINE_BYTES for name, value in self.headers])
+        if size > self.door.max_header_bytes:
+            raise _TooLargeError
         super().on_headers_complete()
-        if alone:
-            self.door.connections.enter(self, Phase.BODY, time.monotonic())
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
         if self._upgrade_ignored or self._refused:
             return
         self._body_bytes += len(body)
-        self.door.connections.heard(self, len(body), time.monotonic())
         if self._body_bytes > SHORT_BODY_BYTES and not self.cycle.response_complete and not self._hold():
             return
         super().on_body(body)
@@ -240,21 +231,23 @@ class LimitedProtocol(HttpToolsProtocol):
         self._receiving = False
         if self._upgrade_ignored or self._refused:
             return
-        self._release()
+        if self._held:
+            self._release()
         if not self._answered():
-            self.door.connections.enter(self, Phase.ANSWER, time.monotonic())
+            self._enter(Phase.ANSWER)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """An answer's last byte."""
-        self._release()
+        if self._held:
+            self._release()
         queued = bool(self.pipeline)
         super().on_response_complete()
         if self._receiving:
             phase = Phase.BODY if self._headers_done else Phase.HEADER
         else:
             phase = Phase.ANSWER if queued else Phase.IDLE
-        self.door.connections.enter(self, phase, time.monotonic())
+        self._enter(phase)
 
     def _answered(self) -> bool:
         """No request is being answered."""
