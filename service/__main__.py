@@ -1,24 +1,41 @@
 """`python -m noisevote.service` and `noisevote serve`: one process, uvicorn with uvloop and httptools."""
 
 import asyncio
+import gc
+import logging
+import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import ip_address
 from types import FrameType
+from typing import Final
 
 import uvicorn
 
 from noisevote.service.app import create_app
+from noisevote.service.connections import descriptors
+from noisevote.service.connections.door import Door
+from noisevote.service.connections.limits import ConnectionLimits, OpenConnections
+from noisevote.service.connections.protocol import protocol_of
+from noisevote.service.once import RareTracebacks
 from noisevote.service.output import log_to_stderr, say
 from noisevote.service.rest.access import Access, access_at, how_to_use
 from noisevote.service.runtime import FLUSH_SECONDS, Runtime
 from noisevote.service.settings import Settings, SettingsError, read_settings
 
+logger = logging.getLogger(__name__)
+
+# Of FLUSH_SECONDS, how long connections may take to close; the rest is for all else.
+CLOSE_SECONDS: Final = 0.5
+SWEEP_SECONDS: Final = 1.0
+# Connections that wait to be accepted; all of them are at once, and meanwhile nobody else has a turn.
+BACKLOG: Final = 128
 # Longer than the minute for which load balancers usually keep connections, or they would use closed ones.
 KEEP_ALIVE_SECONDS = 75
-BACKLOG = 2048
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"noisevote: {error}", sys.stderr)
         return 2
     log_to_stderr(settings.log_level, settings.log_format)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(RareTracebacks())
     try:
         listening = _listen(settings)
     except (OSError, UnicodeError) as error:
@@ -64,30 +83,64 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """Drains before it ends, so that until then it can tell clients to go elsewhere."""
+    """Drains before it ends, so that until then it can tell clients to go elsewhere; and ends within the grace time."""
 
-    def __init__(self, config: uvicorn.Config, runtime: Runtime) -> None:
+    def __init__(self, config: uvicorn.Config, runtime: Runtime, door: Door) -> None:
         super().__init__(config)
         self._runtime = runtime
+        self._door = door
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Note the event loop, for signals to reach it."""
+        """Note the event loop, for signals to reach it, and begin to look for connections that take too long."""
         self._loop = asyncio.get_running_loop()
+        self._sweep(self._loop)
         await super().startup(sockets)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._door.sweep()
+        loop.call_later(SWEEP_SECONDS, self._sweep, loop)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End; a thread that still loads a model is not waited for."""
+        await super().shutdown(sockets)
+        if self._runtime.loading:
+            self._end_now()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, a second one ends at once."""
-        if self._loop is None or self._draining is not None:
+        if self._draining is not None:
+            super().handle_exit(sig, frame)
+            return
+        self._end_in_time()
+        if self._loop is None:
             super().handle_exit(sig, frame)
         else:
             self._loop.call_soon_threadsafe(self._drain, sig, frame)
+
+    def _end_in_time(self) -> None:
+        """End at the grace time whatever threads do, and shortly after it even where they keep the interpreter."""
+        seconds = max(self._runtime.settings.grace_seconds, FLUSH_SECONDS)
+        timer = threading.Timer(seconds, self._end_now)
+        timer.daemon = True
+        timer.start()
+        if hasattr(signal, "alarm"):
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(seconds + 1)
+
+    def _end_now(self) -> None:
+        self._runtime.abandon()
+        logging.shutdown()
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+        os._exit(0)
 
     def _drain(self, sig: int, frame: FrameType | None) -> None:
         self._draining = self._draining or asyncio.create_task(self._drained(sig, frame), name="drain")
 
     async def _drained(self, sig: int, frame: FrameType | None) -> None:
+        self._door.drain()
         await self._runtime.drain()
         super().handle_exit(sig, frame)
 
@@ -97,6 +150,7 @@ def _serve(settings: Settings, listening: socket.socket, access: Access) -> int:
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def on_start(runtime: Runtime) -> None:
+        gc.freeze()  # what stays for good need not be looked through again, a tenth of a second each time
         if runtime.problem is None:
             say(f"noisevote on {address} | {runtime.summary()}", sys.stdout)
             if access.made_key is not None:
@@ -107,22 +161,24 @@ def _serve(settings: Settings, listening: socket.socket, access: Access) -> int:
 
     app = create_app(settings, on_start=on_start, access=access)
     runtime: Runtime = app.state.runtime
+    door = _door(settings, runtime)
     server = _Server(
         uvicorn.Config(
             app,
             loop="uvloop",
-            http="httptools",
+            http=protocol_of(door),
             ws="none",
             log_config=None,
             log_level="warning",
             access_log=False,
             server_header=False,
             forwarded_allow_ips=list(settings.trusted_proxies),
-            timeout_graceful_shutdown=FLUSH_SECONDS,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=CLOSE_SECONDS,  # type: ignore[arg-type]  # it is what asyncio takes
             backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         ),
         runtime,
+        door,
     )
     # uvicorn ends gracefully and then raises the signal once more, for whoever handled it before.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -131,6 +187,18 @@ def _serve(settings: Settings, listening: socket.socket, access: Access) -> int:
     except (KeyboardInterrupt, SystemExit) as end:
         return int(end.code or 0) if isinstance(end, SystemExit) else 0
     return 0 if runtime.problem is None else 1
+
+
+def _door(settings: Settings, runtime: Runtime) -> Door:
+    """What connections share, with room for as many as the process may open."""
+    files = descriptors.raise_limit()
+    limits = ConnectionLimits.of(settings, descriptors.left_for_connections(files))
+    if limits.connections < settings.max_connections:
+        logger.warning(
+            "connections: at most %d, not %d: this process may open %d files",
+            limits.connections, settings.max_connections, files,
+        )  # fmt: skip
+    return Door(settings, OpenConnections(limits), runtime.unread)
 
 
 if __name__ == "__main__":

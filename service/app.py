@@ -16,6 +16,7 @@ from noisevote.service.rest import docs_page, health, openapi
 from noisevote.service.rest.access import Access, access_behind
 from noisevote.service.rest.admission import Admission
 from noisevote.service.rest.edge import Edge, Gate
+from noisevote.service.rest.ending import AnsweredAtTheEnd
 from noisevote.service.rest.error_responses import answer_errors
 from noisevote.service.rest.methods import Methods
 from noisevote.service.rest.v1 import front
@@ -83,6 +84,7 @@ def _add_middleware(app: FastAPI, runtime: Runtime, access: Access) -> None:
     """What a request passes on its way to its route; the last one added comes first."""
     settings = runtime.settings
     app.add_middleware(Admission, runtime=runtime, routes=(front.VOTE_ROUTE,))
+    app.add_middleware(AnsweredAtTheEnd)
     app.add_middleware(Methods, routes=app.router.routes)
     app.add_middleware(Gate, access=access, count=lambda visit: runtime.quotas.count_request(visit.caller))
     if settings.allowed_origins:

@@ -1,6 +1,9 @@
 """What can go wrong in a request. Each class carries its HTTP status and code; messages name key and value."""
 
-from typing import ClassVar
+from typing import Any, ClassVar, Final
+
+# Longer ones are no header that anybody means.
+SHOWN_HEADER_CHARACTERS: Final = 80
 
 
 class ServiceError(Exception):
@@ -9,16 +12,39 @@ class ServiceError(Exception):
     status: ClassVar[int] = 400
     code: ClassVar[str] = "bad_request"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As what it is to another process, whatever its constructor takes."""
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
     @property
     def headers(self) -> dict[str, str]:
         """Headers of the answer beside its content type."""
         return {}
 
 
+def _rebuilt(kind: type[ServiceError], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> ServiceError:
+    error = kind.__new__(kind, *arguments)
+    error.args = arguments
+    vars(error).update(attributes)
+    return error
+
+
 class InvalidJsonError(ServiceError):
     """The body is not JSON, or not an object."""
 
     code = "invalid_json"
+
+
+class InvalidHttpError(ServiceError):
+    """What came is no HTTP request."""
+
+    code = "invalid_http"
+
+
+class InvalidEncodingError(ServiceError):
+    """The body is not what its content encoding says."""
+
+    code = "invalid_encoding"
 
 
 class InvalidValueError(ServiceError):
@@ -99,14 +125,51 @@ class BodyTooLargeError(ServiceError):
         super().__init__(f"body: {size} bytes; at most {limit} are read (NOISEVOTE_MAX_BODY_BYTES)")
 
 
+class BodyTooComplexError(ServiceError):
+    """The body has more values, keys or levels than are read; nothing of it was parsed."""
+
+    status = 413
+    code = "body_too_complex"
+
+
+class HeaderTooLargeError(ServiceError):
+    """The header is over the limit; it was not read whole."""
+
+    status = 431
+    code = "header_too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"header: more than {limit} bytes; at most {limit} are read (NOISEVOTE_MAX_HEADER_BYTES)")
+
+
+class TooSlowError(ServiceError):
+    """The request did not arrive in time."""
+
+    status = 408
+    code = "too_slow"
+
+
+class BodyUnreadError(ServiceError):
+    """The process that reads long bodies has failed on this one."""
+
+    status = 503
+    code = "body_unread"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The next one is read by a new process."""
+        return {"Retry-After": "1"}
+
+
 class UnsupportedMediaTypeError(ServiceError):
-    """The body is not announced as plain JSON."""
+    """The body is not announced as JSON, or in an encoding that is not read."""
 
     status = 415
     code = "unsupported_media_type"
 
     def __init__(self, header: str, value: str | None) -> None:
-        super().__init__(f"{header}: {value!r}; send an unencoded body as application/json")
+        given = repr(value if value is None else value[:SHOWN_HEADER_CHARACTERS])
+        super().__init__(f"{header}: {given}; send a body as application/json, unencoded or gzip")
 
 
 class QueueFullError(ServiceError):
@@ -123,6 +186,18 @@ class QueueFullError(ServiceError):
     def headers(self) -> dict[str, str]:
         """When the queue will have room, in whole seconds."""
         return {"Retry-After": str(self.retry_after_s)}
+
+
+class TooManyBytesError(ServiceError):
+    """As many bytes of bodies arrive as the server holds."""
+
+    status = 503
+    code = "too_many_bytes"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Some of them will be read, or given up, in a moment."""
+        return {"Retry-After": "1"}
 
 
 class NotReadyError(ServiceError):

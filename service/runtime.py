@@ -13,8 +13,10 @@ from noisevote.service.errors import NotReadyError
 from noisevote.service.metrics import Metrics
 from noisevote.service.models.registry import ModelRegistry
 from noisevote.service.prediction.handle import Predictor
+from noisevote.service.prediction.long_bodies import LongBodyReader
 from noisevote.service.prediction.quotas import QuotaBook
 from noisevote.service.settings import Settings
+from noisevote.service.unread import UnreadBytes
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,11 @@ class Runtime:
         self.dispatcher = backend.dispatcher
         self.metrics = metrics
         self.quotas = QuotaBook()
-        self.predictor = Predictor(lambda: self.registry, backend.dispatcher, metrics, settings, self.quotas)
+        self.unread = UnreadBytes(settings.max_unread_bytes)
+        self._long_bodies = LongBodyReader(self.unread)
+        self.predictor = Predictor(
+            lambda: self.registry, backend.dispatcher, metrics, settings, self.quotas, self._long_bodies
+        )
         self.problem: str | None = "models are being loaded"
         self._registry = ModelRegistry({}, ())
         self._on_start = on_start
@@ -52,6 +58,11 @@ class Runtime:
     def unready(self) -> str | None:
         """Why requests cannot be accepted now; None: they can."""
         return "draining: the server is about to end" if self.dispatcher.draining else self.problem
+
+    @property
+    def loading(self) -> bool:
+        """Models were being loaded until now, or until it was closed."""
+        return self._loading is not None and (not self._loading.done() or self._loading.cancelled())
 
     @property
     def registry(self) -> ModelRegistry:
@@ -75,11 +86,16 @@ class Runtime:
 
     async def close(self) -> None:
         """Give up what is still being loaded, and end the dispatcher."""
+        self._long_bodies.close()
         if self._loading is not None:
             self._loading.cancel()
             with suppress(asyncio.CancelledError):
                 await self._loading
         await self.dispatcher.close()
+
+    def abandon(self) -> None:
+        """End what would outlive this process. To be called from any thread, just before the end."""
+        self._long_bodies.close()
 
     def summary(self) -> str:
         """What is served and how, in one line."""

@@ -63,14 +63,33 @@ class Settings(BaseSettings):
     max_inputs: Annotated[int, Field(ge=1)] = 1024
     """most inputs in a request"""
     max_body_bytes: Annotated[int, Field(ge=1)] = 16 * 2**20
-    """longest body that is read"""
+    """longest body that is read, unpacked where it is sent as gzip"""
+    max_body_values: Annotated[int, Field(ge=1)] = 4 * 2**20
+    """most numbers, texts, lists and objects in a body, told by its commas and brackets before it is parsed"""
+    max_unread_bytes: Annotated[int, Field(ge=1)] = 64 * 2**20
+    """most bytes of bodies that arrive or wait to be read, over all requests; beyond, the longest silent long one is
+    given up, and where none is silent new ones are answered with 503"""
+    max_connections: Annotated[int, Field(ge=1)] = 2000
+    """most open connections, fewer where the process may open fewer files; at the limit the one that has waited longest
+    without a complete request is closed for a new one"""
+    max_connections_per_address: Annotated[int, Field(ge=0)] = 0
+    """most open connections from one address; 0: no limit, since everybody behind a proxy has the same address"""
+    max_header_bytes: Annotated[int, Field(ge=1024)] = 64 * 2**10
+    """longest request line and header that are read; longer ones are answered with 431"""
+    header_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 20.0
+    """a connection is closed that has sent no whole header so long after it was opened, or after the header's first
+    byte"""
+    body_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 20.0
+    """a connection is closed whose body stays silent for so long, or whose client does not take its answer"""
+    min_body_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 8192.0
+    """bytes a second that a body must have brought on average, once `body_seconds` are over"""
     queue_rows: Annotated[int, Field(ge=1)] = 1_000_000
     """most votes that wait, over all requests; more are answered with 429"""
     queue_bytes: Annotated[int, Field(ge=1)] = 256 * 2**20
     """most bytes of decoded inputs and tallies that wait"""
     grace_seconds: Annotated[int, Field(ge=0)] = 30
     """within this time after Ctrl-C or SIGTERM the server ends: it finishes what it has accepted, refuses the rest with
-    503, and in the last second answers what is still open with the votes so far"""
+    503, and in the last second answers what is still open with the votes so far; less than a second is a second"""
     load_seconds: Annotated[float, Field(gt=0, le=86400)] = 30
     """longest that loading a model's file and running it may take; then the file is refused and the others serve"""
     load_bytes: Annotated[int, Field(ge=2**20)] = 4 * 2**30
@@ -112,6 +131,10 @@ class Settings(BaseSettings):
     def _one_input_fits(self) -> Self:
         if self.queue_rows < self.max_votes:
             raise ValueError(f"queue_rows: {self.queue_rows} is less than max_votes ({self.max_votes})")
+        if self.max_unread_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"max_unread_bytes: {self.max_unread_bytes} is less than max_body_bytes ({self.max_body_bytes})"
+            )
         return self
 
     @model_validator(mode="after")

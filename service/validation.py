@@ -1,6 +1,8 @@
 """What every body has in common: how strictly it is read, and how its problems are told."""
 
+from collections.abc import Mapping
 from itertools import pairwise
+from reprlib import Repr
 from typing import Any, ClassVar, Final
 
 from pydantic import (
@@ -24,6 +26,13 @@ BAD_TAG: Final = frozenset({"union_tag_invalid", "union_tag_not_found"})
 NULL: Final = {"type": "null"}
 # Beyond it the numbers of doubles are further apart than integers: 1e19 may have been another one.
 EXACT_IN_A_DOUBLE: Final = 2**53
+
+
+# Cuts what is long, many or deep while it writes it, so that no value costs more than what is shown of it.
+_BRIEF: Final = Repr()
+_BRIEF.maxlevel = 4
+_BRIEF.maxlist = _BRIEF.maxtuple = _BRIEF.maxdict = _BRIEF.maxset = _BRIEF.maxfrozenset = 20
+_BRIEF.maxstring = _BRIEF.maxlong = _BRIEF.maxother = SHOWN_CHARACTERS
 
 
 class Body(BaseModel):
@@ -94,9 +103,20 @@ UINT64: Final = {"format": "uint64"}
 
 
 def shown(value: Any) -> str:
-    """A value in a message, cut where it is long."""
-    text = repr(value[:SHOWN_CHARACTERS] if isinstance(value, str | bytes | list) else value)
+    """A value in a message, cut where it is long or deep."""
+    text = repr(value[: SHOWN_CHARACTERS + 1]) if isinstance(value, str | bytes) else _BRIEF.repr(value)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+
+
+def refuse_unknown_keys(kind: type[BaseModel], content: Mapping[str, Any], inside: str = "") -> None:
+    """Name one key of an object that its kind does not have, where it has more keys than there are: pydantic names all.
+
+    Raises:
+        InvalidValueError: there is one.
+    """
+    if len(content) > len(kind.model_fields):
+        key = next(key for key in content if key not in kind.model_fields)
+        raise _unknown(f"{inside}{_step(key)}".removeprefix("."), content[key])
 
 
 def as_invalid_value(error: ValidationError, inside: str = "") -> InvalidValueError:
@@ -107,10 +127,14 @@ def as_invalid_value(error: ValidationError, inside: str = "") -> InvalidValueEr
     if problem["type"] in BAD_TAG:
         return _bad_tag(key, problem)
     if problem["type"] == "extra_forbidden":
-        return InvalidValueError(key, f"unknown key (its value is {shown(problem['input'])})")
+        return _unknown(key, problem["input"])
     if problem["type"] == "missing":
         return InvalidValueError(key, "is missing")
     return InvalidValueError(key or "body", f"{shown(problem['input'])}: {problem['msg']}")
+
+
+def _unknown(key: str, value: Any) -> InvalidValueError:
+    return InvalidValueError(key, f"unknown key (its value is {shown(value)})")
 
 
 def _bad_tag(key: str, problem: ErrorDetails) -> InvalidValueError:

@@ -11,6 +11,7 @@ from noisevote.model_store.selection import select
 from noisevote.noise_op.contract import NoiseKind
 from noisevote.service.errors import UnknownModelError, UnknownVariantError, UnknownVersionError
 from noisevote.service.scheduling.batch_size import BatchProfile
+from noisevote.service.validation import shown
 
 AUTO: Final = "auto"
 # Settings of requests to one version that its choice of a variant is remembered for.
@@ -57,9 +58,9 @@ class ServedVersion:
             if variant.name == name:
                 return variant
         if name in self.refused:
-            raise UnknownVariantError(f"variant: {name!r} was refused at start: {self.refused[name]}")
+            raise UnknownVariantError(f"variant: {shown(name)} was refused at start: {self.refused[name]}")
         known = ", ".join([AUTO, *(variant.name for variant in self.variants)])
-        raise UnknownVariantError(f"variant: {name!r} is not one of {known}")
+        raise UnknownVariantError(f"variant: {shown(name)} is not one of {known}")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class ModelRegistry:
             UnknownModelError: no such model is served.
         """
         if name not in self.models:
-            raise UnknownModelError(f"model: {name!r} is not one of {', '.join(sorted(self.models)) or 'none'}")
+            raise UnknownModelError(f"model: {shown(name)} is not one of {', '.join(sorted(self.models)) or 'none'}")
         return list(self.models[name])
 
     def version(self, name: str, version: str | None = None) -> ServedVersion:
@@ -89,7 +90,7 @@ class ModelRegistry:
         """
         versions = self.versions(name)
         if version is not None and version not in versions:
-            raise UnknownVersionError(f"version: {version!r} is not one of {', '.join(versions)} of {name}")
+            raise UnknownVersionError(f"version: {shown(version)} is not one of {', '.join(versions)} of {name}")
         return self.models[name][version or versions[-1]]
 
     def profiles(self) -> dict[SessionKey, BatchProfile]:

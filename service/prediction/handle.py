@@ -12,19 +12,21 @@ from noisevote.service.metrics import Metrics
 from noisevote.service.models.registry import ModelRegistry, ServedVersion
 from noisevote.service.prediction.accounting import RequestRecord, VoteAccount
 from noisevote.service.prediction.answer import Answer, answer_of
-from noisevote.service.prediction.options import PredictionRequest
+from noisevote.service.prediction.long_bodies import LongBodyReader
 from noisevote.service.prediction.prepare import Prepared, prepare
 from noisevote.service.prediction.quotas import QuotaBook
+from noisevote.service.prediction.reader import ParseBody, Question
 from noisevote.service.prediction.visit import Visit
 from noisevote.service.scheduling.ticket import CountedVotes, VoteTicket
 from noisevote.service.settings import Settings
 
-# Longer bodies are decoded on another thread: unpacking images leaves the event loop free meanwhile.
-LONG_BODY_BYTES: Final = 64 * 1024
+# Longer bodies are decoded on another thread, one at a time: unpacking images leaves the event loop free meanwhile.
+THREADED_BODY_BYTES: Final = 64 * 1024
+# Longer bodies are read by another process: parsing one would keep the interpreter for more than about 20 ms.
+LONG_BODY_BYTES: Final = 256 * 1024
 
-# Reads the body of a request, and says what a body asks for; both raise `ServiceError`.
+# Receives the body of a request; raises `ServiceError`.
 ReadBody = Callable[[], Awaitable[bytes]]
-ParseBody = Callable[[bytes], PredictionRequest]
 
 
 class Prediction:
@@ -75,6 +77,7 @@ class Predictor:
         metrics: is told what becomes of them.
         settings: what is allowed.
         quotas: what each caller may have at most.
+        long_bodies: reads those that would take long.
     """
 
     def __init__(
@@ -84,12 +87,15 @@ class Predictor:
         metrics: Metrics,
         settings: Settings,
         quotas: QuotaBook,
+        long_bodies: LongBodyReader,
     ) -> None:
         self._registry = registry
         self._dispatcher = dispatcher
         self._metrics = metrics
         self._settings = settings
         self._quotas = quotas
+        self._long_bodies = long_bodies
+        self._one_at_a_time = asyncio.Lock()
 
     @asynccontextmanager
     async def accept(
@@ -125,6 +131,13 @@ class Predictor:
 
     async def _prepare(self, body: bytes, parse: ParseBody, served: ServedVersion, anytime: bool) -> Prepared:
         def prepared() -> Prepared:
-            return prepare(parse(body), served, self._settings, anytime=anytime)
+            return prepare(parse(body, self._settings), served, self._settings, anytime=anytime)
 
-        return await asyncio.to_thread(prepared) if len(body) > LONG_BODY_BYTES else prepared()
+        if len(body) <= THREADED_BODY_BYTES:
+            return prepared()
+        if len(body) <= LONG_BODY_BYTES:
+            async with self._one_at_a_time:
+                return await asyncio.to_thread(prepared)
+        question = Question(parse, served.manifest.input, self._settings)
+        asked = await self._long_bodies.read(question, body)
+        return prepare(asked, served, self._settings, anytime=anytime)

@@ -18,7 +18,7 @@ from noisevote.model_store.manifest import InputSpec
 from noisevote.service.errors import InvalidValueError
 from noisevote.service.prediction.base64_text import base64_bytes
 from noisevote.service.prediction.images import decode_image
-from noisevote.service.validation import Body, as_invalid_value, shown
+from noisevote.service.validation import Body, as_invalid_value, refuse_unknown_keys, shown
 
 IMAGE_AXES: Final = 3  # channels, height, width
 IMAGE_CHANNELS: Final = (1, 3)
@@ -103,6 +103,7 @@ def _float32(values: list[float]) -> NDArray[np.float32]:
 
 def _raw(item: dict[str, Any], spec: InputSpec, key: str) -> NDArray[np.float32]:
     try:
+        refuse_unknown_keys(RawInput, item, key)
         given = RawInput.model_validate(item)
     except ValidationError as error:
         raise as_invalid_value(error, key) from None
@@ -118,6 +119,7 @@ def _raw(item: dict[str, Any], spec: InputSpec, key: str) -> NDArray[np.float32]
 
 def _image(item: dict[str, Any], spec: InputSpec, key: str) -> NDArray[np.float32]:
     try:
+        refuse_unknown_keys(ImageInput, item, key)
         given = ImageInput.model_validate(item)
     except ValidationError as error:
         raise as_invalid_value(error, key) from None

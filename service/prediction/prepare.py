@@ -39,7 +39,7 @@ def prepare(asked: PredictionRequest, served: ServedVersion, settings: Settings,
         ServiceError: the request cannot be used; the message names key and value.
     """
     options = asked.options
-    _refuse_too_much(asked, settings)
+    refuse_too_much(asked, settings)
     variant = served.variant(options.variant, options.noise, options.sigma, options.votes, options.reads)
     vote_request = VoteRequest(
         session=served.key(variant),
@@ -56,7 +56,12 @@ def prepare(asked: PredictionRequest, served: ServedVersion, settings: Settings,
     return Prepared(options, served, variant, vote_request)
 
 
-def _refuse_too_much(asked: PredictionRequest, settings: Settings) -> None:
+def refuse_too_much(asked: PredictionRequest, settings: Settings) -> None:
+    """Nothing, where a request keeps the server's limits.
+
+    Raises:
+        InvalidValueError: it does not.
+    """
     inputs, votes = asked.inputs, asked.options.votes
     if votes > settings.max_votes:
         raise InvalidValueError("votes", f"{votes} is more than {settings.max_votes}, the most allowed here")

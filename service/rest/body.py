@@ -1,32 +1,46 @@
-"""Reads a request's body, and refuses what is too long or not JSON before it is read whole."""
+"""Receives a request's body, and refuses what is too long or not announced as JSON before it is received whole."""
 
-import json
-from typing import Any
+import asyncio
+import zlib
+from typing import Final
 
-import orjson
 from fastapi import Request
 
-from noisevote.service.errors import BodyTooLargeError, InvalidJsonError, UnsupportedMediaTypeError
+from noisevote.service.errors import BodyTooLargeError, InvalidEncodingError, UnsupportedMediaTypeError
 
-JSON = "application/json"
+JSON: Final = "application/json"
+GZIP: Final = frozenset({"gzip", "x-gzip"})
+UNENCODED: Final = frozenset({"", "identity"})
+WITH_GZIP_HEADER: Final = 16 + zlib.MAX_WBITS
+# Unpacked at a time, so that the event loop turns meanwhile.
+UNPACKED_BYTES: Final = 256 * 1024
+# Digits of a length that are looked at; more than any that could be read.
+LONGEST_LENGTH: Final = 20
 
 
 async def read_json_body(request: Request, limit: int) -> bytes:
-    """The body of a request that announces plain JSON.
+    """The body of a request that announces JSON, unpacked.
 
     Raises:
-        UnsupportedMediaTypeError: another content type, or an encoded body.
-        BodyTooLargeError: more than `limit` bytes, by its own announcement or while it is read.
+        UnsupportedMediaTypeError: another content type, or another encoding than gzip.
+        InvalidEncodingError: it is not what its encoding says.
+        BodyTooLargeError: more than `limit` bytes, by its own announcement, while it is received or while it is
+            unpacked.
     """
     content_type = request.headers.get("content-type")
     if content_type is None or content_type.partition(";")[0].strip().lower() != JSON:
         raise UnsupportedMediaTypeError("content-type", content_type)
-    encoding = request.headers.get("content-encoding")
-    if encoding is not None and encoding.lower() != "identity":
+    encoding = request.headers.get("content-encoding", "")
+    if (coding := encoding.strip().lower()) not in GZIP | UNENCODED:
         raise UnsupportedMediaTypeError("content-encoding", encoding)
+    body = await _received(request, limit)
+    return await _unpacked(body, limit) if coding in GZIP else body
+
+
+async def _received(request: Request, limit: int) -> bytes:
     announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > limit:
-        raise BodyTooLargeError(limit, int(announced))
+    if announced.isdecimal() and int(announced[:LONGEST_LENGTH]) > limit:
+        raise BodyTooLargeError(limit, int(announced[:LONGEST_LENGTH]))
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
@@ -37,26 +51,24 @@ async def read_json_body(request: Request, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
-    """The body as a JSON object.
-
-    orjson is strict: it knows neither NaN nor numbers beyond a double. Bodies with those are read
-    again by Python's parser, which does, so that validation can name the key that holds them.
-
-    Raises:
-        InvalidJsonError: it is none.
-    """
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        value = _parse_loosely(body, error)
-    if not isinstance(value, dict):
-        raise InvalidJsonError(f"body: a JSON object is needed, not {type(value).__name__}")
-    return value
-
-
-def _parse_loosely(body: bytes, strict_error: orjson.JSONDecodeError) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):  # not JSON at all: the strict parser says where
-        raise InvalidJsonError(f"body: {strict_error}") from None
+async def _unpacked(packed: bytes, limit: int) -> bytes:
+    """What a gzip file of one member holds."""
+    unpacking = zlib.decompressobj(WITH_GZIP_HEADER)
+    chunks: list[bytes] = []
+    size = 0
+    while not unpacking.eof:
+        try:
+            chunk = unpacking.decompress(packed, UNPACKED_BYTES)
+        except zlib.error as error:
+            raise InvalidEncodingError(f"content-encoding: the body is not gzip ({error})") from None
+        packed = unpacking.unconsumed_tail
+        if not (chunk or packed or unpacking.eof):
+            raise InvalidEncodingError("content-encoding: the gzip body ends too early")
+        size += len(chunk)
+        if size > limit:
+            raise BodyTooLargeError(limit)
+        chunks.append(chunk)
+        await asyncio.sleep(0)
+    if unpacking.unused_data:
+        raise InvalidEncodingError("content-encoding: more follows the gzip body's end; send one member")
+    return b"".join(chunks)

@@ -1,6 +1,7 @@
 """Errors as answers: `{"error": {"code": …, "message": …}}`, each with the status of its class."""
 
 from collections.abc import Mapping
+from typing import Final
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -8,11 +9,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from noisevote.service.errors import ServiceError
+from noisevote.service.validation import shown
+
+# Messages name what was sent, and people write long names: beyond this nothing of them is of use.
+LONGEST_MESSAGE: Final = 2000
 
 
 def error_response(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """The answer; the message is for people, the code for programs."""
-    printable = message.encode(errors="backslashreplace").decode()  # a key may hold half a surrogate pair
+    cut = message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}…"
+    printable = cut.encode(errors="backslashreplace").decode()  # a key may hold half a surrogate pair
     content = orjson.dumps({"error": {"code": code, "message": printable}})
     return Response(content, status, headers, media_type="application/json")
 
@@ -39,7 +45,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     """Answer what the router itself refuses: unknown paths and methods."""
     assert isinstance(error, HTTPException)
     code = {404: "unknown_path", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    message = f"{request.method} {request.url.path}: {error.detail}"
+    message = f"{shown(request.method)[1:-1]} {shown(request.url.path)[1:-1]}: {error.detail}"
     return error_response(error.status_code, code, message, dict(error.headers or {}))
 
 

@@ -61,7 +61,8 @@ class Dispatcher:
         return self._workers.load()
 
     async def drain(self, grace_s: float) -> None:
-        """Accept nothing more; see `UnderWay.drain`."""
+        """Accept nothing more, and let no input be without votes at the end; see `InFlight.drain`."""
+        self._workers.level()
         await self._in_flight.drain(grace_s)
 
     async def close(self) -> None:

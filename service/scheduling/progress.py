@@ -24,6 +24,7 @@ class Progress:
         self.wanted = int(self.asked.sum())  # rows that could be handed out now
         self.in_flight = 0  # rows handed out and not yet back
         self.deficit = 0  # rows it may still take in this round
+        self.anytime = request.anytime  # votes go to all inputs alike
 
     @property
     def finished(self) -> bool:
@@ -49,7 +50,7 @@ class Progress:
             self.issued += rows
             return Share(self.request, np.zeros(rows, np.int64), np.arange(first_vote, first_vote + rows))
         need = self.asked - self.issued
-        taken = _level(self.issued, need, rows) if self.request.anytime else _input_after_input(need, rows)
+        taken = _level(self.issued, need, rows) if self.anytime else _input_after_input(need, rows)
         inputs = np.repeat(np.arange(len(taken)), taken)
         first = self.request.first_vote + self.issued - (np.cumsum(taken) - taken)
         share = Share(self.request, inputs, np.repeat(first, taken) + np.arange(rows))

@@ -152,6 +152,11 @@ class Scheduler:
         """End a waiting request with the votes counted so far; the rest is dropped as by `cancel`."""
         return self._finish(self._requests[request])
 
+    def level(self) -> None:
+        """From now on give votes to all inputs of a request alike: any may have to be answered as it stands."""
+        for progress in self._requests.values():
+            progress.anytime = True
+
     def standing(self, request: VoteRequest) -> tuple[Tally, NDArray[np.bool_]]:
         """The votes of a waiting request counted so far, and which of its inputs are complete: copies."""
         progress = self._requests[request]

@@ -106,6 +106,11 @@ class WorkerPool:
         with self._work:
             return self._scheduler.expire(request) if request in self._scheduler else None
 
+    def level(self) -> None:
+        """See `Scheduler.level`."""
+        with self._work:
+            self._scheduler.level()
+
     def standing(self, request: VoteRequest) -> tuple[Tally, NDArray[np.bool_]] | None:
         """See `Scheduler.standing`; None as above."""
         with self._work:

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from pydantic import ValidationError
 
 from noisevote.model_store import analog_cost, planning
 from noisevote.model_store.accuracy_table import AccuracyTable, accuracy_table
@@ -14,7 +13,7 @@ from noisevote.model_store.manifest import Variant
 from noisevote.model_store.planning import LatencyBudget, Plan, Planning, ProductBudget, Question, TargetAccuracy
 from noisevote.service.errors import InvalidValueError, UnknownVariantError
 from noisevote.service.models.registry import ServedVersion
-from noisevote.service.rest.body import parse_object
+from noisevote.service.rest.json_body import JsonLimits, read_object
 from noisevote.service.rest.v1.documented import reads, refusals
 from noisevote.service.rest.v1.plan_schemas import (
     MOST_VOTES,
@@ -28,22 +27,25 @@ from noisevote.service.rest.v1.query import read_whole_request
 from noisevote.service.rest.v1.schemas import AnalogCost
 from noisevote.service.runtime import runtime_of
 from noisevote.service.settings import Settings
-from noisevote.service.validation import as_invalid_value
+from noisevote.service.validation import shown
 from noisevote.voting.bounds import least_votes_to_decide
 
 router = APIRouter(tags=["plan"])
+# Many times what a question with the names of all variants takes.
+LONGEST_BODY: Final = 16 * 1024
 DOCUMENTED: Final[dict[str, Any]] = {
     "response_class": Response,
     "responses": {
         200: {"model": PlanResponse, "description": "The plan, or the nearest one where none meets the goal."},
         **refusals(
             {
-                400: "Not JSON.",
+                400: "Not JSON, or not the gzip that it is announced as.",
                 404: "Unknown model, version or variant.",
-                413: "Body over the limit.",
-                415: "Not announced as application/json.",
+                408: "The body did not arrive in time.",
+                413: f"Body over the limit, or over {LONGEST_BODY} bytes.",
+                415: "Not announced as application/json, or encoded otherwise than by gzip.",
                 422: "A key or value that cannot be used; the message names both.",
-                503: "No model is loaded yet.",
+                503: "No model is loaded yet, or the server cannot hold the body now.",
             }
         ),
     },
@@ -66,7 +68,7 @@ async def plan_version(request: Request, name: str, version: str) -> Response:
 async def _plan(request: Request, name: str, version: str | None) -> Response:
     runtime = runtime_of(request)
     served = runtime.registry.version(name, version)
-    body = await read_whole_request(request, runtime.settings.max_body_bytes, PlanRequest)
+    body = await read_whole_request(request, min(LONGEST_BODY, runtime.settings.max_body_bytes), PlanRequest)
     # Comparing a hundred thousand plans takes milliseconds; the event loop has votes to count meanwhile.
     answer = await asyncio.to_thread(respond, body, served, runtime.settings)
     return Response(orjson.dumps(answer.model_dump()), media_type="application/json")
@@ -78,10 +80,7 @@ def respond(body: bytes, served: ServedVersion, settings: Settings) -> PlanRespo
     Raises:
         ServiceError: the body cannot be used; the message names key and value.
     """
-    try:
-        asked = PlanRequest.model_validate(parse_object(body))
-    except ValidationError as error:
-        raise as_invalid_value(error) from None
+    asked = read_object(PlanRequest, body, JsonLimits.of(settings))
     sigma, goal = asked.noise_sigma(), asked.goal()
     if asked.max_votes is not None and asked.max_votes > settings.max_votes:
         raise InvalidValueError(
@@ -109,9 +108,9 @@ def _variants(names: Sequence[str] | None, served: ServedVersion) -> list[Varian
     by_name = {variant.name: variant for variant in served.variants}
     for i, name in enumerate(names or ()):
         if name in served.refused:
-            raise UnknownVariantError(f"variants[{i}]: {name!r} was refused at start: {served.refused[name]}")
+            raise UnknownVariantError(f"variants[{i}]: {shown(name)} was refused at start: {served.refused[name]}")
         if name not in by_name:
-            raise UnknownVariantError(f"variants[{i}]: {name!r} is not one of {', '.join(by_name)}")
+            raise UnknownVariantError(f"variants[{i}]: {shown(name)} is not one of {', '.join(by_name)}")
     return [by_name[name] for name in dict.fromkeys(names or by_name)]
 
 

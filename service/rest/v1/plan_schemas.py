@@ -55,7 +55,7 @@ class PlanRequest(RequestBody):
     """most votes of a plan; default: the most that were measured"""
     max_reads: Annotated[int, Field(ge=1, le=MOST_READS), INTEGRAL] = 100
     """most reads of a plan"""
-    variants: Annotated[list[str], Field(min_length=1)] | None = None
+    variants: Annotated[list[str], Field(min_length=1, fail_fast=True)] | None = None
     """names of the variants to choose from; default: all that are served"""
     by: Figure = "estimate"
     """the figure that goals and plans are judged by: the estimated accuracy, or its `lower_bound`"""

@@ -6,30 +6,28 @@ from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from pydantic import ValidationError
 
 from noisevote.service.prediction.answer import Answer
-from noisevote.service.prediction.options import PredictionRequest
 from noisevote.service.prediction.prepare import Prepared
-from noisevote.service.rest.body import parse_object
 from noisevote.service.rest.disconnection import abandoned_when_left
 from noisevote.service.rest.edge import visit_of
 from noisevote.service.rest.v1.documented import reads, refusals
+from noisevote.service.rest.v1.parse import parse
 from noisevote.service.rest.v1.query import read_whole_request
 from noisevote.service.rest.v1.schemas import AnalogCost, PredictRequest, PredictResponse
 from noisevote.service.runtime import runtime_of
-from noisevote.service.validation import as_invalid_value
 
 router = APIRouter(tags=["predict"])
 REFUSALS: Final = refusals(
     {
-        400: "Not JSON.",
+        400: "Not JSON, or not the gzip that it is announced as.",
         404: "Unknown model, version or variant.",
-        413: "Body over the limit.",
-        415: "Not announced as application/json.",
+        408: "The body did not arrive in time.",
+        413: "Body over the limit, in bytes or in values.",
+        415: "Not announced as application/json, or encoded otherwise than by gzip.",
         422: "A key or value that cannot be used; the message names both.",
         429: "The queue is full, or what waits takes until the deadline; Retry-After says when to come back.",
-        503: "No model is loaded yet, or the server is about to end.",
+        503: "No model is loaded yet, the server is about to end, or it cannot hold the body now.",
         504: "The deadline passed before every input had a vote, or no replica answered in time.",
     }
 )
@@ -65,18 +63,6 @@ async def _predict(request: Request, name: str, version: str | None) -> Response
     ):
         content = respond(prediction.prepared, await prediction.answer(), began)
     return Response(orjson.dumps(content), media_type="application/json")
-
-
-def parse(body: bytes) -> PredictionRequest:
-    """What a body asks for.
-
-    Raises:
-        ServiceError: the body cannot be used; the message names key and value.
-    """
-    try:
-        return PredictRequest.model_validate(parse_object(body)).as_prediction_request()
-    except ValidationError as error:
-        raise as_invalid_value(error) from None
 
 
 def respond(prepared: Prepared, answer: Answer, began: float) -> dict[str, Any]:

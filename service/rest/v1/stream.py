@@ -23,7 +23,8 @@ from noisevote.service.prediction.answer import answer_of
 from noisevote.service.prediction.handle import Prediction
 from noisevote.service.prediction.prepare import Prepared
 from noisevote.service.rest.edge import visit_of
-from noisevote.service.rest.v1.predict import DOCUMENTED, REFUSALS, parse, predictions, respond
+from noisevote.service.rest.v1.parse import parse
+from noisevote.service.rest.v1.predict import DOCUMENTED, REFUSALS, predictions, respond
 from noisevote.service.rest.v1.query import read_whole_request
 from noisevote.service.rest.v1.schemas import PredictRequest
 from noisevote.service.runtime import runtime_of

@@ -402,3 +402,20 @@ def test_overflowed_rows_end_their_own_request_alone() -> None:
     assert isinstance(ended[wild].error, OverflowedError)
     assert ended[calm].error is None
     np.testing.assert_array_equal(ended[calm].tally.histogram, alone(calm))
+
+
+def test_once_levelled_no_input_is_left_without_votes() -> None:
+    """Those with fewest come first, and in the end each has the votes that it has anyway."""
+    scheduler = Scheduler(AMPLE)
+    wanted = request(inputs=3, votes=10)
+    scheduler.add(wanted)
+    batches = [scheduler.next_batch(6)]
+    scheduler.level()
+    batches.append(scheduler.next_batch(6))
+    given = [Counter(batch.shares[0].inputs.tolist()) for batch in batches if batch is not None]
+    assert given == [{0: 6}, {1: 3, 2: 3}]
+    for batch in batches:
+        assert batch is not None
+        scheduler.absorb(batch, ballots_of(batch))
+    (result,) = drain(scheduler)
+    np.testing.assert_array_equal(result.tally.histogram, alone(wanted))

@@ -183,7 +183,6 @@ async def test_unknown_names_are_404(client: httpx.AsyncClient, path: str, body:
         (b"null", "body: a JSON object is needed, not NoneType"),
         (b'{"inputs": [\xff]}', "body: "),
         (b"[" * 10_000, "body: "),
-        (b'{"inputs": [' + b"1" * 9_000 + b"]}", "body: "),
     ],
     ids=lambda value: str(value)[:20],
 )
@@ -208,7 +207,8 @@ async def test_a_key_that_cannot_be_encoded_is_still_shown(client: httpx.AsyncCl
         {"content-type": "text/plain"},
         {"content-type": "application/x-www-form-urlencoded"},
         {"content-type": "application/jsonp"},
-        JSON | {"content-encoding": "gzip"},
+        JSON | {"content-encoding": "br"},
+        JSON | {"content-encoding": "gzip, gzip"},
     ],
 )
 async def test_other_content_types_are_415(client: httpx.AsyncClient, headers: dict[str, str]) -> None:

@@ -79,9 +79,9 @@ async def test_a_priority_may_be_written_so_too(client: httpx.AsyncClient) -> No
         ("predict", "votes", 0.0, "votes: 0: Input should be greater than or equal to 1"),
         ("predict", "seed", 1e18, "seed: 1e+18: beyond 2⁵³ an integer is written in digits"),
         ("plan", "products", 1e300, "products: 1e+300: beyond 2⁵³ an integer is written in digits"),
-        ("plan", "products", 10**310, "products: 1000000000"),
-        ("plan", "layer_times", 10**310, "layer_times: 1000000000"),
-        ("plan", "max_votes", 10**310, "max_votes: 1000000000"),
+        ("plan", "products", 10**310, "products: inf"),
+        ("plan", "layer_times", 10**310, "layer_times: inf"),
+        ("plan", "max_votes", 10**310, "max_votes: inf"),
     ],
 )
 async def test_other_numbers_are_no_integers(

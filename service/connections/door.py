@@ -1,0 +1,68 @@
+"""What all connections of a server share."""
+
+import logging
+import time
+from typing import Final, Protocol
+
+from noisevote.service.connections.limits import OpenConnections, Phase
+from noisevote.service.errors import DrainingError, ServiceError
+from noisevote.service.once import OncePerMinute
+from noisevote.service.settings import Settings
+from noisevote.service.unread import UnreadBytes
+
+logger = logging.getLogger(__name__)
+
+# Of bodies that hold bytes which others need, one must have been silent for so long to be given up.
+SILENT_S: Final = 1.0
+
+
+class Connection(Protocol):
+    """A connection, as far as the door has to do with it."""
+
+    def refuse(self, error: ServiceError) -> None:
+        """Answer with an error, and close it."""
+
+    def too_slow(self, phase: Phase) -> None:
+        """Close it, with an answer where one is waited for."""
+
+    def drop(self) -> None:
+        """Close it at once, without a word."""
+
+
+class Door:
+    """What all connections of a server share: limits, and what of them is used."""
+
+    def __init__(self, settings: Settings, connections: OpenConnections[Connection], unread: UnreadBytes) -> None:
+        self.max_header_bytes = settings.max_header_bytes
+        self.connections = connections
+        self.unread = unread
+        self.holders: dict[Connection, None] = {}  # those whose bytes are counted, longest first
+        self.deaf: dict[Connection, float] = {}  # those that do not take their answer, and since when
+        self._rarely = OncePerMinute()
+
+    def warn(self, message: str, *arguments: object) -> None:
+        """Log a warning, at most one of its kind a minute."""
+        again = self._rarely.allow(message, time.monotonic())
+        if again is not None:
+            logger.warning(message + (f" (and {again} times before)" if again else ""), *arguments)
+
+    def sweep(self) -> None:
+        """Close the connections that took too long."""
+        now = time.monotonic()
+        for connection, phase in list(self.connections.overdue(now)):
+            connection.too_slow(phase)
+        for connection, since in list(self.deaf.items()):
+            if now - since > self.connections.limits.body_seconds:
+                connection.drop()
+
+    def drain(self) -> None:
+        """Refuse what is not yet complete: the server is about to end."""
+        for connection in [each for each in self.connections.peers() if self.connections.phase(each) is Phase.BODY]:
+            connection.refuse(DrainingError("draining: the server ends before the body was complete"))
+
+    def silent_holder(self) -> Connection | None:
+        """The connection that has been silent longest of those that hold bytes; None: none is silent."""
+        now = time.monotonic()
+        silent = ((self.connections.silent_s(each, now), each) for each in self.holders)
+        seconds, holder = max(silent, key=lambda pair: pair[0], default=(0.0, None))
+        return holder if seconds >= SILENT_S else None

@@ -1,0 +1,292 @@
+"""HTTP/1.1 by uvicorn and httptools, with limits on what a connection may send and how long it may take."""
+
+import asyncio
+import time
+from typing import Any, Final
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from noisevote.service.connections.door import Door
+from noisevote.service.connections.limits import Phase
+from noisevote.service.connections.upgrade import head_without_upgrade
+from noisevote.service.errors import (
+    DrainingError,
+    HeaderTooLargeError,
+    InvalidHttpError,
+    ServiceError,
+    TooManyBytesError,
+    TooSlowError,
+)
+from noisevote.service.rest.error_responses import response_of
+
+# Bodies up to this size are not counted against the limit of unread bytes: as many fit as connections do.
+SHORT_BODY_BYTES: Final = 64 * 1024
+# Bytes of framing that each byte of a chunked body may bring along: it takes six in chunks of one byte.
+FRAMING: Final = 8
+# What a header line has beside its name and value.
+LINE_BYTES: Final = 4
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    door: Door  # set by `protocol_of`
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._wire_bytes = self._body_bytes = 0  # of the request that is coming
+        self._begun = 0  # requests whose first byte was among the last bytes
+        self._noted: Phase | None = None
+        self._held = 0  # of the unread bytes
+        self._receiving = False  # between a request's first byte and its last
+        self._headers_done = False
+        self._upgrade_ignored = False
+        self._refused = False
+
+    # ------------------------------------------------------------------ the connection
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Open it, and close another for it at the limit."""
+        super().connection_made(transport)
+        connections = self.door.connections
+        leaving = connections.admit(self, self.client[0] if self.client else "", time.monotonic())
+        if leaving is not None:
+            self.door.warn(
+                "connections: at the limit (%d open, NOISEVOTE_MAX_CONNECTIONS or the process's open files, or one "
+                "address at its own); the longest without a complete request is closed for each new one",
+                len(connections) - 1,
+            )
+            leaving.drop()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._leave()
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+
+    def drop(self) -> None:
+        """Close it at once, without a word."""
+        self._leave()
+        self.transport.abort()
+
+    def _leave(self) -> None:
+        self._release()
+        self.door.deaf.pop(self, None)
+        self.door.connections.leave(self)
+
+    def pause_writing(self) -> None:
+        """Its client does not take its answer."""
+        super().pause_writing()
+        self.door.deaf[self] = time.monotonic()
+
+    def resume_writing(self) -> None:
+        """Its client takes its answer again."""
+        super().resume_writing()
+        self.door.deaf.pop(self, None)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close it after its idle time, with what its client did not take."""
+        if self.transport.get_write_buffer_size():
+            self.drop()
+        else:
+            super().timeout_keep_alive_handler()
+
+    def too_slow(self, phase: Phase) -> None:
+        """Close it, with an answer where one is waited for."""
+        if phase is Phase.BODY:
+            limits = self.door.connections.limits
+            rule = f"silent for {limits.body_seconds:g} s, or under {limits.min_body_rate:g} bytes/s"
+            self.refuse(TooSlowError(f"body: it did not arrive in time ({rule})"))
+        elif phase is Phase.HEADER and self._receiving:
+            seconds = self.door.connections.limits.header_seconds
+            self.refuse(TooSlowError(f"header: it was not complete after {seconds:g} s"))
+        else:
+            self.drop()
+
+    def shutdown(self) -> None:
+        """End it when its answer is complete; refuse a body that is not."""
+        if self.door.connections.phase(self) is Phase.BODY and not self._answered():
+            self.refuse(DrainingError("draining: the server ends before the body was complete"))
+        if self._refused:
+            self.transport.close()
+        else:
+            super().shutdown()
+
+    # ------------------------------------------------------------------ what comes
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, within the limits."""
+        if self._refused:
+            return
+        self._unset_keepalive_if_required()
+        was_receiving, body_before, self._begun = self._receiving, self._body_bytes, 0
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._go_on_in_http_1(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError as error:
+            self._refuse_unparsable(error)
+            return
+        if self._receiving:
+            if self._begun == (0 if was_receiving else 1):  # these bytes are of this request alone
+                self._wire_bytes += len(data)
+            self._note_unfinished(self._body_bytes - (0 if self._begun else body_before))
+
+    def _note_unfinished(self, received: int) -> None:
+        """Look at a request of which more must come; so many bytes of its body have just come.
+
+        The parser gathers a header that is not complete and tells nothing of it, nor of what lies between chunks.
+        """
+        if self._wire_bytes - self._body_bytes > self.door.max_header_bytes + FRAMING * self._body_bytes:
+            self.refuse(HeaderTooLargeError(self.door.max_header_bytes))
+        if self._refused or not (self._answered() or (self._headers_done and not self.pipeline)):
+            return  # an earlier request is being answered
+        phase = Phase.BODY if self._headers_done else Phase.HEADER
+        if phase is not self._noted:
+            self._enter(phase)
+        self.door.connections.heard(self, received, time.monotonic())
+
+    def _enter(self, phase: Phase) -> None:
+        self._noted = phase
+        self.door.connections.enter(self, phase, time.monotonic())
+
+    def _refuse_unparsable(self, error: httptools.HttpParserError) -> None:
+        if isinstance(error.__context__, _TooLargeError):
+            self.refuse(HeaderTooLargeError(self.door.max_header_bytes))
+            return
+        self.door.warn("invalid HTTP was refused")
+        self.refuse(InvalidHttpError(f"http: the request cannot be parsed ({str(error)[:200]})"))
+
+    def _go_on_in_http_1(self, rest: bytes) -> None:
+        """Read a request that asks for another protocol again, without that wish, and what follows it."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self.refuse(InvalidHttpError("http: CONNECT is for proxies"))
+            return
+        head = head_without_upgrade(method, self.url, self.parser.get_http_version(), self.headers)
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.data_received(head + rest)
+
+    # ------------------------------------------------------------------ the parser's calls
+    def on_message_begin(self) -> None:
+        """A request's first byte."""
+        super().on_message_begin()
+        self._begun += 1
+        self._wire_bytes = self._body_bytes = 0
+        self._receiving, self._headers_done, self._upgrade_ignored = True, False, False
+
+    def on_headers_complete(self) -> None:
+        """The application may begin, unless the request has to be read again."""
+        self._headers_done = True
+        if self._refused:
+            return
+        if self.parser.should_upgrade():
+            self._upgrade_ignored = True
+            return
+        size = len(self.url) + sum([len(name) + len(value) + LINE_BYTES for name, value in self.headers])
+        if size > self.door.max_header_bytes:
+            raise _TooLargeError
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        if self._upgrade_ignored or self._refused:
+            return
+        self._body_bytes += len(body)
+        if self._body_bytes > SHORT_BODY_BYTES and not self.cycle.response_complete and not self._hold():
+            return
+        super().on_body(body)
+
+    def _hold(self) -> bool:
+        """Count the body's bytes among the unread ones, as long as they fit."""
+        more = self._body_bytes - self._held
+        while not self.door.unread.fits(more):
+            silent = self.door.silent_holder()
+            if silent is None or silent is self:
+                problem = f"body: {self.door.unread.held} bytes of bodies arrive already; more than "
+                self.refuse(TooManyBytesError(f"{problem}{self.door.unread.limit} are not held"))
+                return False
+            silent.refuse(TooSlowError("body: it was silent while others needed the room"))
+        self.door.unread.take(more)
+        self._held = self._body_bytes
+        self.door.holders[self] = None
+        return True
+
+    def _release(self) -> None:
+        self.door.unread.take(-self._held)
+        self._held = 0
+        self.door.holders.pop(self, None)
+
+    def on_message_complete(self) -> None:
+        """A request's last byte."""
+        self._receiving = False
+        if self._upgrade_ignored or self._refused:
+            return
+        if self._held:
+            self._release()
+        if not self._answered():
+            self._enter(Phase.ANSWER)
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """An answer's last byte."""
+        if self._held:
+            self._release()
+        queued = bool(self.pipeline)
+        super().on_response_complete()
+        if self._receiving:
+            phase = Phase.BODY if self._headers_done else Phase.HEADER
+        else:
+            phase = Phase.ANSWER if queued else Phase.IDLE
+        self._enter(phase)
+
+    def _answered(self) -> bool:
+        """No request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    # ------------------------------------------------------------------ answers of the server itself
+    def refuse(self, error: ServiceError) -> None:
+        """Answer with an error where nothing was answered yet, and close once the client has had time to read it."""
+        if self._refused:
+            return
+        self._refused = True
+        self._release()
+        silent = self._answered() or not self.cycle.response_started
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if silent and not self.transport.is_closing():
+            self._write(error)
+            self.door.connections.enter(self, Phase.REFUSED, time.monotonic())
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            self.flow.resume_reading()
+        else:
+            self.transport.close()
+
+    def _write(self, error: ServiceError) -> None:
+        response = response_of(error)
+        content = [STATUS_LINE[response.status_code]]
+        for name, value in [*self.server_state.default_headers, *response.raw_headers]:
+            if name != b"connection":
+                content += [name, b": ", value, b"\r\n"]
+        content += [b"connection: close\r\n\r\n", bytes(response.body)]
+        self.transport.write(b"".join(content))
+
+
+class _TooLargeError(Exception):
+    """Raised within the parser's calls, which makes the parser stop."""
+
+
+def protocol_of(door: Door) -> type[LimitedProtocol]:
+    """The protocol of a server's connections, which share this door."""
+    return type("LimitedProtocol", (LimitedProtocol,), {"door": door})
