@@ -276,12 +276,11 @@ async def test_at_the_end_every_input_has_votes(store: ModelStore) -> None:
 
 LOADS_FOR_EVER = """
 import threading
-import noisevote.service.models.loading as loading
-import noisevote.service.backends.local as local
-def load_models(*_):
+from noisevote.service.models.loading import Loader
+def load(_):
     print("loading", flush=True)
     threading.Event().wait()
-loading.load_models = local.load_models = load_models
+Loader.load = load
 from noisevote.service.__main__ import main
 raise SystemExit(main())
 """
@@ -297,10 +296,13 @@ def test_sigterm_ends_a_server_that_still_loads(store: ModelStore, grace: str, t
         [sys.executable, str(script), *flags],
         cwd=ROOT, env=clean_environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
-        assert process.stdout is not None
-        assert process.stdout.readline() == "loading\n"
-        process.send_signal(signal.SIGTERM)
-        assert ended(process)[0] == 0
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "loading\n"
+            process.send_signal(signal.SIGTERM)
+            assert ended(process)[0] == 0
+        finally:
+            process.kill()
 
 
 def test_under_a_memory_limit_huge_bodies_are_refused_and_nothing_hangs(store: ModelStore) -> None:
