@@ -15,6 +15,7 @@ from training.errors import TrainingError
 from training.networks.layers import NoisyLayer
 from training.networks.network import Network
 from training.run_folder import RunFolder
+from training.silent import silent
 
 INPUTS = 512  # that the batch norms of a published file are found with
 GRAPH_PREFIX = "network."  # of the names that the exporter gives to weights
@@ -103,7 +104,7 @@ def _undo(network: Network, folded: dict[BatchNorm, Tensor], inputs: Tensor) -> 
             norm.bias.copy_(norm.running_mean + folded[norm])
 
     hooks = [norm.register_forward_pre_hook(settle) for norm in folded]
-    with drawing(constant_draws("multiplicative", 0.0, 0, len(inputs), 0)):
+    with silent(network), drawing(constant_draws("multiplicative", 0.0, 0, len(inputs), 0)):
         network.eval()(laid_out(inputs))
     for hook in hooks:
         hook.remove()
