@@ -7,7 +7,9 @@ from training.errors import TrainingError
 from training.networks.cifar_cnn import CifarCnn
 from training.networks.densenet import CifarDenseNet40, CifarDenseNet100
 from training.networks.mnist_cnn import MnistCnn
+from training.networks.mnist_madry import MnistMadry
 from training.networks.network import Network
+from training.networks.smoothed import CifarSmoothed, MnistSmoothed
 from training.networks.stroke_lstm import StrokeLstm
 
 NETWORKS: Final[dict[str, type[Network]]] = {
@@ -16,6 +18,9 @@ NETWORKS: Final[dict[str, type[Network]]] = {
     "cifar10-densenet40": CifarDenseNet40,
     "cifar10-densenet100": CifarDenseNet100,
     "stroke-lstm": StrokeLstm,
+    "mnist-madry": MnistMadry,
+    "mnist-smoothed": MnistSmoothed,
+    "cifar10-smoothed": CifarSmoothed,
 }
 
 
