@@ -20,13 +20,15 @@ from tqdm import tqdm
 
 from noise_op.torch_twin import Draws
 from training import checkpoint
+from training.attack.best import Best
+from training.attack.gradients import gradients_of
 from training.augment import augment
 from training.checkpoint import Checkpoint
 from training.data.examples import DataSet, Examples
 from training.draws import CPU, laid_out, presentation_draws
 from training.errors import TrainingError
 from training.glance import GLANCE_IMAGES, glances
-from training.gradients import Compute, Gradients, Replayed
+from training.gradients import Compute, Replayed
 from training.networks.network import Network
 from training.networks.registry import build
 from training.norms import estimate_norms
@@ -89,14 +91,16 @@ class Training:
         self.average = _Average(self.network, recipe.average_decay)
         self.optimizer = _optimizer(self.network, recipe)
         self.schedule = OneCycleLR(self.optimizer, recipe.lr, total_steps=recipe.epochs * self.steps_per_epoch)
-        computed = Gradients(self.network, recipe)
-        self.compute: Compute = Replayed(computed) if device.type == "cuda" else computed
+        self.computed = gradients_of(self.network, recipe)
+        self.compute: Compute = Replayed(self.computed) if device.type == "cuda" else self.computed
 
     def run_epoch(self, bar: "tqdm[Any]") -> dict[str, float]:
         """One pass over the training images; returns mean loss and accuracy under the training noise."""
         self.network.train()
         loss_sum, right_sum = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        self.computed.begin(self.epoch)
         for step, (inputs, labels) in enumerate(self._batches(self.epoch)):
+            self.computed.at(self.epoch + step / self.steps_per_epoch)
             loss, right = self.compute(inputs, labels, self._draws(self.epoch * self.steps_per_epoch + step))
             if self.recipe.clip_norm > 0:
                 clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
@@ -122,7 +126,16 @@ class Training:
     def estimate_norms(self, network: Network, count: int) -> None:
         """Estimate the batch norms of a network anew, from so many batches of unaugmented training images."""
         batches = itertools.islice(self._batches(self.recipe.epochs, augmented=False), count)
-        estimate_norms(network, (inputs for inputs, _ in batches), self.recipe)
+        estimate_norms(network, self._shown(batches), self.recipe)
+
+    def _shown(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
+        """What training shows the network of these batches: their inputs, adversarial ones among them if it does."""
+        self.computed.begin(self.recipe.epochs)
+        for step, (inputs, labels) in enumerate(batches):
+            if self.recipe.adversarial_share > 0:
+                with torch.enable_grad():  # the attack's; the parameters' are computed too, and left unused
+                    self.compute(inputs, labels, self._draws(self.recipe.epochs * self.steps_per_epoch + step))
+            yield self.computed.shown if self.recipe.adversarial_share > 0 else inputs
 
     def save(self, path: Path) -> None:
         """Write all that `restore` needs to go on exactly as if nothing had stopped."""
@@ -190,7 +203,7 @@ def train(
     folder.append(
         "start", epoch=training.epoch, threads=torch.get_num_threads(), recipe=recipe.model_dump(), **provenance
     )
-    glance = data.to_judge(recipe.holdout).first(GLANCE_IMAGES)
+    glance, best = data.to_judge(recipe.holdout).first(GLANCE_IMAGES), Best(recipe, data, folder, device)
     last = min(recipe.epochs, recipe.epochs if stop_after is None else stop_after)
     steps = training.steps_per_epoch
     # disable=None: no bar where the output is a file
@@ -199,17 +212,23 @@ def train(
             started = time.perf_counter()
             figures = training.run_epoch(bar)
             figures["seconds"] = time.perf_counter() - started
-            figures |= glances(training.result(min(GLANCE_NORM_BATCHES, recipe.norm_batches)), recipe, glance)
+            network = training.result(min(GLANCE_NORM_BATCHES, recipe.norm_batches))
+            figures |= glances(network, recipe, glance) | best.judge(network, training.epoch)
             folder.append("epoch", epoch=training.epoch, lr=training.schedule.get_last_lr()[0], **figures)
             training.save(folder.checkpoint)
             bar.write(f"{recipe.variant} epoch {training.epoch}/{recipe.epochs} " + _readable(figures))
     if training.epoch == recipe.epochs:
-        tensors = {
-            f"model.{name}": tensor for name, tensor in training.result(recipe.norm_batches).state_dict().items()
-        }
-        state = {"recipe": recipe.model_dump(), "epochs": training.epoch, **provenance}
-        checkpoint.write(folder.weights, Checkpoint(tensors, state))
-        folder.append("finished", epoch=training.epoch)
+        finish(training, folder, best, provenance)
+
+
+def finish(training: Training, folder: RunFolder, best: Best, provenance: dict[str, Any]) -> None:
+    """Write the result: of adversarial training the best epoch's network, else the last one's."""
+    recipe = training.recipe
+    network = best.network() or training.result(recipe.norm_batches)
+    tensors = {f"model.{name}": tensor for name, tensor in network.state_dict().items()}
+    state = {"recipe": recipe.model_dump(), "epochs": training.epoch, **best.told(), **provenance}
+    checkpoint.write(folder.weights, Checkpoint(tensors, state))
+    folder.append("finished", epoch=training.epoch, **best.told())
 
 
 def values(stored: Tensor) -> Tensor:
