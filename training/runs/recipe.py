@@ -54,6 +54,23 @@ class Recipe(BaseModel):
     init: Annotated[
         str | None, Field(description="finished run folder, or ONNX file, whose weights the training starts from")
     ] = None
+    adversarial_share: Annotated[
+        float, Field(ge=0, le=1, description="share of each batch that is made adversarial; 0: none")
+    ] = 0.0
+    adversarial_eps: Annotated[float, Field(gt=0, description="radius of the attack's maximum-norm ball")] = 0.3
+    adversarial_step: Annotated[float, Field(gt=0, description="length of an attack's step")] = 0.075
+    adversarial_iterations: Annotated[int, Field(ge=1, description="steps of an attack")] = 10
+    adversarial_start: Annotated[bool, Field(description="attacks begin at a random point of the ball")] = True
+    adversarial_ramp_epochs: Annotated[
+        float, Field(ge=0, description="epochs in which the ball grows linearly from nothing")
+    ] = 1.5
+    consistency: Annotated[
+        float, Field(ge=0, description="weight of the divergence between an input's votes (Jeong and Shin 2020)")
+    ] = 0.0
+    mix_weight: Annotated[float, Field(ge=0, description="weight of SmoothMix's loss (Jeong et al. 2021)")] = 0.0
+    mix_iterations: Annotated[int, Field(ge=1, description="steps of SmoothMix's attack")] = 4
+    mix_step: Annotated[float, Field(gt=0, description="Euclidean length of its steps")] = 1.0
+    mix_one_step: Annotated[bool, Field(description="SmoothMix mixes from the attack's first step on")] = False
     seed: Annotated[int, Field(ge=0, lt=2**63, description="root of every random number")] = 1
 
     @property
@@ -72,6 +89,7 @@ class Purpose(IntEnum):
     NOISE = 3
     NORM_NOISE = 4
     TEST_NOISE = 5
+    ATTACK = 6
 
 
 def derived_seed(seed: int, purpose: Purpose, index: int = 0) -> int:
