@@ -50,6 +50,19 @@ class TransferRecipe:
     seed: int
     per_byte: int
 
+    @staticmethod
+    def read(folder: Path) -> dict[str, Any]:
+        """The recipe of a set, as it is stored.
+
+        Raises:
+            TransferSetError: the folder holds no set.
+        """
+        file = folder / "recipe.json"
+        if not file.exists():
+            raise TransferSetError(folder, "has no recipe.json")
+        recipe: dict[str, Any] = json.loads(file.read_text())
+        return recipe
+
 
 def open_set(folder: Path, recipe: TransferRecipe) -> int:
     """Start a set, or go on with one; returns the number of the first image that it lacks.
@@ -94,9 +107,7 @@ def read_set(folder: Path, originals: Examples) -> tuple[Examples, dict[str, Any
     Raises:
         TransferSetError: the folder holds no set, or one that leaves its ball or the pixel range.
     """
-    if not (folder / "recipe.json").exists():
-        raise TransferSetError(folder, "has no recipe.json")
-    recipe = json.loads((folder / "recipe.json").read_text())
+    recipe = TransferRecipe.read(folder)
     parts = [_part(part) for part in _parts(folder)]
     if not parts:
         raise TransferSetError(folder, "holds no examples")

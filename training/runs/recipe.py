@@ -75,9 +75,21 @@ class Recipe(BaseModel):
 
     @property
     def variant(self) -> str:
-        """Name of the variant that this recipe makes, e.g. `mul-0.8`, `add-0.6` or, calibrated, `mul-0.0-at-0.4`."""
+        """Name of the variant that this recipe makes, e.g. `mul-0.8`, `add-0.6` or, calibrated, `mul-0.0-at-0.4`.
+
+        Adversarial training makes `robust` or, of part of each batch, `mix`; with noise `robust-mul-0.3`.
+        """
         calibrated = "" if self.norm_sigma is None else f"-at-{self.norm_sigma}"
-        return f"{self.noise[:3]}-{self.sigma_train}{calibrated}"
+        noise = f"{self.noise[:3]}-{self.sigma_train}{calibrated}"
+        if self.adversarial_share == 0:
+            return noise
+        kind = "robust" if self.adversarial_share == 1 else "mix"
+        return kind if self.sigma_train == 0 and not calibrated else f"{kind}-{noise}"
+
+    @property
+    def model(self) -> str:
+        """Name of the model that the variant belongs to: that of the network, of adversarial training its `-robust`."""
+        return self.network if self.adversarial_share == 0 else f"{self.network}-robust"
 
 
 class Purpose(IntEnum):
