@@ -18,10 +18,11 @@ from noisevote.training.attack.steps import Steps, for_transfer
 from noisevote.training.attack.target import EOT_DRAWS, Noise
 from noisevote.training.attack.transfer_set import TransferRecipe, read_set
 from noisevote.training.attack.transfer_votes import Asked, ask_all, fresh_record
-from noisevote.training.commands.options import RECORDS, STORE, Commands, add_device, add_threads, data_of
+from noisevote.training.commands.options import RECORDS, STORE, Commands, add_device, add_runs, add_threads, data_of
 from noisevote.training.data.files import DataSource
 from noisevote.training.data.registry import load
 from noisevote.training.networks.registry import named
+from noisevote.training.report.defence_runs import defence_run
 from noisevote.training.runs.run_folder import RunFolder
 
 DEFENCE = RECORDS.parent / "defence"
@@ -34,6 +35,7 @@ def add_attack(commands: Commands) -> None:
     _add_craft(kinds)
     _add_votes(kinds)
     _add_full(kinds)
+    _add_record(kinds)
 
 
 def _add_craft(kinds: Commands) -> None:
@@ -76,6 +78,13 @@ def _add_full(kinds: Commands) -> None:
     parser.add_argument("--images", type=int, help="at most so many of these")
     parser.add_argument("--votes", type=int, default=100, help="fresh votes that judge")
     add_threads(parser)
+
+
+def _add_record(kinds: Commands) -> None:
+    parser = kinds.add_parser("record", help="note finished runs of the defence for the report")
+    parser.set_defaults(command=_record)
+    add_runs(parser)
+    parser.add_argument("--records", type=Path, default=DEFENCE / "training", help="default: docs/results/defence/…")
 
 
 def _add_steps(parser: argparse.ArgumentParser) -> None:
@@ -140,6 +149,13 @@ def _full(options: argparse.Namespace) -> None:
     accuracy = record.attacked.decisions.mean()
     print(f"{options.record}: {accuracy:.2%} of {len(record.attacked)} images, {asdict(steps)}", flush=True)
     print(f"{time.perf_counter() - started:.0f} s", flush=True)
+
+
+def _record(options: argparse.Namespace) -> None:
+    for folder in options.runs:
+        path = options.records / f"{folder.path.name}.json"
+        defence_run(folder).write(path)
+        print(path)
 
 
 def _run(path: str) -> RunFolder:
