@@ -154,7 +154,7 @@ def _full(options: argparse.Namespace) -> None:
 def _record(options: argparse.Namespace) -> None:
     for folder in options.runs:
         path = options.records / f"{folder.path.name}.json"
-        defence_run(folder).write(path)
+        defence_run(folder, data_of(folder.read_recipe()).test.labels).write(path)
         print(path)
 
 

@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from noisevote.evaluation.results import sha256_of
 from noisevote.training.attack.records import AttackRecord
 from noisevote.training.report.record import RecordError
@@ -18,13 +21,14 @@ class Certified(AttackRecord):
     """Votes of some test images under a network's own input noise, for certificates.
 
     `counts`: image to its votes per class, the first `n0` of them and the `n` following ones; image i draws with
-    seed i.
+    seed i. `labels` are those of these images, in their order.
     """
 
     sigma: float
     n0: int
     n: int
     counts: dict[int, tuple[list[int], list[int]]]
+    labels: list[int]
 
 
 class DefenceRun(AttackRecord):
@@ -49,8 +53,8 @@ class DefenceRun(AttackRecord):
     certified: Certified | None
 
 
-def defence_run(folder: RunFolder) -> DefenceRun:
-    """The record of a finished run.
+def defence_run(folder: RunFolder, labels: NDArray[np.integer[Any]]) -> DefenceRun:
+    """The record of a finished run; `labels` are those of all test images.
 
     Raises:
         RecordError: the run is not finished.
@@ -61,6 +65,8 @@ def defence_run(folder: RunFolder) -> DefenceRun:
     state: dict[str, Any] = checkpoint.read(folder.weights).state
     found = _measured(folder.path / "measured.json")
     certified = found.pop("certificates", None)
+    if certified is not None:
+        certified["labels"] = [int(labels[int(image)]) for image in certified["counts"]]
     return DefenceRun(
         run=folder.path.name, model=recipe.model, variant=recipe.variant, recipe=recipe.model_dump(),
         sha256=sha256_of(folder.weights), halved=state.get("stored") == "float16", commit=state["commit"],
