@@ -48,28 +48,29 @@ def over_noise(cell: Votes) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def paired(noisy: Votes, noiseless: Votes, *, voted: bool) -> Interval:
+def paired(noisy: Votes, noiseless: Votes, *, voted: bool, places: int = 1) -> Interval:
     """What noise gains over none on the same images, with the interval over images of the paired difference.
 
     Args:
         noisy: votes under noise.
         noiseless: one vote of each of at least as many images.
         voted: of the decision of all votes, instead of the mean of single ones.
+        places: how many such intervals are to hold together with 95 % (Bonferroni).
     """
     images = min(len(noisy.outcome), len(noiseless.outcome))
     ours = noisy.outcome.decisions if voted else noisy.outcome.counts / noisy.votes
     differences = np.asarray(ours[:images], float) - noiseless.outcome.decisions[:images]
-    half = _student(images) * float(differences.std(ddof=1)) / images**0.5
+    half = _student(images, places) * float(differences.std(ddof=1)) / images**0.5
     mean = float(differences.mean())
     return Interval(mean, mean - half, mean + half)
 
 
-def _student(samples: int) -> float:
-    return float(special.stdtrit(samples - 1, (1 + LEVEL) / 2))
+def _student(samples: int, places: int = 1) -> float:
+    return float(special.stdtrit(samples - 1, 1 - (1 - LEVEL) / 2 / places))
 
 
 def radii(certified: Certified) -> NDArray[np.float64]:
-    """Certified radius of each image where the certified class is its label, else −1 (Cohen et al. 2019, algorithm 1)."""
+    """Certified radius of each image whose certified class is its label, else −1 (Cohen et al. 2019, algorithm 1)."""
     found = []
     for label, (selecting, estimating) in zip(certified.labels, certified.counts.values(), strict=True):
         chosen = int(np.argmax(selecting))

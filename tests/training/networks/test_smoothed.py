@@ -6,6 +6,7 @@ import torch
 
 from noisevote.evaluation.examples import Examples
 from noisevote.noise_op.torch_twin import Draws, GaussianNoise, drawing
+from noisevote.training.networks.layers import count
 from noisevote.training.networks.registry import NETWORKS, build, named
 from noisevote.training.networks.smoothed import Smoothed
 from noisevote.training.noise.draws import constant_draws
@@ -48,3 +49,11 @@ def test_file_and_network_answer_alike(name: str, examples: dict[str, Examples],
     feed = dict(zip(export.INPUT_NAMES, (images, draws.sigma, draws.seed, draws.vote, row), strict=True))
     (found,) = session(file, kernel=True).run(None, {key: tensor.numpy() for key, tensor in feed.items()})
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * float(np.abs(expected).max()))
+
+
+def test_costs_count_products_without_noise() -> None:
+    """LeNet has 2,293,000 multiply-accumulates a vote, and its one site draws once for each pixel."""
+    counted = count(build("mnist-smoothed", "additive"))
+    assert (counted.macs, counted.samples, counted.noisy_layers) == (2_293_000, 784, 1)
+    convolutions = 24 * 24 * 20 * 25 + 8 * 8 * 50 * 20 * 25
+    assert counted.macs == convolutions + 800 * 500 + 500 * 10
