@@ -120,7 +120,8 @@ class FullAccess(AttackRecord):
     """A network attacked by someone who has its weights, on every `every`-th test image, `images` of them planned.
 
     `steps`, `restarts`, `draws` (votes a gradient), `known` (the noise's seed) say how. The worst of the restarts is
-    chosen by other votes than those of the outcomes: `judged` has the right ones of `draws` of them, in hexadecimal.
+    chosen by other votes than those of the outcomes: `judged` has the right ones of `draws` of them, in
+    hexadecimal; of a transfer, those of the network whose gradients were used.
     `natural` and `attacked` are outcomes of `votes` fresh votes without and after the attack; `by_votes` has
     the decisions of the first of them, by their number.
     """
