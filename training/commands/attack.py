@@ -21,11 +21,26 @@ from noisevote.training.attack.transfer_votes import Asked, ask_all, fresh_recor
 from noisevote.training.commands.options import RECORDS, STORE, Commands, add_device, add_runs, add_threads, data_of
 from noisevote.training.data.files import DataSource
 from noisevote.training.data.registry import load
+from noisevote.training.errors import TrainingError
 from noisevote.training.networks.registry import named
 from noisevote.training.report.defence_runs import defence_run
 from noisevote.training.runs.run_folder import RunFolder
 
 DEFENCE = RECORDS.parent / "defence"
+
+
+class NotPublishedError(TrainingError):
+    """There is no such variant to ask."""
+
+    def __init__(self, chosen: str) -> None:
+        super().__init__(f"{chosen!r}: no published MODEL/VERSION/VARIANT")
+
+
+class UnfinishedError(TrainingError):
+    """A run has no weights yet."""
+
+    def __init__(self, run: RunFolder) -> None:
+        super().__init__(f"run folder {run.path}: is not finished; train it first")
 
 
 def add_attack(commands: Commands) -> None:
@@ -104,7 +119,7 @@ def _steps(options: argparse.Namespace) -> Steps:
 
 
 def _craft(options: argparse.Namespace) -> None:
-    recipe = options.run.read_recipe()
+    recipe = _finished(options.run).read_recipe()
     told = TransferRecipe(
         named(recipe.network).data_set, recipe.network, sha256_of(options.run.weights), _steps(options),
         options.restarts, options.seed, options.per_byte,
@@ -120,14 +135,22 @@ def _votes(options: argparse.Namespace) -> None:
     examples, made = read_set(options.set, natural)
     asked = []
     for chosen in options.variants:
-        model, version, name = chosen.split("/")
-        file = options.store / model / version / f"{name}.onnx"
-        variant = next(v for v in store.manifest(model, version).variants if v.name == name)
-        fresh = fresh_record(made, model, name, variant.sha256)
+        file, sha256 = _published(store, chosen)
+        model, _, name = chosen.split("/")
         path = options.records / f"{options.set.name}-{model}-{name}.json"
+        fresh = fresh_record(made, model, name, sha256)
         asked.append(Asked(path, fresh, OnnxRuntime(file, options.threads), options.votes))
     with tqdm(unit="vote", unit_scale=True, desc=options.set.name, disable=None) as bar:
         ask_all(asked, natural, examples, options.sigmas, bar.update, options.images)
+
+
+def _published(store: ModelStore, chosen: str) -> tuple[Path, str]:
+    """File and hash of a published variant, `model/version/variant`."""
+    model, version, name = chosen.split("/") if chosen.count("/") == 2 else ("", "", "")
+    variant = store.manifest(model, version).variant(name) if name else None
+    if variant is None:
+        raise NotPublishedError(chosen)
+    return store.root / model / version / variant.file, variant.sha256
 
 
 def _data_set(folder: Path) -> str:
@@ -137,7 +160,7 @@ def _data_set(folder: Path) -> str:
 
 def _full(options: argparse.Namespace) -> None:
     noise = Noise(options.noise, options.sigma, options.seed)
-    steps, test = _steps(options), data_of(options.run.read_recipe()).test
+    steps, test = _steps(options), data_of(_finished(options.run).read_recipe()).test
     images = len(range(0, len(test), options.every))
     planned = plan(
         options.run, steps, noise, draws=options.draws or (EOT_DRAWS if options.sigma > 0 else 1),
@@ -156,6 +179,13 @@ def _record(options: argparse.Namespace) -> None:
         path = options.records / f"{folder.path.name}.json"
         defence_run(folder, data_of(folder.read_recipe()).test.labels).write(path)
         print(path)
+
+
+def _finished(run: RunFolder) -> RunFolder:
+    run.read_recipe()  # which tells if there is no run at all
+    if not run.weights.exists():
+        raise UnfinishedError(run)
+    return run
 
 
 def _run(path: str) -> RunFolder:

@@ -145,6 +145,13 @@ def certificates(defence: Defence) -> Iterable[str]:
         cells = [f"{_percent(rate.estimate)} ({_percent(rate.low)} … {_percent(rate.high)})" for rate in rates]
         yield _row([f"sigma {run.certified.sigma:g}", str(len(found)), *cells])
     yield _row(["public code's best", "10,000", *(f"{value:.1f}" for value in PUBLIC)])
+    yield _row(["reached", "", *(_reached(runs, *place) for place in zip(RADII, PUBLIC, strict=True))])
+
+
+def _reached(runs: Sequence[DefenceRun], radius: float, public: float) -> str:
+    """Whether public code's figure lies inside or below the interval of some sigma."""
+    rates = [share(radii(run.certified) >= radius) for run in runs if run.certified]
+    return "yes" if any(public <= 100 * rate.high for rate in rates) else "no"
 
 
 def _header(cells: Sequence[str]) -> Iterable[str]:
