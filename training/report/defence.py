@@ -57,6 +57,13 @@ def _page(defence: Defence, pictures: Sequence[Path]) -> Iterable[str]:
             yield f"| {eps:g} | {100 * found.estimate:.1f} | {low} … {high} | {images} |"
     if defence.library:
         yield from ("", "## Beside a library", "", *defence_tables.library(defence.library))
+    if defence.square:
+        yield from ("", "## Square attack through the HTTP API", "")
+        yield (
+            "Only answers are seen: mean probabilities of so many votes a query, seeds drawn by the server. Accuracy "
+            "is that of 20 further votes on the images as the attack has them after so many queries about each."
+        )
+        yield from ("", *defence_tables.square(defence.square))
     yield from ("", "## Certified accuracy, MNIST", "")
     yield (
         "`mnist-smoothed`, every 20th test image: 100 votes pick the class, 100,000 others bound it at alpha 0.001 "

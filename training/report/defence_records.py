@@ -19,6 +19,7 @@ class Defence:
         attacks: attacks with full access, by the name of their file.
         sources: data set to what its transfer set did to the network that it was crafted on.
         library: rows of the comparison with a library.
+        square: curves of the Square attack over HTTP.
     """
 
     runs: dict[str, DefenceRun]
@@ -26,6 +27,7 @@ class Defence:
     attacks: dict[str, FullAccess]
     sources: dict[str, dict[str, Any]]
     library: list[dict[str, Any]]
+    square: list[dict[str, Any]]
 
 
 def read(folder: Path) -> Defence:
@@ -38,11 +40,16 @@ def read(folder: Path) -> Defence:
     for path in sorted((folder / "transfer").glob("*.json")):
         record = TransferVotes.read(path)
         transfer.setdefault(record.set["data_set"], []).append(record)
-    library = folder / "library.json"
     return Defence(
         runs={path.stem: DefenceRun.read(path) for path in sorted((folder / "training").glob("*.json"))},
         transfer=transfer,
         attacks={path.stem: FullAccess.read(path) for path in sorted((folder / "attacks").glob("*.json"))},
         sources={p.parent.name: json.loads(p.read_text()) for p in sorted((folder / "sets").glob("*/source.json"))},
-        library=json.loads(library.read_text()) if library.exists() else [],
+        library=_rows(folder / "library.json"),
+        square=_rows(folder / "square.json"),
     )
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
+    return rows

@@ -134,6 +134,16 @@ def library(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
         ])  # fmt: skip
 
 
+def square(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
+    """Accuracy against queries of the Square attack over HTTP."""
+    asked = sorted({query for row in rows for query, _ in row["curve"]})
+    yield from _header(["network", "sigma", "votes a query", "images", *(f"{query} queries" for query in asked)])
+    for row in rows:
+        curve = dict(row["curve"])
+        name, cells = f"{row['model']} {row['variant']}", [_percent(curve.get(query)) for query in asked]
+        yield _row([name, f"{row['sigma']:g}", str(row["votes"]), str(row["images"]), *cells])
+
+
 def certificates(defence: Defence) -> Iterable[str]:
     """Certified accuracy at radii, each sigma, beside public code's best."""
     runs = [run for run in defence.runs.values() if run.certified and run.run.startswith("mnist")]
