@@ -49,6 +49,8 @@ def _page(defence: Defence, pictures: Sequence[Path]) -> Iterable[str]:
         "200th test image, as many as the row says."
     )
     yield from ("", *defence_tables.attacks(defence.attacks))
+    yield from ("", "Does noise help there? On the same images, decided by all fresh votes:", "")
+    yield from defence_tables.beside_noiseless(defence.attacks)
     if points := defence_tables.over_eps(defence.attacks):
         yield from ("", "## Accuracy against eps", "", "PGD of 20 steps, `mnist-cnn-robust` without noise:", "")
         yield from ("| eps | accuracy | 95 % interval | images |", "|---|---|---|---|")

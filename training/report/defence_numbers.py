@@ -1,13 +1,13 @@
 """Intervals of what attacks leave, and radii of certificates, from the records' votes."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from noisevote.training.attack.records import Votes
+from noisevote.training.attack.records import FullAccess, Votes
 from noisevote.training.report.defence_runs import Certified
 from noisevote.voting.bounds import clopper_pearson
 
@@ -59,10 +59,25 @@ def paired(noisy: Votes, noiseless: Votes, *, voted: bool, places: int = 1) -> I
     """
     images = min(len(noisy.outcome), len(noiseless.outcome))
     ours = noisy.outcome.decisions if voted else noisy.outcome.counts / noisy.votes
-    differences = np.asarray(ours[:images], float) - noiseless.outcome.decisions[:images]
+    return difference(np.asarray(ours[:images], float), noiseless.outcome.decisions[:images], places)
+
+
+def difference(ours: NDArray[Any], theirs: NDArray[Any], places: int = 1) -> Interval:
+    """Mean difference of paired outcomes [images], with Student's interval over images; `places` as in `paired`.
+
+    Where no image differs, the interval is what as many images that do not differ say of the share that does.
+    """
+    differences = np.asarray(ours, float) - np.asarray(theirs, float)
+    images, mean = len(differences), float(differences.mean())
     half = _student(images, places) * float(differences.std(ddof=1)) / images**0.5
-    mean = float(differences.mean())
+    if not differences.any():
+        half = 1 - float((1 - LEVEL) / 2 / places) ** (1 / images)
     return Interval(mean, mean - half, mean + half)
+
+
+def by_image(record: FullAccess) -> dict[int, bool]:
+    """Number of each test image that was attacked to whether it is still decided rightly."""
+    return {place * record.every: bool(right) for place, right in enumerate(record.attacked.decisions)}
 
 
 def _student(samples: int, places: int = 1) -> float:

@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 
 from noisevote.training.attack.records import FullAccess, TransferVotes
-from noisevote.training.report.defence_numbers import Interval, over_noise, paired, radii, share
+from noisevote.training.report.defence_numbers import Interval, by_image, difference, over_noise, paired, radii, share
 from noisevote.training.report.defence_records import Defence
 from noisevote.training.report.defence_runs import DefenceRun
 
@@ -15,7 +15,7 @@ PAPER: Final = {"mnist": (97.40, 97.79, 97.90, 97.71, 97.00), "cifar10": (66.52,
 RADII: Final = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5)
 # Public code's best over methods and sigmas, of all 10,000 test images, as its repositories' tables have them.
 PUBLIC: Final = (99.0, 98.3, 97.1, 93.3, 88.6, 82.2, 70.9, 45.7, 29.8)
-PLANNED: Final = {"mnist": 10_000, "cifar10": 9_000}
+LEAST_IMAGES: Final = 20  # of a comparison
 
 
 def networks(runs: Iterable[DefenceRun]) -> Iterable[str]:
@@ -105,6 +105,26 @@ def attacks(records: dict[str, FullAccess]) -> Iterable[str]:
             _percent(float(record.attacked.counts.mean() / record.votes)),
             " / ".join(_percent(float(one.mean())) for one in bits), f"{_percent(last.low)} … {_percent(last.high)}",
         ])  # fmt: skip
+
+
+def beside_noiseless(records: dict[str, FullAccess]) -> Iterable[str]:
+    """Each attack under noise beside PGD on the same weights without noise, on the images that both attacked."""
+    yield from _header(["under noise", "without noise", "images", "under noise", "without", "difference, points", "is"])
+    noiseless_ones = [(name, r) for name, r in records.items() if r.sigma == 0 and not name.startswith("robust-eps")]
+    plain = {(r.sha256, r.source): (name, r) for name, r in noiseless_ones}
+    for name, record in records.items():
+        source = "" if record.source == record.sha256 else record.source
+        if record.sigma == 0 or (record.sha256, source) not in plain:
+            continue
+        other, noiseless = plain[record.sha256, source]
+        ours, theirs = by_image(record), by_image(noiseless)
+        both = sorted(set(ours) & set(theirs))
+        if len(both) < LEAST_IMAGES:
+            continue
+        under, without = np.array([ours[image] for image in both]), np.array([theirs[image] for image in both])
+        found = difference(under, without)
+        shares = (_percent(float(some.mean())) for some in (under, without))
+        yield _row([f"`{name}`", f"`{other}`", str(len(both)), *shares, _gain(found), found.verdict])
 
 
 def attacker(record: FullAccess) -> str:

@@ -61,6 +61,8 @@ def test_a_gain_is_one_only_outside_its_interval() -> None:
     assert paired(cell(some), cell(some, 0.0), voted=True).verdict == "none"
     assert paired(cell(all_right), cell(some, 0.0), voted=True).verdict == "gain"
     assert paired(cell(some), cell(all_right, 0.0), voted=True).verdict == "loss"
+    nothing = paired(cell(some), cell(some, 0.0), voted=True)  # of 200 images none differs: at most 1.8 % do
+    assert (nothing.low, nothing.high) == pytest.approx((-nothing.high, 1 - 0.025 ** (1 / 200)))
     one, many = (paired(cell(all_right), cell(some, 0.0), voted=True, places=count) for count in (1, 10))
     assert many.low < one.low
 
