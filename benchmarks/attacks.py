@@ -110,6 +110,7 @@ def main() -> None:
     parser.add_argument("--eps", type=float, default=0.3)
     parser.add_argument("--sigma", type=float, default=0.3, help="noise of `rand`")
     parser.add_argument("--every", type=int, default=50, help="every so many test images one")
+    parser.add_argument("--out", type=Path, default=OUT, help="the record")
     options = parser.parse_args()
     torch.set_num_threads(1)
     run = RunFolder(options.run)
@@ -131,7 +132,7 @@ def main() -> None:
         if sigma == 0:
             worst = [min(shares) for shares in zip(*found.values(), strict=True)]
             rows.append({**told, "attack": "worst of both", "sigma": sigma, "ours": None, "library": mean(worst)})
-    _add(rows)
+    _add(options.out, rows)
 
 
 def mean(shares: list[float]) -> float:
@@ -139,12 +140,12 @@ def mean(shares: list[float]) -> float:
     return round(float(np.mean(shares)), 5)
 
 
-def _add(rows: list[dict[str, Any]]) -> None:
-    kept = json.loads(OUT.read_text()) if OUT.exists() else []
+def _add(out: Path, rows: list[dict[str, Any]]) -> None:
+    kept = json.loads(out.read_text()) if out.exists() else []
     keys = ("run", "attack", "eps", "sigma", "every")
     new = [tuple(row[key] for key in keys) for row in rows]
     kept = [row for row in kept if tuple(row[key] for key in keys) not in new]
-    OUT.write_text(json.dumps([*kept, *rows], indent=1) + "\n")
+    out.write_text(json.dumps([*kept, *rows], indent=1) + "\n")
     print(json.dumps(rows, indent=1))
 
 

@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=1000)
     parser.add_argument("--eps", type=float, default=0.3)
     parser.add_argument("--every", type=int, default=50, help="every so many test images one")
+    parser.add_argument("--out", type=Path, default=OUT, help="the record")
     options = parser.parse_args()
     test = load("mnist", DataSource.from_environment()).test
     chosen = np.arange(0, len(test), options.every)
@@ -81,15 +82,15 @@ def main() -> None:
     for query, found in attack:
         if query in JUDGED_AT or query == options.queries:
             curve.append((query, round(server.accuracy(found, labels), 5)))
-            _keep({**told, "images": len(images), "judges": JUDGES, "curve": curve})
+            _keep(options.out, {**told, "images": len(images), "judges": JUDGES, "curve": curve})
             print(query, curve[-1][1], flush=True)
 
 
-def _keep(row: dict[str, Any]) -> None:
-    kept = json.loads(OUT.read_text()) if OUT.exists() else []
+def _keep(out: Path, row: dict[str, Any]) -> None:
+    kept = json.loads(out.read_text()) if out.exists() else []
     keys = ("model", "variant", "sigma", "votes", "eps", "every", "queries")
     kept = [old for old in kept if any(old[key] != row[key] for key in keys)]
-    OUT.write_text(json.dumps([*kept, row], indent=1) + "\n")
+    out.write_text(json.dumps([*kept, row], indent=1) + "\n")
 
 
 if __name__ == "__main__":
