@@ -171,7 +171,7 @@ def test_only_one_file_needs_ray() -> None:
 
 def test_training_is_a_pipeline() -> None:
     """A package of training imports those of the steps before its own, and the commands stand above all."""
-    steps = ("data", "networks", "runs", "noise", "fit", "measure", "publish", "report", "commands")
+    steps = ("data", "networks", "runs", "noise", "attack", "fit", "card", "measure", "publish", "report", "commands")
     folder = ROOT / "training"
     assert {path.name for path in folder.iterdir() if (path / "__init__.py").exists()} == set(steps)
     for place, step in enumerate(steps):

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from noisevote.evaluation.results import EvaluationError
 from noisevote.model_store.store import StoreError
+from noisevote.training.commands.attack import add_attack
 from noisevote.training.commands.experiment import add_experiment
 from noisevote.training.commands.fit import add_calibrate, add_train
 from noisevote.training.commands.measure import add_evaluate, add_outputs
@@ -22,6 +23,7 @@ COMMANDS = (
     add_calibrate,
     add_evaluate,
     add_publish,
+    add_attack,
     add_record,
     add_outputs,
     add_experiment,

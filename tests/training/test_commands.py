@@ -10,9 +10,11 @@ import torch
 from noisevote.evaluation.examples import Examples
 from noisevote.model_store.store import ModelStore
 from noisevote.training.__main__ import main
+from noisevote.training.attack.records import FullAccess, TransferVotes
 from noisevote.training.commands import fit
 from noisevote.training.data import files, mnist
 from noisevote.training.networks.registry import named
+from noisevote.training.report.defence_runs import DefenceRun
 from noisevote.training.runs.recipe import Recipe
 
 # Float32, because bfloat16, the default, is many times slower where the processor does not multiply it.
@@ -46,6 +48,25 @@ def test_four_commands_make_a_published_model(folder: Path, capsys: pytest.Captu
     assert {point.noise for point in publication.manifest.variants[0].accuracy} == {"multiplicative", "additive"}
 
 
+def test_attack_commands_go_from_training_to_records(folder: Path) -> None:
+    """An adversarial run is published as `mnist-cnn-robust`, attacked, asked about a set made on it, and recorded."""
+    run, store, crafted, records = (str(folder / name) for name in ("run", "store", "digits", "records"))
+    adversarial = ["--adversarial-share", "1", "--adversarial-iterations", "1", "--sigma-train", "0"]
+    assert main(["train", "--run", run, *SHORT, *adversarial]) == 0
+    assert main(["export", run]) == 0
+    assert main(["evaluate", run, "--kinds", "multiplicative", "--sigmas", "0", "--images", "10"]) == 0
+    assert main(["publish", run, "--version", "1", "--store", store]) == 0
+    assert main(["attack", "craft", run, crafted, "--iterations", "2", "--images", "20"]) == 0
+    asked = ["attack", "votes", crafted, "mnist-cnn-robust/1/robust", "--sigmas", "0", "0.3", "--votes", "2"]
+    assert main([*asked, "--store", store, "--records", records]) == 0
+    (votes,) = (TransferVotes.read(path) for path in Path(records).glob("*.json"))
+    assert [len(cell.outcome) for cell in votes.cells] == [20, 20, 20]
+    assert main(["attack", "full", run, f"{folder}/full.json", "--iterations", "2", "--every", "8"]) == 0
+    assert FullAccess.read(folder / "full.json").complete
+    assert main(["attack", "record", run, "--records", f"{folder}/training"]) == 0
+    assert DefenceRun.read(folder / "training" / "run.json").variant == "robust"
+
+
 def test_options_reach_the_recipe(folder: Path) -> None:
     """Every field of the recipe is an option, and what is not given keeps its default."""
     run = folder / "run"
@@ -63,6 +84,7 @@ def test_options_reach_the_recipe(folder: Path) -> None:
         (["train", "--sigma-train", "loud"], "sigma_train"),
         (["train", "--network", "mnist-rnn"], "mnist-rnn"),
         (["export", "no/such/run"], "no/such/run"),
+        (["attack", "full", "no/such/run", "record.json"], "no/such/run"),
     ],
 )
 def test_mistakes_are_told_in_a_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

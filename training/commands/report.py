@@ -29,7 +29,13 @@ def add_report(commands: Commands) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from noisevote.training.report.report import report  # noqa: PLC0415  # matplotlib takes long; the others do without
+    # matplotlib takes long; the others do without
+    from noisevote.training.report import defence  # noqa: PLC0415
+    from noisevote.training.report.report import report  # noqa: PLC0415
 
-    for path in report(options.records, options.out):
+    made = report(options.records, options.out)
+    attacked = options.records.parent / "defence"
+    if attacked.exists():
+        made += defence.report(attacked, options.out)
+    for path in made:
         print(path)

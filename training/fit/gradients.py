@@ -30,15 +30,28 @@ class Compute(Protocol):
 
 
 class Gradients:
-    """`Compute` step by step, on any device."""
+    """`Compute` step by step, on any device.
+
+    Attributes:
+        shown: the inputs that the network saw at the last step.
+    """
+
+    shown: Tensor
 
     def __init__(self, network: Network, recipe: Recipe) -> None:
         self.network = network
         self.recipe = recipe
 
+    def begin(self, epoch: int) -> None:
+        """Called before the steps of an epoch."""
+
+    def at(self, epochs: float) -> None:
+        """Called before each step with the epochs done so far, parts of one included."""
+
     def __call__(self, inputs: Tensor, labels: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """Compute loss and gradients as `Compute` says."""
-        with drawing(draws), _precision(self.recipe, inputs.device):
+        self.shown = inputs
+        with drawing(draws), autocast(self.recipe, inputs.device):
             votes = self.recipe.loss_votes * self.recipe.output_votes
             logits = voted(self.network(inputs).float(), votes)  # [batch, classes]
             loss = loss_of(logits, labels, self.recipe)
@@ -115,7 +128,8 @@ def loss_of(logits: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
     return (-torch.expm1(recipe.loss_power * log_p) / recipe.loss_power).mean()
 
 
-def _precision(recipe: Recipe, device: torch.device) -> torch.autocast:
+def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
+    """The recipe's precision of products and signals."""
     # a graph would go on with the first batch's weights if their bfloat16 copies were kept
     kept = device.type == "cpu"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16", cache_enabled=kept)

@@ -24,7 +24,9 @@ from noisevote.noise_op.torch_twin import Draws
 from noisevote.training.data.data_set import DataSet
 from noisevote.training.errors import TrainingError
 from noisevote.training.fit.augment import augment
-from noisevote.training.fit.gradients import Compute, Gradients, Replayed
+from noisevote.training.fit.best import Best
+from noisevote.training.fit.chosen import gradients_of
+from noisevote.training.fit.gradients import Compute, Replayed
 from noisevote.training.fit.quick_eval import QUICK_EVAL_IMAGES, quick_evals
 from noisevote.training.fit.warm_start import INPUTS, start_from
 from noisevote.training.networks.network import Network
@@ -91,14 +93,16 @@ class Training:
         self.average = _Average(self.network, recipe.average_decay)
         self.optimizer = _optimizer(self.network, recipe)
         self.schedule = OneCycleLR(self.optimizer, recipe.lr, total_steps=recipe.epochs * self.steps_per_epoch)
-        computed = Gradients(self.network, recipe)
-        self.compute: Compute = Replayed(computed) if device.type == "cuda" else computed
+        self.computed = gradients_of(self.network, recipe)
+        self.compute: Compute = Replayed(self.computed) if device.type == "cuda" else self.computed
 
     def run_epoch(self, bar: "tqdm[Any]") -> dict[str, float]:
         """One pass over the training images; returns mean loss and accuracy under the training noise."""
         self.network.train()
         loss_sum, right_sum = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        self.computed.begin(self.epoch)
         for step, (inputs, labels) in enumerate(self._batches(self.epoch)):
+            self.computed.at(self.epoch + step / self.steps_per_epoch)
             loss, right = self.compute(inputs, labels, self._draws(self.epoch * self.steps_per_epoch + step))
             if self.recipe.clip_norm > 0:
                 clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
@@ -124,7 +128,16 @@ class Training:
     def estimate_norms(self, network: Network, count: int) -> None:
         """Estimate the batch norms of a network anew, from so many batches of unaugmented training images."""
         batches = itertools.islice(self._batches(self.recipe.epochs, augmented=False), count)
-        estimate_norms(network, (inputs for inputs, _ in batches), self.recipe)
+        estimate_norms(network, self._shown(batches), self.recipe)
+
+    def _shown(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
+        """What training shows the network of these batches: their inputs, adversarial ones among them if it does."""
+        self.computed.begin(self.recipe.epochs)
+        for step, (inputs, labels) in enumerate(batches):
+            if self.recipe.adversarial_share > 0:
+                with torch.enable_grad():  # the attack's; the parameters' are computed too, and left unused
+                    self.compute(inputs, labels, self._draws(self.recipe.epochs * self.steps_per_epoch + step))
+            yield self.computed.shown if self.recipe.adversarial_share > 0 else inputs
 
     def save(self, path: Path) -> None:
         """Write all that `restore` needs to go on exactly as if nothing had stopped."""
@@ -190,15 +203,14 @@ def train(
         training.restore(folder.checkpoint)
     made_by = provenance(data, device)
     folder.append("start", epoch=training.epoch, threads=torch.get_num_threads(), recipe=recipe.model_dump(), **made_by)
+    best = Best(recipe, data, folder, device)
     last = min(recipe.epochs, recipe.epochs if stop_after is None else stop_after)
-    _run_epochs(training, last, data.to_judge(recipe.holdout).first(QUICK_EVAL_IMAGES), folder)
+    _run_epochs(training, last, data.to_judge(recipe.holdout).first(QUICK_EVAL_IMAGES), folder, best)
     if training.epoch == recipe.epochs:
-        state = {"recipe": recipe.model_dump(), "epochs": training.epoch, **made_by}
-        folder.write_network(training.result(recipe.norm_batches), state)
-        folder.append("finished", epoch=training.epoch)
+        finish(training, folder, best, made_by)
 
 
-def _run_epochs(training: Training, last: int, judged: Examples, folder: RunFolder) -> None:
+def _run_epochs(training: Training, last: int, judged: Examples, folder: RunFolder, best: Best) -> None:
     """Train up to epoch `last`; after each epoch evaluate quickly, write a line of the log, and save a checkpoint."""
     recipe, steps = training.recipe, training.steps_per_epoch
     # disable=None: no bar where the output is a file
@@ -207,10 +219,19 @@ def _run_epochs(training: Training, last: int, judged: Examples, folder: RunFold
             started = time.perf_counter()
             figures = training.run_epoch(bar)
             figures["seconds"] = time.perf_counter() - started
-            figures |= quick_evals(training.result(min(QUICK_EVAL_NORM_BATCHES, recipe.norm_batches)), recipe, judged)
+            network = training.result(min(QUICK_EVAL_NORM_BATCHES, recipe.norm_batches))
+            figures |= quick_evals(network, recipe, judged) | best.judge(network, training.epoch)
             folder.append("epoch", epoch=training.epoch, lr=training.schedule.get_last_lr()[0], **figures)
             training.save(folder.checkpoint)
             bar.write(f"{recipe.variant} epoch {training.epoch}/{recipe.epochs} " + _readable(figures))
+
+
+def finish(training: Training, folder: RunFolder, best: Best, made_by: dict[str, Any]) -> None:
+    """Write the result: of adversarial training the best epoch's network, else the last one's."""
+    recipe = training.recipe
+    network = best.network() or training.result(recipe.norm_batches)
+    folder.write_network(network, {"recipe": recipe.model_dump(), "epochs": training.epoch, **best.told(), **made_by})
+    folder.append("finished", epoch=training.epoch, **best.told())
 
 
 def values(stored: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from noisevote.training.errors import TrainingError
 from noisevote.training.networks.layers import NoisyLayer
 from noisevote.training.networks.network import Network
 from noisevote.training.noise.draws import constant_draws, laid_out
+from noisevote.training.noise.silent import silent
 from noisevote.training.runs.run_folder import RunFolder
 
 INPUTS = 512  # that the batch norms of a published file are found with
@@ -103,7 +104,7 @@ def _undo(network: Network, folded: dict[BatchNorm, Tensor], inputs: Tensor) -> 
             norm.bias.copy_(norm.running_mean + folded[norm])
 
     hooks = [norm.register_forward_pre_hook(settle) for norm in folded]
-    with drawing(constant_draws("multiplicative", 0.0, 0, len(inputs), 0)):
+    with silent(network), drawing(constant_draws("multiplicative", 0.0, 0, len(inputs), 0)):
         network.eval()(laid_out(inputs))
     for hook in hooks:
         hook.remove()

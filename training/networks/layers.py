@@ -83,8 +83,8 @@ class Counts:
     """Counts what a network is made of, and what one vote costs.
 
     `parameters` counts weights and biases of the folded products (what is published),
-    `macs` multiply-accumulates, `samples` noise samples, `noisy_layers` the paper's L. A layer that a vote
-    computes several times, as in a recurrent network, counts each time.
+    `macs` multiply-accumulates, `samples` noise samples, `noisy_layers` the paper's L, the sites that draw.
+    A layer that a vote computes several times, as in a recurrent network, counts each time.
     """
 
     parameters: int
@@ -94,18 +94,18 @@ class Counts:
 
 
 def count(network: Network) -> Counts:
-    """Count by one noiseless forward pass of a zero input."""
+    """Count by one noiseless forward pass of a zero input; products without noise count as well."""
     folded = fold(network)
     macs: list[int] = []
     samples: list[int] = []
 
-    def record(layer: nn.Module, _: tuple[Tensor, ...], signal: Tensor) -> None:
-        assert isinstance(layer, NoisyLayer)
-        weights = layer.product.weight[0].numel()  # products that make one output element
-        samples.append(signal[0].numel())
-        macs.append(signal[0].numel() * weights)
+    def record(module: nn.Module, _: tuple[Tensor, ...], signal: Tensor) -> None:
+        if isinstance(module, GaussianNoise):
+            samples.append(signal[0].numel())
+        elif isinstance(module, nn.Conv2d | nn.Linear):
+            macs.append(signal[0].numel() * module.weight[0].numel())  # products that make one output element
 
-    hooks = [layer.register_forward_hook(record) for layer in folded.modules() if isinstance(layer, NoisyLayer)]
+    hooks = [module.register_forward_hook(record) for module in folded.modules()]
     zero = torch.zeros(1, dtype=torch.int64)
     with torch.no_grad(), drawing(Draws(sigma=torch.zeros(1, 2), seed=zero, vote=zero)):
         folded(torch.zeros(1, *network.input_shape))

@@ -7,7 +7,9 @@ from noisevote.training.errors import TrainingError
 from noisevote.training.networks.cifar_cnn import CifarCnn
 from noisevote.training.networks.densenet import CifarDenseNet40, CifarDenseNet100
 from noisevote.training.networks.mnist_cnn import MnistCnn
+from noisevote.training.networks.mnist_madry import MnistMadry
 from noisevote.training.networks.network import Network
+from noisevote.training.networks.smoothed import CifarSmoothed, MnistSmoothed
 from noisevote.training.networks.stroke_lstm import StrokeLstm
 
 NETWORKS: Final[dict[str, type[Network]]] = {
@@ -16,6 +18,9 @@ NETWORKS: Final[dict[str, type[Network]]] = {
     "cifar10-densenet40": CifarDenseNet40,
     "cifar10-densenet100": CifarDenseNet100,
     "stroke-lstm": StrokeLstm,
+    "mnist-madry": MnistMadry,
+    "mnist-smoothed": MnistSmoothed,
+    "cifar10-smoothed": CifarSmoothed,
 }
 
 

@@ -42,20 +42,20 @@ class UnpublishableError(TrainingError):
 def publish(
     folders: Sequence[RunFolder], data: DataSet, store: ModelStore, version: str, *, replace: bool = False
 ) -> Path:
-    """Write the runs of one network as variants of a model version; returns its folder.
+    """Write the runs of one model as variants of a model version; returns its folder.
 
     Raises:
-        UnpublishableError: a run is unfinished or not exported, or the runs are of several networks.
+        UnpublishableError: a run is unfinished or not exported, or the runs are of several models.
         EvaluationError: a run is not measured, or its measurements are of another file.
         StoreError: the version exists, or the store refuses it.
     """
     recipes = [_recipe(folder) for folder in folders]
-    names = sorted({recipe.network for recipe in recipes})
+    names = sorted({recipe.model for recipe in recipes})
     if len(names) != 1:
-        raise UnpublishableError(folders[0], f"is to be published with runs of other networks: {', '.join(names)}")
+        raise UnpublishableError(folders[0], f"is to be published with runs of other models: {', '.join(names)}")
     variants = [describe(folder, data) for folder in folders]
     contents = {variant.name: folder.exported.read_bytes() for variant, folder in zip(variants, folders, strict=True)}
-    described = _model_description(names[0], named(names[0]), version)
+    described = _model_description(recipes[0], version)
     return store.publish(manifests.manifest(described, data.classes, variants), contents, replace=replace)
 
 
@@ -84,13 +84,15 @@ def describe(folder: RunFolder, data: DataSet) -> Variant:
     )
 
 
-def _model_description(name: str, network: type[Network], version: str) -> ModelDescription:
+def _model_description(recipe: Recipe, version: str) -> ModelDescription:
     """Turn what a network says about itself into the manifest's description."""
+    network: type[Network] = named(recipe.network)
+    robust = recipe.adversarial_share > 0
     return ModelDescription(
-        name=name,
+        name=recipe.model,
         version=version,
-        title=network.title,
-        description=network.description,
+        title=network.title + (", adversarially trained" if robust else ""),
+        description=network.description + (" Trained on adversarial examples." if robust else ""),
         input=InputSpec(
             shape=network.input_shape,
             value_range=network.value_range,

@@ -54,13 +54,42 @@ class Recipe(BaseModel):
     init: Annotated[
         str | None, Field(description="finished run folder, or ONNX file, whose weights the training starts from")
     ] = None
+    adversarial_share: Annotated[
+        float, Field(ge=0, le=1, description="share of each batch that is made adversarial; 0: none")
+    ] = 0.0
+    adversarial_eps: Annotated[float, Field(gt=0, description="radius of the attack's maximum-norm ball")] = 0.3
+    adversarial_step: Annotated[float, Field(gt=0, description="length of an attack's step")] = 0.075
+    adversarial_iterations: Annotated[int, Field(ge=1, description="steps of an attack")] = 10
+    adversarial_start: Annotated[bool, Field(description="attacks begin at a random point of the ball")] = True
+    adversarial_ramp_epochs: Annotated[
+        float, Field(ge=0, description="epochs in which the ball grows linearly from nothing")
+    ] = 1.5
+    consistency: Annotated[
+        float, Field(ge=0, description="weight of the divergence between an input's votes (Jeong and Shin 2020)")
+    ] = 0.0
+    mix_weight: Annotated[float, Field(ge=0, description="weight of SmoothMix's loss (Jeong et al. 2021)")] = 0.0
+    mix_iterations: Annotated[int, Field(ge=1, description="steps of SmoothMix's attack")] = 4
+    mix_step: Annotated[float, Field(gt=0, description="Euclidean length of its steps")] = 1.0
+    mix_one_step: Annotated[bool, Field(description="SmoothMix mixes from the attack's first step on")] = False
     seed: Annotated[int, Field(ge=0, lt=2**63, description="root of every random number")] = 1
 
     @property
     def variant(self) -> str:
-        """Name of the variant that this recipe makes, e.g. `mul-0.8`, `add-0.6` or, calibrated, `mul-0.0-at-0.4`."""
+        """Name of the variant that this recipe makes, e.g. `mul-0.8`, `add-0.6` or, calibrated, `mul-0.0-at-0.4`.
+
+        Adversarial training makes `robust` or, of part of each batch, `mix`; with noise `robust-mul-0.3`.
+        """
         calibrated = "" if self.norm_sigma is None else f"-at-{self.norm_sigma}"
-        return f"{self.noise[:3]}-{self.sigma_train}{calibrated}"
+        noise = f"{self.noise[:3]}-{self.sigma_train}{calibrated}"
+        if self.adversarial_share == 0:
+            return noise
+        kind = "robust" if self.adversarial_share == 1 else "mix"
+        return kind if self.sigma_train == 0 and not calibrated else f"{kind}-{noise}"
+
+    @property
+    def model(self) -> str:
+        """Name of the model that the variant belongs to: that of the network, of adversarial training its `-robust`."""
+        return self.network if self.adversarial_share == 0 else f"{self.network}-robust"
 
 
 class Purpose(IntEnum):
@@ -72,6 +101,7 @@ class Purpose(IntEnum):
     NOISE = 3
     NORM_NOISE = 4
     TEST_NOISE = 5
+    ATTACK = 6
 
 
 def derived_seed(seed: int, purpose: Purpose, index: int = 0) -> int:

@@ -16,6 +16,17 @@ def test_variant_is_named_after_its_noise(given: dict[str, str], name: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("share", "sigma", "name"),
+    [(1.0, 0.0, "robust"), (0.5, 0.0, "mix"), (1.0, 0.3, "robust-mul-0.3"), (0.5, 0.2, "mix-mul-0.2")],
+)
+def test_adversarial_training_makes_a_model_of_its_own(share: float, sigma: float, name: str) -> None:
+    """Its variants are named after what they learn from, and belong to the network's `-robust` model."""
+    recipe = Recipe(adversarial_share=share, sigma_train=sigma)
+    assert (recipe.model, recipe.variant) == ("mnist-cnn-robust", name)
+    assert Recipe().model == "mnist-cnn"
+
+
+@pytest.mark.parametrize(
     ("given", "key"),
     [({"sigmatrain": 1}, "sigmatrain"), ({"sigma_train": -0.1}, "sigma_train"), ({"noise": "pink"}, "noise"),
      ({"precision": "float16"}, "precision"), ({"sigma_train": "nan"}, "sigma_train"), ({"lr": "inf"}, "lr")],

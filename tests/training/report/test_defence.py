@@ -1,0 +1,75 @@
+"""The page of the defence beside its records, and its intervals beside what is known of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from noisevote.training.attack.records import Outcome, Votes
+from noisevote.training.report import defence
+from noisevote.training.report.defence_numbers import over_noise, paired, radii, share
+from noisevote.training.report.defence_runs import Certified
+
+RESULTS = Path(__file__).parents[3] / "docs" / "results"
+
+
+@pytest.fixture(scope="module")
+def remade(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page, made again from the records of the repository."""
+    out = tmp_path_factory.mktemp("report")
+    defence.report(RESULTS / "defence", out)
+    return out
+
+
+def test_page_is_that_of_its_records(remade: Path) -> None:
+    """The page in the repository is what the records give, byte for byte, and the figures pixel for pixel."""
+    assert (remade / "defence.md").read_bytes() == (RESULTS / "defence.md").read_bytes()
+    pictures = sorted(path.name for path in remade.glob("*.png"))
+    assert pictures == sorted(path.name for path in RESULTS.glob("defence-*.png"))
+    for picture in pictures:
+        with Image.open(remade / picture) as made, Image.open(RESULTS / picture) as kept:
+            assert np.array_equal(np.asarray(made), np.asarray(kept)), picture
+
+
+def cell(right: np.ndarray, sigma: float = 0.3) -> Votes:
+    """Votes, bool [images, votes]; the decision is the majority."""
+    counts, decided = right.sum(axis=1), right.mean(axis=1) > 0.5
+    outcome = Outcome().with_more([int(count) for count in counts], [bool(one) for one in decided])
+    runs = tuple(int(run) for run in right.sum(axis=0))
+    return Votes(inputs="adversarial", sigma=sigma, votes=right.shape[1], runs=runs, outcome=outcome)
+
+
+def test_intervals_hold_what_scipy_says() -> None:
+    """Shares have Clopper and Pearson's interval, runs Student's, paired differences Student's of the differences."""
+    generator = np.random.default_rng(0)
+    noisy, noiseless = generator.random((300, 20)) < 0.9, generator.random((300, 1)) < 0.85
+    exact = stats.binomtest(int(noiseless.sum()), 300).proportion_ci(0.95)
+    found = share(noiseless[:, 0])
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=1e-9)
+    student = stats.ttest_1samp(noisy.mean(axis=0), 0).confidence_interval(0.95)
+    assert over_noise(cell(noisy)).low == pytest.approx(student.low, abs=1e-9)
+    pairs = stats.ttest_rel(noisy.mean(axis=1), noiseless[:, 0].astype(float)).confidence_interval(0.95)
+    gained = paired(cell(noisy), cell(noiseless, 0.0), voted=False)
+    assert (gained.low, gained.high) == pytest.approx((pairs.low, pairs.high), abs=1e-9)
+
+
+def test_a_gain_is_one_only_outside_its_interval() -> None:
+    """The same answers are no gain; many more right ones are one, and judged among many places less easily."""
+    some, all_right = np.arange(200)[:, None] % 10 > 0, np.ones((200, 1), bool)
+    assert paired(cell(some), cell(some, 0.0), voted=True).verdict == "none"
+    assert paired(cell(all_right), cell(some, 0.0), voted=True).verdict == "gain"
+    assert paired(cell(some), cell(all_right, 0.0), voted=True).verdict == "loss"
+    nothing = paired(cell(some), cell(some, 0.0), voted=True)  # of 200 images none differs: at most 1.8 % do
+    assert (nothing.low, nothing.high) == pytest.approx((-nothing.high, 1 - 0.025 ** (1 / 200)))
+    one, many = (paired(cell(all_right), cell(some, 0.0), voted=True, places=count) for count in (1, 10))
+    assert many.low < one.low
+
+
+def test_certified_radius_is_cohens() -> None:
+    """100,000 of 100,000 votes certify sigma · Φ⁻¹(alpha^(1/n)); a wrong class or half of the votes nothing."""
+    counts = {0: ([0, 100], [0, 100_000]), 20: ([100, 0], [100_000, 0]), 40: ([49, 51], [50_000, 50_000])}
+    found = radii(Certified(sigma=0.5, n0=100, n=100_000, counts=counts, labels=[1, 1, 1]))
+    assert found[0] == pytest.approx(0.5 * stats.norm.ppf(0.001 ** (1 / 100_000)), rel=1e-9)
+    assert found[1:].tolist() == [-1, -1]

@@ -1,0 +1,1 @@
+"""Adversarial examples: made, trained against and measured; certified training under input noise."""

@@ -1,0 +1,192 @@
+"""`attack`: craft transfer sets, ask published files about them, and attack networks with full access."""
+
+import argparse
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from noisevote.evaluation.onnx_runtime import OnnxRuntime
+from noisevote.evaluation.results import sha256_of
+from noisevote.model_store.store import ModelStore
+from noisevote.noise_op.contract import NOISE_KINDS
+from noisevote.training.attack.crafting import craft_into
+from noisevote.training.attack.full_access import measure, plan
+from noisevote.training.attack.steps import Steps, for_transfer
+from noisevote.training.attack.target import EOT_DRAWS, Noise
+from noisevote.training.attack.transfer_set import TransferRecipe, read_set
+from noisevote.training.attack.transfer_votes import Asked, ask_all, fresh_record
+from noisevote.training.commands.options import RECORDS, STORE, Commands, add_device, add_runs, add_threads, data_of
+from noisevote.training.data.files import DataSource
+from noisevote.training.data.registry import load
+from noisevote.training.errors import TrainingError
+from noisevote.training.networks.registry import named
+from noisevote.training.report.defence_runs import defence_run
+from noisevote.training.runs.run_folder import RunFolder
+
+DEFENCE = RECORDS.parent / "defence"
+
+
+class NotPublishedError(TrainingError):
+    """There is no such variant to ask."""
+
+    def __init__(self, chosen: str) -> None:
+        super().__init__(f"{chosen!r}: no published MODEL/VERSION/VARIANT")
+
+
+class UnfinishedError(TrainingError):
+    """A run has no weights yet."""
+
+    def __init__(self, run: RunFolder) -> None:
+        super().__init__(f"run folder {run.path}: is not finished; train it first")
+
+
+def add_attack(commands: Commands) -> None:
+    """Add `attack` with its own commands."""
+    parser = commands.add_parser("attack", help="make adversarial examples, and measure what networks make of them")
+    kinds = parser.add_subparsers(required=True, metavar="kind")
+    _add_craft(kinds)
+    _add_votes(kinds)
+    _add_full(kinds)
+    _add_record(kinds)
+
+
+def _add_craft(kinds: Commands) -> None:
+    parser = kinds.add_parser("craft", help="make a transfer set on a finished run, or go on with one")
+    parser.set_defaults(command=_craft)
+    parser.add_argument("run", type=_run, help="folder of the run that is attacked")
+    parser.add_argument("set", type=Path, help="folder of the set")
+    _add_steps(parser)
+    parser.add_argument("--images", type=int, help="only the first so many test images")
+    parser.add_argument("--per-byte", type=int, default=2, help="steps of the stored grid to a byte of a pixel")
+    add_device(parser)
+    add_threads(parser)
+
+
+def _add_votes(kinds: Commands) -> None:
+    parser = kinds.add_parser("votes", help="ask published variants about a transfer set, on ONNX Runtime")
+    parser.set_defaults(command=_votes)
+    parser.add_argument("set", type=Path, help="folder of the set")
+    parser.add_argument("variants", nargs="+", metavar="MODEL/VERSION/VARIANT", help="who is asked")
+    parser.add_argument("--sigmas", nargs="+", type=float, default=[0.0, 0.1, 0.2, 0.3, 0.4, 0.5], help="of the noise")
+    parser.add_argument("--votes", type=int, default=20, help="votes an image, each of which is also a run of its own")
+    parser.add_argument("--images", type=int, help="only the first so many images")
+    parser.add_argument("--store", type=Path, default=STORE, help="default: model_store/models")
+    parser.add_argument("--records", type=Path, default=DEFENCE / "transfer", help="default: docs/results/defence/…")
+    add_threads(parser)
+
+
+def _add_full(kinds: Commands) -> None:
+    parser = kinds.add_parser("full", help="attack a finished run with full access to its weights")
+    parser.set_defaults(command=_full)
+    parser.add_argument("run", type=_run, help="folder of the run that is attacked")
+    parser.add_argument("record", type=Path, help="file of the record; goes on where it stopped")
+    _add_steps(parser)
+    parser.add_argument("--noise", choices=NOISE_KINDS, default="multiplicative", help="noise kind")
+    parser.add_argument("--sigma", type=float, default=0.0, help="of the noise that the network runs under")
+    parser.add_argument("--draws", type=int, help=f"votes a gradient (default: {EOT_DRAWS}, without noise 1)")
+    parser.add_argument("--known", action="store_true", help="the attacker knows the seed, and so every vote")
+    parser.add_argument("--source", type=_run, help="take the gradients of this run instead")
+    parser.add_argument("--every", type=int, default=50, help="attack every so many test images one")
+    parser.add_argument("--images", type=int, help="at most so many of these")
+    parser.add_argument("--votes", type=int, default=100, help="fresh votes that judge")
+    add_threads(parser)
+
+
+def _add_record(kinds: Commands) -> None:
+    parser = kinds.add_parser("record", help="note finished runs of the defence for the report")
+    parser.set_defaults(command=_record)
+    add_runs(parser)
+    parser.add_argument("--records", type=Path, default=DEFENCE / "training", help="default: docs/results/defence/…")
+
+
+def _add_steps(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--eps", type=float, default=0.3, help="radius of the maximum-norm ball, in [0, 1]")
+    parser.add_argument("--step", type=float, help="length of a step (default: an eighth of eps)")
+    parser.add_argument("--iterations", type=int, default=20, help="steps")
+    parser.add_argument("--restarts", type=int, default=1, help="tries, of which the worst example counts")
+    parser.add_argument("--no-random-start", action="store_true", help="begin at the image itself: FGSM, BIM")
+    parser.add_argument("--diverse", action="store_true", help="with momentum and diverse inputs, for transfer")
+    parser.add_argument("--seed", type=int, default=0, help="of random starts and of the noise")
+
+
+def _steps(options: argparse.Namespace) -> Steps:
+    step = options.eps / 8 if options.step is None else options.step
+    steps = Steps(options.eps, step, options.iterations, not options.no_random_start)
+    return for_transfer(steps) if options.diverse else steps
+
+
+def _craft(options: argparse.Namespace) -> None:
+    recipe = _finished(options.run).read_recipe()
+    told = TransferRecipe(
+        named(recipe.network).data_set, recipe.network, sha256_of(options.run.weights), _steps(options),
+        options.restarts, options.seed, options.per_byte,
+    )  # fmt: skip
+    test = data_of(recipe).test
+    examples = test.first(options.images or len(test))
+    craft_into(options.set, told, options.run.read_network().to(options.device), examples, options.device)
+
+
+def _votes(options: argparse.Namespace) -> None:
+    store = ModelStore(options.store)
+    natural = load(_data_set(options.set), DataSource.from_environment()).test
+    examples, made = read_set(options.set, natural)
+    asked = []
+    for chosen in options.variants:
+        file, sha256 = _published(store, chosen)
+        model, _, name = chosen.split("/")
+        path = options.records / f"{options.set.name}-{model}-{name}.json"
+        fresh = fresh_record(made, model, name, sha256)
+        asked.append(Asked(path, fresh, OnnxRuntime(file, options.threads), options.votes))
+    with tqdm(unit="vote", unit_scale=True, desc=options.set.name, disable=None) as bar:
+        ask_all(asked, natural, examples, options.sigmas, bar.update, options.images)
+
+
+def _published(store: ModelStore, chosen: str) -> tuple[Path, str]:
+    """File and hash of a published variant, `model/version/variant`."""
+    model, version, name = chosen.split("/") if chosen.count("/") == 2 else ("", "", "")
+    variant = store.manifest(model, version).variant(name) if name else None
+    if variant is None:
+        raise NotPublishedError(chosen)
+    return store.root / model / version / variant.file, variant.sha256
+
+
+def _data_set(folder: Path) -> str:
+    read: dict[str, Any] = TransferRecipe.read(folder)
+    return str(read["data_set"])
+
+
+def _full(options: argparse.Namespace) -> None:
+    noise = Noise(options.noise, options.sigma, options.seed)
+    steps, test = _steps(options), data_of(_finished(options.run).read_recipe()).test
+    images = len(range(0, len(test), options.every))
+    planned = plan(
+        options.run, steps, noise, draws=options.draws or (EOT_DRAWS if options.sigma > 0 else 1),
+        restarts=options.restarts, every=options.every, images=min(images, options.images or images),
+        votes=options.votes, known=options.known, source=options.source,
+    )  # fmt: skip
+    started = time.perf_counter()
+    record = measure(planned, options.record, options.run, steps, test, options.source)
+    accuracy = record.attacked.decisions.mean()
+    print(f"{options.record}: {accuracy:.2%} of {len(record.attacked)} images, {asdict(steps)}", flush=True)
+    print(f"{time.perf_counter() - started:.0f} s", flush=True)
+
+
+def _record(options: argparse.Namespace) -> None:
+    for folder in options.runs:
+        path = options.records / f"{folder.path.name}.json"
+        defence_run(folder, data_of(folder.read_recipe()).test.labels).write(path)
+        print(path)
+
+
+def _finished(run: RunFolder) -> RunFolder:
+    run.read_recipe()  # which tells if there is no run at all
+    if not run.weights.exists():
+        raise UnfinishedError(run)
+    return run
+
+
+def _run(path: str) -> RunFolder:
+    return RunFolder(Path(path))

@@ -1,0 +1,76 @@
+"""Figures of the defence: accuracy under transfer against sigma, against eps, and certified against radius."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from noisevote.training.report import defence_tables
+from noisevote.training.report.defence_numbers import over_noise, radii, share
+from noisevote.training.report.defence_records import Defence
+
+DPI: Final = 110
+SIZE: Final = (5.2, 3.4)
+
+
+def draw(defence: Defence, out: Path) -> list[Path]:
+    """Write the figures that the records suffice for, OUT/defence-….png; returns their paths."""
+    out.mkdir(parents=True, exist_ok=True)
+    made = [_save(_transfer(defence, data_set), out / f"defence-{data_set}.png") for data_set in defence.transfer]
+    if len(defence_tables.over_eps(defence.attacks)) > 1:
+        made.append(_save(_eps(defence), out / "defence-eps.png"))
+    if any(run.certified for run in defence.runs.values()):
+        made.append(_save(_certified(defence), out / "defence-certified.png"))
+    return made
+
+
+def _transfer(defence: Defence, data_set: str) -> Figure:
+    figure, axes = _panel("sigma", "accuracy, %")
+    for record in defence.transfer[data_set]:
+        cells = [cell for cell in record.cells if cell.inputs == "adversarial"]
+        sigmas, single = [cell.sigma for cell in cells], [over_noise(cell) for cell in cells]
+        (line,) = axes.plot(sigmas, [100 * found.estimate for found in single], "o--", markersize=3, linewidth=0.8)
+        voted = [100 * float(cell.outcome.decisions.mean()) for cell in cells]
+        axes.plot(sigmas, voted, "o-", markersize=3, color=line.get_color(), label=f"{record.variant}, 20 votes")
+    axes.set_title("dashed: one run", fontsize=8)
+    axes.legend(fontsize=7)
+    return figure
+
+
+def _eps(defence: Defence) -> Figure:
+    figure, axes = _panel("eps", "accuracy under PGD, %")
+    points = defence_tables.over_eps(defence.attacks)
+    middle = np.array([100 * found.estimate for _, found, _ in points])
+    spread = np.array([[100 * found.low, 100 * found.high] for _, found, _ in points]).T
+    errors = np.abs(spread - middle)
+    axes.errorbar([eps for eps, _, _ in points], middle, yerr=errors, marker="o", markersize=3, linewidth=0.9)
+    axes.axhline(10, color="0.6", linewidth=0.7)
+    return figure
+
+
+def _certified(defence: Defence) -> Figure:
+    figure, axes = _panel("radius", "certified accuracy, %")
+    grid = np.linspace(0, 3, 121)
+    for run in defence.runs.values():
+        if run.certified and run.run.startswith("mnist"):
+            found = radii(run.certified)
+            rates = [100 * share(found >= radius).estimate for radius in grid]
+            axes.plot(grid, rates, label=f"sigma {run.certified.sigma:g}")
+    axes.plot(defence_tables.RADII, defence_tables.PUBLIC, "k+", label="public code's best")
+    axes.legend(fontsize=7)
+    return figure
+
+
+def _panel(across: str, up: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(xlabel=across, ylabel=up)
+    axes.grid(linewidth=0.3)
+    return figure, axes
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    figure.savefig(path, dpi=DPI, metadata={"Software": None})
+    return path
