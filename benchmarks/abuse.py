@@ -202,9 +202,9 @@ def peak_memory(pid: int) -> Iterator[dict[str, float]]:
 
     def look() -> None:
         while not over.wait(0.05):
-            alone = _resident(pid)
+            alone = resident_mib(pid)
             peak["server_mib"] = round(max(peak["server_mib"], alone), 1)
-            children = sum(map(_resident, _children(pid)))
+            children = sum(map(resident_mib, children_of(pid)))
             peak["with_children_mib"] = round(max(peak["with_children_mib"], alone + children), 1)
 
     looking = threading.Thread(target=look, daemon=True)
@@ -216,14 +216,16 @@ def peak_memory(pid: int) -> Iterator[dict[str, float]]:
         looking.join()
 
 
-def _resident(pid: int) -> float:
+def resident_mib(pid: int) -> float:
+    """Resident MiB of a process; 0 if it has ended."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / MIB
     except (OSError, IndexError):
         return 0.0
 
 
-def _children(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
+    """Process numbers of a process's children."""
     with contextlib.suppress(OSError):
         tasks = Path(f"/proc/{pid}/task").iterdir()
         return [int(child) for task in tasks for child in (task / "children").read_text().split()]

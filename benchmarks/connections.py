@@ -7,9 +7,13 @@ from urllib.parse import urlsplit
 
 
 class Connections:
-    """Keep-alive connections that speak as little HTTP as this needs, so that the measuring costs little."""
+    """Keep-alive connections that speak as little HTTP as this needs, so that the measuring costs little.
 
-    def __init__(self, url: str, path: str) -> None:
+    `address` is the one that they come from, where a server tells its clients apart by it.
+    """
+
+    def __init__(self, url: str, path: str, address: str | None = None) -> None:
+        self._local = None if address is None else (address, 0)
         self.path = path
         parts = urlsplit(url)
         self.host, self.port = parts.hostname or "127.0.0.1", parts.port or 80
@@ -27,7 +31,11 @@ class Connections:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         self._idle = [(reader, writer) for reader, writer in self._idle if not reader.at_eof()]
-        connection = self._idle.pop() if self._idle else await asyncio.open_connection(self.host, self.port)
+        connection = (
+            self._idle.pop()
+            if self._idle
+            else await asyncio.open_connection(self.host, self.port, local_addr=self._local)
+        )
         yield connection
         self._idle.append(connection)
 

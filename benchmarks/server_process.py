@@ -26,7 +26,7 @@ def serving(lanes: int, store: Path) -> Iterator[tuple[str, int]]:
     """Address and process id of a server of so many lanes, once it serves; it is ended at the end."""
     flags = ("--port", "0", "--threads", str(lanes), "--model-store", str(store))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NOISEVOTE_")}
-    command = [sys.executable, "-m", "service", *flags]
+    command = [sys.executable, "-m", "noisevote", "serve", *flags]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
