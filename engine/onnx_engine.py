@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisevote.engine.feeds import Feeds
+from noisevote.engine.input_noise import refuse_other_noise
 from noisevote.engine.session import Session, describe, open_session
 from noisevote.engine.session_key import SessionKey
 from noisevote.model_store.manifest import Manifest
@@ -29,8 +30,12 @@ class OnnxEngine:
         return describe(self._kernel)
 
     def load(self, key: SessionKey, manifest: Manifest, content: bytes) -> None:
-        """Make a session of an ONNX file and run it once; see `open_session` for errors."""
-        self._sessions[key] = open_session(content, manifest, self._kernel)
+        """Make a session of an ONNX file and run it once; see `open_session` and `refuse_other_noise` for errors."""
+        session = open_session(content, manifest, self._kernel)
+        variant = manifest.variant(key.variant)
+        if variant is not None and variant.certifies is not None:
+            refuse_other_noise(session, manifest.input, variant.certifies)
+        self._sessions[key] = session
 
     def unload(self, key: SessionKey) -> None:
         """Let go of a session; its memory is free once runs under way have ended."""

@@ -53,6 +53,13 @@ class UnknownVariantError(ServiceError):
     code = "unknown_variant"
 
 
+class UncertifiableError(ServiceError):
+    """The model cannot certify: its noise is not additive at the input alone, or not drawn by operator version 1."""
+
+    status = 422
+    code = "not_certifiable"
+
+
 class BodyTooLargeError(ServiceError):
     """The body is over the limit; it was not read whole."""
 

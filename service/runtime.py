@@ -11,6 +11,7 @@ from noisevote.service.backends.backend import Backend
 from noisevote.service.errors import NotReadyError
 from noisevote.service.metrics import Metrics
 from noisevote.service.models.registry import ModelRegistry
+from noisevote.service.prediction.certify import Certifier
 from noisevote.service.prediction.handle import Predictor
 from noisevote.service.settings import Settings
 
@@ -38,6 +39,7 @@ class Runtime:
         self.dispatcher = backend.dispatcher
         self.metrics = metrics
         self.predictor = Predictor(lambda: self.registry, backend.dispatcher, metrics, settings)
+        self.certifier = Certifier(lambda: self.registry, backend.dispatcher, metrics, settings)
         self.problem: str | None = "models are being loaded"
         self._registry = ModelRegistry({}, ())
         self._on_start = on_start

@@ -51,17 +51,21 @@ def anytime_failure(count: int, trials: int, alpha: float) -> float:
     return min(1.0, high * (1 + MARGIN))
 
 
-def log_evidence(successes: Counts, failures: Counts, q: NDArray[np.float64]) -> NDArray[np.float64]:
+def log_evidence(
+    successes: Counts, failures: Counts, q: NDArray[np.float64], log_p: float | None = None
+) -> NDArray[np.float64]:
     """Logarithm of the evidence against failures being at least as likely as q, 0 < q < 1.
 
     The likelihood ratio of p to p₀ = 1 − q, averaged over p uniform in (p₀, 1):
     B(k + 1, f + 1)·I_q(f + 1, k + 1) / (q · p₀^k · q^f). Where votes succeed with probability p₀ or less it is a
-    supermartingale that begins at 1, so that it ever reaches 1/alpha has at most probability alpha (Ville 1939).
+    supermartingale that begins at 1, so that it ever reaches 1/alpha has probability alpha at most (Ville 1939).
+    `log_p` is log p₀, for q too close to 1 to tell.
     """
     with np.errstate(divide="ignore"):  # no mass left in (p₀, 1): no evidence
         mass = np.log(special.betainc(failures + 1, successes + 1, q))
     mixture = special.betaln(successes + 1, failures + 1) + mass
-    return np.asarray(mixture - np.log(q) - successes * np.log1p(-q) - failures * np.log(q))
+    of_success = np.log1p(-q) if log_p is None else log_p
+    return np.asarray(mixture - np.log(q) - successes * of_success - failures * np.log(q))
 
 
 def certified_radius(sigma: float, failure: float) -> float:

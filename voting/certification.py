@@ -199,7 +199,7 @@ def _certifies(looks: NDArray[np.int64], failures: NDArray[np.int64], q: float, 
 
 def _refutes(looks: NDArray[np.int64], failures: NDArray[np.int64], q: float) -> NDArray[np.bool_]:
     """Where so many failures show that they are likelier than q: the same with the sides exchanged."""
-    enough = log_evidence(failures, looks - failures, np.array(1 - q)) >= math.log(1 / GIVE_UP)
+    enough = log_evidence(failures, looks - failures, np.array(1 - q), math.log(q)) >= math.log(1 / GIVE_UP)
     return np.asarray(enough & (q * (looks + 1) < failures))
 
 

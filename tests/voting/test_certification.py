@@ -138,7 +138,8 @@ def test_a_radius_beyond_all_votes_is_not_tried() -> None:
     """Not one vote is cast where n successes would not do, nor where no number of votes would."""
     assert AnytimeCertificate(20, ALPHA, 0.5, 2.0).more(0, 0) == 0
     assert AnytimeCertificate(20, ALPHA, 0.5, 2.0).met(0, 0) == "unreachable"
-    assert AnytimeCertificate(20, ALPHA, 0.5, 1e6).met(0, 0) == "unreachable"
+    for beyond in (5.0, 10.0, 1e6):
+        assert AnytimeCertificate(100_000, ALPHA, 0.5, beyond).met(0, 0) == "unreachable"
 
 
 def test_without_a_radius_the_whole_budget_is_cast_and_the_bound_holds_before() -> None:

@@ -72,6 +72,24 @@ class ConfidenceStop(RequestBody):
 Stop = Annotated[FixedStop | ExactStop | ConfidenceStop, Field(discriminator="rule")]
 
 
+# Only documented by their type: service/prediction/inputs.py checks and decodes them in whole arrays.
+Inputs = Annotated[
+    list[Any],
+    Field(
+        min_length=1,
+        json_schema_extra={
+            "items": {
+                "anyOf": [
+                    {"$ref": "#/components/schemas/RawInput"},
+                    {"$ref": "#/components/schemas/ImageInput"},
+                    {"type": "array", "items": {}, "title": "Nested numbers of the model's input shape"},
+                ]
+            }
+        },
+    ),
+]
+
+
 class PredictRequest(RequestBody):
     """Inputs, the noise that they meet, and how often they are run."""
 
@@ -82,22 +100,7 @@ class PredictRequest(RequestBody):
         }
     )
 
-    # Only documented by its type: service/prediction/inputs.py checks and decodes them in whole arrays.
-    inputs: Annotated[
-        list[Any],
-        Field(
-            min_length=1,
-            json_schema_extra={
-                "items": {
-                    "anyOf": [
-                        {"$ref": "#/components/schemas/RawInput"},
-                        {"$ref": "#/components/schemas/ImageInput"},
-                        {"type": "array", "items": {}, "title": "Nested numbers of the model's input shape"},
-                    ]
-                }
-            },
-        ),
-    ]
+    inputs: Inputs
     """each is nested numbers of the model's input shape, raw bytes, or an image file"""
     sigma: Sigma = None
     """standard deviation of the noise: relative to the signal (multiplicative) or absolute (additive);
