@@ -11,6 +11,7 @@ from types import FrameType
 import uvicorn
 
 from noisevote.service.app import create_app
+from noisevote.service.prediction.policy import PolicyFileError
 from noisevote.service.runtime import FLUSH_SECONDS, Runtime
 from noisevote.service.settings import Settings, SettingsError, read_settings
 
@@ -96,7 +97,11 @@ def _serve(settings: Settings, listening: socket.socket) -> int:
             print(f"noisevote: {runtime.problem}", file=sys.stderr)
             server.should_exit = True
 
-    app = create_app(settings, on_start=on_start)
+    try:
+        app = create_app(settings, on_start=on_start)
+    except PolicyFileError as error:
+        print(f"noisevote: policies: {error}", file=sys.stderr)
+        return 2
     runtime: Runtime = app.state.runtime
     server = _Server(
         uvicorn.Config(

@@ -60,6 +60,17 @@ class UncertifiableError(ServiceError):
     code = "not_certifiable"
 
 
+class ForbiddenError(ServiceError):
+    """The model's policy does not allow it: a key, a value of it, or a route."""
+
+    status = 403
+    code = "forbidden"
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"{key}: {problem}")
+        self.key = key
+
+
 class BodyTooLargeError(ServiceError):
     """The body is over the limit; it was not read whole."""
 

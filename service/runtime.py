@@ -13,6 +13,7 @@ from noisevote.service.metrics import Metrics
 from noisevote.service.models.registry import ModelRegistry
 from noisevote.service.prediction.certify import Certifier
 from noisevote.service.prediction.handle import Predictor
+from noisevote.service.prediction.policy import read_policies
 from noisevote.service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -38,8 +39,9 @@ class Runtime:
         self.backend = backend
         self.dispatcher = backend.dispatcher
         self.metrics = metrics
-        self.predictor = Predictor(lambda: self.registry, backend.dispatcher, metrics, settings)
-        self.certifier = Certifier(lambda: self.registry, backend.dispatcher, metrics, settings)
+        self.policies = read_policies(settings.policies)
+        self.predictor = Predictor(lambda: self.registry, backend.dispatcher, metrics, settings, self.policies)
+        self.certifier = Certifier(lambda: self.registry, backend.dispatcher, metrics, settings, self.policies)
         self.problem: str | None = "models are being loaded"
         self._registry = ModelRegistry({}, ())
         self._on_start = on_start
@@ -86,12 +88,18 @@ class Runtime:
         try:
             self._registry = registry = await self.backend.load()
             self.metrics.declare(registry.sessions(), len(registry.refusals))
-            self.problem = None if self._registry.models else self._nothing_served()
+            self.problem = self._misdirected() if self._registry.models else self._nothing_served()
         except Exception as error:  # whatever it is, the server must say that it serves nothing
             logger.exception("loading failed")
             self.problem = f"loading failed: {type(error).__name__}: {error}"
         if self._on_start is not None:
             self._on_start(self)
+
+    def _misdirected(self) -> str | None:
+        """A policy of a model that is not served: misspelt, it would leave the one that is meant without any."""
+        unknown = sorted(set(self.policies.by_model) - set(self._registry.models))
+        served = ", ".join(self._registry.models)
+        return f"policies: {', '.join(unknown)} is not served; served are {served}" if unknown else None
 
     def _nothing_served(self) -> str:
         refusals = "; ".join(f"{refusal.name}: {refusal.reason}" for refusal in self._registry.refusals)

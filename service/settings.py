@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import DirectoryPath, Field, ValidationError, model_validator
+from pydantic import DirectoryPath, Field, FilePath, ValidationError, model_validator
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 
 from noisevote.service.cpus import usable_cpus
@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     """batches computed at once, one thread each; default: the CPUs that the cgroup allows"""
     batch_rows: Annotated[int, Field(ge=1, le=65536)] = 32
     """most rows (votes of any inputs) in one batch; how many up to this are best is measured when a model is loaded"""
+    policies: FilePath | None = None
+    """file (TOML or JSON) of what requests to some models may choose; models without a policy are free"""
     max_votes: Annotated[int, Field(ge=1, le=2**31)] = 10_000
     """most votes a request may ask for, per input"""
     max_certify_votes: Annotated[int, Field(ge=1, le=10**6)] = 10**6

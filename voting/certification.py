@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, Final, Literal, Protocol
+from typing import ClassVar, Final, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from noisevote.voting.certificates import (
 )
 
 CertificateRuleName = Literal["fixed", "anytime"]
+CERTIFICATE_RULES: Final[tuple[CertificateRuleName, ...]] = get_args(CertificateRuleName)
 CertificateEnd = Literal["radius", "refuted", "unreachable", "budget"]
 
 # Error of giving up on a radius that could be certified. It costs certificates, never alpha.

@@ -9,28 +9,26 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from noisevote.engine.certificate_seed import NONCE_BYTES, certificate_seed
 from noisevote.engine.session_key import SessionKey
-from noisevote.model_store.manifest import InputSpec, Variant
+from noisevote.model_store.manifest import Variant
 from noisevote.noise_op.contract import sigma_row
 from noisevote.service.backends.backend import VoteDispatcher
 from noisevote.service.errors import DrainingError, InvalidValueError, ServiceError, UncertifiableError
 from noisevote.service.metrics import Metrics
 from noisevote.service.models.registry import ModelRegistry, ServedVersion
 from noisevote.service.prediction.accounting import RequestRecord, VoteAccount
+from noisevote.service.prediction.certify_options import CertifyRequest
 from noisevote.service.prediction.handle import LONG_BODY_BYTES
+from noisevote.service.prediction.policy import Policies, Policy
 from noisevote.service.prediction.slices import Slices
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.settings import Settings
 from noisevote.voting.certification import (
-    AnytimeCertificate,
     Certificate,
     CertificateEnd,
     CertificateRule,
-    CertificateRuleName,
-    FixedCertificate,
     certificate,
 )
 from noisevote.voting.decision import leaders
@@ -40,39 +38,6 @@ from noisevote.voting.stopping import Fixed
 OPERATORS: Final = frozenset({1})
 
 CertificateStop = CertificateEnd | Literal["deadline"]
-
-
-@dataclass(frozen=True)
-class CertifyRequest:
-    """A request for certificates, read from some protocol.
-
-    Attributes:
-        inputs: how many there are.
-        decode: makes them one array; see `PredictionRequest`.
-        n0: votes that select the class.
-        n: further votes that estimate its probability, at most.
-        alpha: error probability of a certificate.
-        radius: the radius wanted; None: as large a one as the votes give.
-        rule: `fixed` or `anytime`.
-        deadline_ms: milliseconds after acceptance at which the votes counted so far are all.
-        variant: its name; None: the only one that certifies.
-    """
-
-    inputs: int
-    decode: Callable[[InputSpec], NDArray[np.float32]]
-    n0: int = 100
-    n: int = 100_000
-    alpha: float = 0.001
-    radius: float | None = None
-    rule: CertificateRuleName = "fixed"
-    deadline_ms: float | None = None
-    variant: str | None = None
-
-    def rule_at(self, sigma: float) -> CertificateRule:
-        """The rule under noise of standard deviation `sigma`."""
-        if self.rule == "fixed":
-            return FixedCertificate(self.n, self.alpha)
-        return AnytimeCertificate(self.n, self.alpha, sigma, self.radius)
 
 
 @dataclass(frozen=True)
@@ -179,11 +144,13 @@ class Certifier:
         dispatcher: VoteDispatcher,
         metrics: Metrics,
         settings: Settings,
+        policies: Policies,
     ) -> None:
         self._registry = registry
         self._dispatcher = dispatcher
         self._metrics = metrics
         self._settings = settings
+        self._policies = policies
 
     @asynccontextmanager
     async def accept(
@@ -192,6 +159,8 @@ class Certifier:
         version: str | None,
         read: Callable[[], Awaitable[bytes]],
         parse: Callable[[bytes], CertifyRequest],
+        *,
+        stream: bool = False,
     ) -> AsyncIterator[Certification]:
         """Read and check a request. Leaving drops what is not yet computed, and accounts for every vote.
 
@@ -200,14 +169,18 @@ class Certifier:
             version: its version; None: the newest.
             read: reads the body.
             parse: says what the body asks for.
+            stream: how the votes stand will be told meanwhile.
 
         Raises:
             ServiceError: it cannot be used.
         """
         with RequestRecord(self._metrics) as record:
+            policy = self._policies.of(model)
+            if policy is not None:
+                version = policy.version("certify", version, stream=stream)
             served = self._registry().version(model, version)
             record.session = SessionKey(served.manifest.name, served.manifest.version, "")
-            prepared = await self._prepare(await read(), parse, served)
+            prepared = await self._prepare(await read(), _under(policy, parse), served)
             record.session = prepared.whole.session
             self._refuse_at_the_door(prepared)
             slices = Slices(prepared.whole, self._dispatcher, prepared.asked.deadline_ms, self._metrics.clock)
@@ -230,6 +203,11 @@ class Certifier:
             return prepare_certificates(parse(body), served, self._settings)
 
         return await asyncio.to_thread(prepared) if len(body) > LONG_BODY_BYTES else prepared()
+
+
+def _under(policy: Policy | None, parse: Callable[[bytes], CertifyRequest]) -> Callable[[bytes], CertifyRequest]:
+    """What a body asks for, as far as the model's policy allows it."""
+    return parse if policy is None else lambda body: policy.certificates(parse(body))
 
 
 def prepare_certificates(asked: CertifyRequest, served: ServedVersion, settings: Settings) -> PreparedCertificates:

@@ -13,7 +13,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import ValidationError
 
 from noisevote.service.errors import ClientLeftError, InvalidValueError, ServiceError
-from noisevote.service.prediction.certify import Certification, CertifyRequest, InputCertificate
+from noisevote.service.prediction.certify import Certification, InputCertificate
+from noisevote.service.prediction.certify_options import CertifyRequest
 from noisevote.service.rest.body import parse_object
 from noisevote.service.rest.disconnection import abandoned_when_left
 from noisevote.service.rest.v1.certify_schemas import CertifyBody, CertifyResponse
@@ -71,7 +72,7 @@ async def acceptance(request: Request, name: str, version: str | None = None) ->
     """Read and check the request; however its stream ends, what is not yet computed then is dropped."""
     began, runtime = time.perf_counter(), runtime_of(request)
     read = partial(read_whole_request, request, runtime.settings.max_body_bytes, CertifyBody)
-    async with runtime.certifier.accept(name, version, read, parse) as certification:
+    async with runtime.certifier.accept(name, version, read, parse, stream=True) as certification:
         try:
             yield Accepted(certification, began)
         except* BrokenResourceError:  # FastAPI has an event for a client that has left

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from noisevote.service.prediction.certify import CertifyRequest
+from noisevote.service.prediction.certify_options import CertifyRequest
 from noisevote.service.prediction.inputs import decode_inputs
 from noisevote.service.prediction.options import MAX_DEADLINE_MS
 from noisevote.service.rest.v1.schemas import DIGIT_7, Inputs, Timing
@@ -49,6 +49,7 @@ class CertifyBody(RequestBody):
             rule=self.rule,
             deadline_ms=self.deadline_ms,
             variant=self.variant,
+            given=frozenset(self.model_fields_set),
         )
 
 

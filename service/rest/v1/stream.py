@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from noisevote.service.errors import ClientLeftError, ServiceError
 from noisevote.service.prediction.answer import answer_of
 from noisevote.service.prediction.handle import Prediction
+from noisevote.service.prediction.options import RETURNS
 from noisevote.service.prediction.prepare import Prepared
 from noisevote.service.rest.v1.predict import DOCUMENTED, REFUSALS, parse, predictions, respond
 from noisevote.service.rest.v1.query import read_whole_request
@@ -49,7 +50,7 @@ async def acceptance(request: Request, name: str, version: str | None = None) ->
     began = time.perf_counter()
     runtime = runtime_of(request)
     read = partial(read_whole_request, request, runtime.settings.max_body_bytes, PredictRequest)
-    async with runtime.predictor.accept(name, version, read, parse, anytime=True) as prediction:
+    async with runtime.predictor.accept(name, version, read, parse, anytime=True, returns=RETURNS) as prediction:
         try:
             yield Accepted(prediction, began)
         except* BrokenResourceError:  # FastAPI has an event for a client that has left
@@ -84,6 +85,8 @@ async def _events(accepted: Accepted) -> AsyncIterator[ServerSentEvent]:
         async for counted in prediction.progress():
             changed = np.flatnonzero(counted.tally.votes_used > told)
             told = counted.tally.votes_used
+            if prepared.options.returns == "label":
+                continue  # a label that changes tells how the votes stand
             yield _event("votes", {"predictions": _changed(prepared, counted, changed)})
         yield _event("answer", respond(prepared, await prediction.answer(), accepted.began))
     except ServiceError as error:
