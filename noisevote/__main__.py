@@ -9,6 +9,7 @@ from typing import Final
 # A command's name is also the extra that installs what it needs.
 COMMANDS: Final = {
     "serve": "serve the published models over HTTP",
+    "verify": "recompute the certificates of an answer from the published file",
     "loadtest": "ask a running server for votes in many ways, and measure it",
 }
 USUAL: Final = "serve"
@@ -37,6 +38,10 @@ def _load(name: str) -> Callable[[Sequence[str]], int]:
         from noisevote.loadtest.__main__ import main as loadtest  # noqa: PLC0415
 
         return loadtest
+    if name == "verify":
+        from noisevote.evaluation.verify import main as verify  # noqa: PLC0415
+
+        return verify
     from noisevote.service.__main__ import main as serve  # noqa: PLC0415
 
     return serve

@@ -120,6 +120,11 @@ class AnytimeCertificate:
         return looks_of(self.n, self.alpha, failure_at(self.sigma, radius))
 
 
+def rule_of(name: CertificateRuleName, n: int, alpha: float, sigma: float, radius: float | None) -> CertificateRule:
+    """The rule of that name; only `anytime` stops by the radius, under noise of standard deviation `sigma`."""
+    return FixedCertificate(n, alpha) if name == "fixed" else AnytimeCertificate(n, alpha, sigma, radius)
+
+
 @dataclass(frozen=True)
 class Certificate:
     """What `trials` votes, `count` of them for the selected class, certify.

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisevote.model_store.manifest import InputSpec
-from noisevote.voting.certification import AnytimeCertificate, CertificateRule, CertificateRuleName, FixedCertificate
+from noisevote.voting.certification import CertificateRule, CertificateRuleName, rule_of
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,4 @@ class CertifyRequest:
 
     def rule_at(self, sigma: float) -> CertificateRule:
         """The rule under noise of standard deviation `sigma`."""
-        if self.rule == "fixed":
-            return FixedCertificate(self.n, self.alpha)
-        return AnytimeCertificate(self.n, self.alpha, sigma, self.radius)
+        return rule_of(self.rule, self.n, self.alpha, sigma, self.radius)
