@@ -22,7 +22,7 @@ from noisevote.service.prediction.accounting import RequestRecord, VoteAccount
 from noisevote.service.prediction.certify_options import CertifyRequest
 from noisevote.service.prediction.handle import LONG_BODY_BYTES
 from noisevote.service.prediction.policy import Policies, Policy
-from noisevote.service.prediction.slices import Slices
+from noisevote.service.prediction.slices import MOST_WAITING, Slices
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.settings import Settings
 from noisevote.voting.certification import (
@@ -151,6 +151,7 @@ class Certifier:
         self._metrics = metrics
         self._settings = settings
         self._policies = policies
+        self._line = asyncio.Semaphore(MOST_WAITING)
 
     @asynccontextmanager
     async def accept(
@@ -183,7 +184,9 @@ class Certifier:
             prepared = await self._prepare(await read(), _under(policy, parse), served)
             record.session = prepared.whole.session
             self._refuse_at_the_door(prepared)
-            slices = Slices(prepared.whole, self._dispatcher, prepared.asked.deadline_ms, self._metrics.clock)
+            slices = Slices(
+                prepared.whole, self._dispatcher, prepared.asked.deadline_ms, self._metrics.clock, self._line
+            )
             with VoteAccount(self._metrics, prepared.whole, record, f"certify_{prepared.rule.name}") as account:
                 certification = Certification(prepared, slices, record)
                 yield certification

@@ -13,6 +13,9 @@ from noisevote.voting.tally import Tally
 
 # Some batches for every worker, and a fraction of the queue; the event loop looks in between.
 SLICE_VOTES: Final = 512
+# Slices of all certificates that may be in the queue at once; the others wait in line for that. They keep the workers
+# busy, and leave room in every batch: of more than `MOST_SHARING` requests the newest would miss the next one.
+MOST_WAITING: Final = 4
 # A full queue is asked again after so long. What was accepted once is not refused in the middle.
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 1.0
@@ -28,16 +31,23 @@ class Slices:
         dispatcher: takes the slices.
         deadline_ms: from now on; None: there is none.
         clock: gives seconds.
+        line: where the slices of all requests wait, `MOST_WAITING` at the front.
     """
 
     def __init__(
-        self, whole: VoteRequest, dispatcher: VoteDispatcher, deadline_ms: float | None, clock: Callable[[], float]
+        self,
+        whole: VoteRequest,
+        dispatcher: VoteDispatcher,
+        deadline_ms: float | None,
+        clock: Callable[[], float],
+        line: asyncio.Semaphore,
     ) -> None:
         self.counted = 0
         self.queue_s = 0.0
         self._whole = whole
         self._dispatcher = dispatcher
         self._clock = clock
+        self._line = line
         self._deadline = None if deadline_ms is None else clock() + deadline_ms / 1e3
         self._ticket: VoteTicket | None = None
         self._abandoned = False
@@ -93,14 +103,26 @@ class Slices:
                 return None
 
     async def _vote(self, request: VoteRequest) -> CountedVotes | None:
-        left_ms = None if self._deadline is None else 1e3 * (self._deadline - self._clock())
-        if left_ms is not None and left_ms <= 0:
+        try:
+            async with asyncio.timeout(self._left_s()):
+                await self._line.acquire()
+        except TimeoutError:
             self._ended = True
             return None
+        try:
+            return await self._at_the_front(request)
+        finally:
+            self._line.release()
+
+    async def _at_the_front(self, request: VoteRequest) -> CountedVotes | None:
         if self._abandoned:
             raise ClientLeftError(f"the client of {request.session} left before its answer")
+        left_s = self._left_s()
+        if left_s is not None and left_s <= 0:
+            self._ended = True
+            return None
         try:
-            with self._dispatcher.accepted(request, left_ms) as self._ticket:
+            with self._dispatcher.accepted(request, None if left_s is None else 1e3 * left_s) as self._ticket:
                 found = await self._ticket.answer()
         finally:
             self._ticket = None
@@ -110,3 +132,6 @@ class Slices:
         self.queue_s = self.queue_s if self.counted else found.queue_s
         self.counted += request.rows
         return found
+
+    def _left_s(self) -> float | None:
+        return None if self._deadline is None else self._deadline - self._clock()
