@@ -17,7 +17,7 @@ from noisevote.model_store.store import ModelStore
 from noisevote.service.app import create_app
 from noisevote.service.errors import ForbiddenError
 from noisevote.service.prediction.options import PredictionRequest, VoteOptions
-from noisevote.service.prediction.policy import ALIASES, KEYS, Policy, PolicyFileError, read_policies
+from noisevote.service.prediction.policy import ALIASES, KEYS, Policy
 from noisevote.service.rest.v1.certify_schemas import CertifyBody
 from noisevote.service.rest.v1.front import OPEN_ROUTES, POLICED_ROUTES
 from noisevote.service.rest.v1.plan_schemas import PlanRequest
@@ -268,32 +268,6 @@ def test_a_key_that_the_policy_does_not_know_is_forbidden() -> None:
     """One that a protocol got and the policy did not."""
     with pytest.raises(ForbiddenError, match="brand_new"):
         policy(predict=HARD).prediction(asked(frozenset({"brand_new"})))
-
-
-@pytest.mark.parametrize(
-    ("routes", "words"),
-    [
-        ({"predict": {"noise": "free", "votes": "free", "return": "free"}}, "says nothing of sigma"),
-        ({"predict": HARD | {"stop": "free"}}, "its time tells the margin"),
-        ({"predict": HARD | {"return": {"one_of": ["label", "histogram"]}, "stop": {"fixed": "exact"}}}, "margin"),
-        ({"predict": HARD | {"sgima": "free"}}, "predict.sgima: is no key"),
-        ({"predict": HARD | {"votes": {"fixed": 0}}}, "predict.votes: 0 is not in 1"),
-        ({"predict": HARD | {"votes": {"fixed": 2.5}}}, "2.5 is no integer"),
-        ({"predict": HARD | {"votes": {"most": 10}}}, "needs a default inside at most 10"),
-        ({"predict": HARD | {"votes": {"most": 10, "one_of": [3]}}}, "least and most, one of them, or one_of"),
-        ({"predict": HARD | {"noise": {"fixed": "pink"}}}, "'pink' is not one of"),
-        ({"predict": HARD | {"sigma": {"fixed": True}}}, "True is no number"),
-        ({"predict": HARD | {"seed": "fixed"}}, "predict.seed"),
-        ({"plan": {"variants": {"fixed": "a"}}}, "only 'free' can be said of it"),
-        ({"explain": {}}, "explain"),
-    ],
-)
-def test_a_policy_that_cannot_be_meant_is_refused(tmp_path: Path, routes: dict[str, Any], words: str) -> None:
-    """When the file is read, naming the model, the route and the key."""
-    with pytest.raises(PolicyFileError) as refused:
-        read_policies(written(tmp_path, {"tiny": routes}))
-    assert words in str(refused.value)
-    assert "tiny" in str(refused.value)
 
 
 async def test_a_policy_of_no_model_serves_nothing(store: ModelStore, tmp_path: Path) -> None:

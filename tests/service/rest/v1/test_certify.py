@@ -1,6 +1,7 @@
 """Certificates over HTTP, against a slow reference."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,37 @@ async def test_votes_are_dropped_when_the_client_leaves(store: ModelStore) -> No
         engine.may_run.set()
         shown = await scrape(client)
         assert shown.sum("queue_rows") == 0
+        assert shown.sum("votes_dropped_total", reason="cancelled") == 3 * 2500
+        assert len(engine.batches) <= 6
+
+
+async def test_a_closed_connection_drops_what_is_left(store: ModelStore) -> None:
+    """Without a stream too: the server hears of it while votes are cast, and casts no more slices."""
+    engine = Slow(4, CLASSES)
+    async with serve(store, engine, threads=1) as client:
+        app: Any = client._transport.app  # type: ignore[attr-defined]
+        body, sent = json.dumps(BODY | {"n0": 1000}).encode(), list[Any]()
+        gone = asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            if not sent:
+                sent.append("body")
+                return {"type": "http.request", "body": body, "more_body": False}
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [(b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": PATH, "raw_path": PATH.encode(), "query_string": b"",
+                 "headers": headers, "http_version": "1.1", "root_path": "", "scheme": "http"}  # fmt: skip
+        certifying = asyncio.create_task(app(scope, receive, send))
+        await until(lambda: len(engine.batches) == 5)
+        gone.set()
+        await until(certifying.done)
+        engine.may_run.set()
+        shown = await scrape(client)
         assert shown.sum("votes_dropped_total", reason="cancelled") == 3 * 2500
         assert len(engine.batches) <= 6
 

@@ -1,5 +1,6 @@
-"""The example of docs/policy.md makes the hardened endpoint that it promises."""
+"""Files of policies: what is refused, and the example of docs/policy.md, which makes the endpoint that it promises."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,19 @@ import numpy as np
 import pytest
 
 from noisevote.model_store.store import ModelStore
+from noisevote.service.prediction.policy import PolicyFileError, read_policies
 from tests.support.graphs import SHAPE
 from tests.support.serving import publish_tiny, serve
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "policy.md").read_text()
 PATH = "/v1/models/mnist-cnn/predict"
 INPUT = np.random.default_rng(4).random(SHAPE).tolist()
+HARD: dict[str, Any] = {
+    "sigma": {"fixed": 0.5},
+    "noise": {"fixed": "multiplicative"},
+    "votes": {"fixed": 9},
+    "return": {"fixed": "label"},
+}
 # What breaks a defence by noise, as attackers would ask for it.
 ATTACKS: list[dict[str, Any]] = [
     {"sigma": 0},
@@ -74,6 +82,34 @@ async def test_the_message_is_the_documents(store: ModelStore, policies: Path) -
         refused = await client.post(PATH, json={"inputs": [INPUT], "sigma": 0})
         message = refused.json()["error"]["message"]
         assert f"`{message}`" in DOCUMENT
+
+
+@pytest.mark.parametrize(
+    ("routes", "words"),
+    [
+        ({"predict": {"noise": "free", "votes": "free", "return": "free"}}, "says nothing of sigma"),
+        ({"predict": HARD | {"stop": "free"}}, "its time tells the margin"),
+        ({"predict": HARD | {"return": {"one_of": ["label", "histogram"]}, "stop": {"fixed": "exact"}}}, "margin"),
+        ({"predict": HARD | {"sgima": "free"}}, "predict.sgima: is no key"),
+        ({"predict": HARD | {"votes": {"fixed": 0}}}, "predict.votes: 0 is not in 1"),
+        ({"predict": HARD | {"votes": {"fixed": 2.5}}}, "2.5 is no integer"),
+        ({"predict": HARD | {"votes": {"most": 10}}}, "needs a default inside at most 10"),
+        ({"predict": HARD | {"votes": {"most": 10, "one_of": [3]}}}, "least and most, one of them, or one_of"),
+        ({"predict": HARD | {"noise": {"fixed": "pink"}}}, "'pink' is not one of"),
+        ({"predict": HARD | {"sigma": {"fixed": True}}}, "True is no number"),
+        ({"predict": HARD | {"seed": "fixed"}}, "predict.seed"),
+        ({"plan": {"variants": {"fixed": "a"}}}, "only 'free' can be said of it"),
+        ({"explain": {}}, "explain"),
+    ],
+)
+def test_a_policy_that_cannot_be_meant_is_refused(tmp_path: Path, routes: dict[str, Any], words: str) -> None:
+    """When the file is read, naming the model, the route and the key."""
+    file = tmp_path / "policies.json"
+    file.write_text(json.dumps({"tiny": routes}))
+    with pytest.raises(PolicyFileError) as refused:
+        read_policies(file)
+    assert words in str(refused.value)
+    assert "tiny" in str(refused.value)
 
 
 async def _status(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> int:
