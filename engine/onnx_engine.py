@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisevote.engine.feeds import Feeds
+from noisevote.engine.input_noise import refuse_other_noise
 from noisevote.engine.session import Session, describe, open_session, open_tried
 from noisevote.engine.session_key import SessionKey
 from noisevote.engine.trial import Expectation, TrialLimits
@@ -32,13 +33,19 @@ class OnnxEngine:
         return describe(self._kernel)
 
     def load(self, key: SessionKey, manifest: Manifest, content: bytes, *, tried: bool = False) -> None:
-        """Make a session of an ONNX file, after all checks and runs unless it was `tried`; see `open_session`."""
+        """Make a session of an ONNX file, after all checks and runs unless it was `tried`.
+
+        See `open_session` and `refuse_other_noise` for errors.
+        """
         expectation = Expectation.of(manifest)
         if tried:
             session = open_tried(content, self._kernel)
             warm_up(session, expectation)
         else:
             session = open_session(content, expectation, self._kernel)
+        variant = manifest.variant(key.variant)
+        if variant is not None and variant.certifies is not None:
+            refuse_other_noise(session, manifest.input, variant.certifies)
         self._sessions[key] = session
 
     def trial(self, limits: TrialLimits) -> TrialProcess:

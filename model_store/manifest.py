@@ -118,6 +118,16 @@ class Variant(_Record):
             "each of them for some of its points"
         ),
     ] = "onnxruntime"
+    certifies: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=10,
+            allow_inf_nan=False,
+            description="standard deviation of the additive noise on the input, the file's only noise, under which it "
+            "certifies; null: it certifies nothing",
+        ),
+    ] = None
 
     @model_validator(mode="before")
     @classmethod

@@ -9,6 +9,7 @@ from typing import Final
 COMMANDS: Final = {
     "serve": "serve the published models over HTTP",
     "key": "make an API key, and the line by which a server knows it",
+    "verify": "recompute the certificates of an answer from the published file",
     "loadtest": "ask a running server for votes in many ways, and measure it",
 }
 # Commands that need an extra of their name; the others need what a client has.
@@ -43,6 +44,10 @@ def _load(name: str) -> Callable[[Sequence[str]], int]:
         from noisevote.service.key_command import main as key  # noqa: PLC0415
 
         return key
+    if name == "verify":
+        from noisevote.evaluation.verify import main as verify  # noqa: PLC0415
+
+        return verify
     from noisevote.service.__main__ import main as serve  # noqa: PLC0415
 
     return serve

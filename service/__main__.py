@@ -23,6 +23,7 @@ from noisevote.service.connections.limits import ConnectionLimits, OpenConnectio
 from noisevote.service.connections.protocol import protocol_of
 from noisevote.service.once import RareTracebacks
 from noisevote.service.output import log_to_stderr, say
+from noisevote.service.prediction.policy import PolicyFileError
 from noisevote.service.rest.access import Access, access_at, how_to_use
 from noisevote.service.runtime import FLUSH_SECONDS, Runtime
 from noisevote.service.settings import Settings, SettingsError, read_settings
@@ -159,7 +160,11 @@ def _serve(settings: Settings, listening: socket.socket, access: Access) -> int:
             say(f"noisevote: {runtime.problem}", sys.stderr)
             server.should_exit = True
 
-    app = create_app(settings, on_start=on_start, access=access)
+    try:
+        app = create_app(settings, on_start=on_start, access=access)
+    except PolicyFileError as error:
+        say(f"noisevote: policies: {error}", sys.stderr)
+        return 2
     runtime: Runtime = app.state.runtime
     door = _door(settings, runtime)
     server = _Server(

@@ -91,11 +91,26 @@ class MissingKeyError(ServiceError):
         return {"WWW-Authenticate": 'Bearer realm="noisevote"'}
 
 
+class UncertifiableError(ServiceError):
+    """The model cannot certify: its noise is not additive at the input alone, or not drawn by operator version 1."""
+
+    status = 422
+    code = "not_certifiable"
+
+
 class ForbiddenError(ServiceError):
     """Not for this caller, page or host, however often it asks."""
 
     status = 403
     code = "forbidden"
+
+
+class PolicyError(ForbiddenError):
+    """The model's policy does not allow it: a key, a value of it, or a route."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"{key}: {problem}")
+        self.key = key
 
 
 class QuotaExceededError(ServiceError):

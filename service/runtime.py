@@ -12,8 +12,10 @@ from noisevote.service.backends.backend import Backend
 from noisevote.service.errors import NotReadyError
 from noisevote.service.metrics import Metrics
 from noisevote.service.models.registry import ModelRegistry
+from noisevote.service.prediction.certify import Certifier
 from noisevote.service.prediction.handle import Predictor
 from noisevote.service.prediction.long_bodies import LongBodyReader
+from noisevote.service.prediction.policy import read_policies
 from noisevote.service.prediction.quotas import QuotaBook
 from noisevote.service.settings import Settings
 from noisevote.service.unread import UnreadBytes
@@ -44,10 +46,20 @@ class Runtime:
         self.dispatcher = backend.dispatcher
         self.metrics = metrics
         self.quotas = QuotaBook()
+        self.policies = read_policies(settings.policies)
         self.unread = UnreadBytes(settings.max_unread_bytes)
         self._long_bodies = LongBodyReader(self.unread)
         self.predictor = Predictor(
-            lambda: self.registry, backend.dispatcher, metrics, settings, self.quotas, self._long_bodies
+            lambda: self.registry,
+            backend.dispatcher,
+            metrics,
+            settings,
+            self.quotas,
+            self._long_bodies,
+            self.policies,
+        )
+        self.certifier = Certifier(
+            lambda: self.registry, backend.dispatcher, metrics, settings, self.quotas, self.policies
         )
         self.problem: str | None = "models are being loaded"
         self._registry = ModelRegistry({}, ())
@@ -107,12 +119,18 @@ class Runtime:
         try:
             self._registry = registry = await self.backend.load()
             self.metrics.declare(registry.sessions(), len(registry.refusals))
-            self.problem = None if self._registry.models else self._nothing_served()
+            self.problem = self._misdirected() if self._registry.models else self._nothing_served()
         except Exception as error:  # whatever it is, the server must say that it serves nothing
             logger.exception("loading failed")
             self.problem = f"loading failed: {type(error).__name__}: {error}"
         if self._on_start is not None:
             self._on_start(self)
+
+    def _misdirected(self) -> str | None:
+        """A policy of a model that is not served: misspelt, it would leave the one that is meant without any."""
+        unknown = sorted(set(self.policies.by_model) - set(self._registry.models))
+        served = ", ".join(self._registry.models)
+        return f"policies: {', '.join(unknown)} is not served; served are {served}" if unknown else None
 
     def _nothing_served(self) -> str:
         remarks = (*self._registry.refusals, *self._registry.ignored)

@@ -58,8 +58,12 @@ class Settings(BaseSettings):
     """batches computed at once, one thread each; default: the CPUs that the cgroup allows"""
     batch_rows: Annotated[int, Field(ge=1, le=65536)] = 32
     """most rows (votes of any inputs) in one batch; how many up to this are best is measured when a model is loaded"""
+    policies: FilePath | None = None
+    """file (TOML or JSON) of what requests to some models may choose; models without a policy are free"""
     max_votes: Annotated[int, Field(ge=1, le=2**31)] = 10_000
     """most votes a request may ask for, per input"""
+    max_certify_votes: Annotated[int, Field(ge=1, le=10**6)] = 10**6
+    """most votes that a request for certificates may ask for, n0 + n on each of its inputs"""
     max_inputs: Annotated[int, Field(ge=1)] = 1024
     """most inputs in a request"""
     max_body_bytes: Annotated[int, Field(ge=1)] = 16 * 2**20

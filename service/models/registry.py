@@ -52,8 +52,14 @@ class ServedVersion:
         Raises:
             UnknownVariantError: it does not exist or is not served.
         """
-        if name == AUTO:
-            return self._best(noise, sigma, votes, reads)
+        return self._best(noise, sigma, votes, reads) if name == AUTO else self.named(name)
+
+    def named(self, name: str) -> Variant:
+        """The variant of that name.
+
+        Raises:
+            UnknownVariantError: it does not exist or is not served.
+        """
         for variant in self.variants:
             if variant.name == name:
                 return variant

@@ -51,10 +51,11 @@ class VoteAccount:
     At its end every vote that was asked for is accounted for once: cast, saved or dropped.
     """
 
-    def __init__(self, metrics: Metrics, request: VoteRequest, record: RequestRecord) -> None:
+    def __init__(self, metrics: Metrics, request: VoteRequest, record: RequestRecord, rule: str | None = None) -> None:
         self._metrics = metrics
         self._request = request
         self._record = record
+        self._rule = rule or request.rule.name
         self._open = request.rows  # votes asked for and not yet accounted for
 
     def __enter__(self) -> Self:
@@ -65,14 +66,19 @@ class VoteAccount:
         used, complete = answer.counted.tally.votes_used, answer.counted.complete
         inputs, inputs_complete = len(complete), int(np.count_nonzero(complete))
         saved = self._request.votes * inputs_complete - int(used[complete].sum())
-        self._account(int(used.sum()), saved, "deadline")
+        abstentions = int(np.count_nonzero(answer.decisions.abstain))
+        self.close(int(used.sum()), saved, answer.counted.queue_s, inputs, abstentions, inputs - inputs_complete)
+
+    def close(self, cast: int, saved: int, queue_s: float, inputs: int, abstentions: int, incomplete: int) -> None:
+        """Account for an answer: votes `cast` and `saved`, the others dropped at the deadline; and its `inputs`."""
+        self._account(cast, saved, "deadline")
         children = self._metrics.of_session(self._request.session)
-        children.queue.observe(answer.counted.queue_s)
+        children.queue.observe(queue_s)
         children.predictions.inc(inputs)
-        if abstentions := int(np.count_nonzero(answer.decisions.abstain)):
+        if abstentions:
             children.abstentions.inc(abstentions)
-        if inputs_complete < inputs:
-            children.incomplete.inc(inputs - inputs_complete)
+        if incomplete:
+            children.incomplete.inc(incomplete)
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         if self._open:
@@ -80,7 +86,7 @@ class VoteAccount:
 
     def _account(self, cast: int, saved: int, reason: str) -> None:
         """Count votes as cast and saved, and the others as dropped for this reason."""
-        votes = self._metrics.of_rule(self._request.session, self._request.rule.name)
+        votes = self._metrics.of_rule(self._request.session, self._rule)
         votes.votes_asked.inc(self._open)
         votes.votes_cast.inc(cast)
         if saved:

@@ -1,18 +1,21 @@
 """The steps of a prediction, once for all protocols: look up, read, prepare, queue, answer, account."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 from noisevote.engine.session_key import SessionKey
 from noisevote.service.backends.backend import VoteDispatcher
-from noisevote.service.errors import ServiceError
+from noisevote.service.errors import PolicyError, ServiceError
 from noisevote.service.metrics import Metrics
 from noisevote.service.models.registry import ModelRegistry, ServedVersion
 from noisevote.service.prediction.accounting import RequestRecord, VoteAccount
 from noisevote.service.prediction.answer import Answer, answer_of
 from noisevote.service.prediction.long_bodies import LongBodyReader
+from noisevote.service.prediction.options import PredictionRequest, Returns
+from noisevote.service.prediction.policy import Policies, Policy
 from noisevote.service.prediction.prepare import Prepared, prepare
 from noisevote.service.prediction.quotas import QuotaBook
 from noisevote.service.prediction.reader import ParseBody, Question
@@ -25,8 +28,13 @@ THREADED_BODY_BYTES: Final = 64 * 1024
 # Longer bodies are read by another process: parsing one would keep the interpreter for more than about 20 ms.
 LONG_BODY_BYTES: Final = 256 * 1024
 
+# What a protocol shows that knows of nothing less.
+EVERYTHING: Final[tuple[Returns, ...]] = ("probabilities",)
+
 # Receives the body of a request; raises `ServiceError`.
 ReadBody = Callable[[], Awaitable[bytes]]
+# Refuses or changes what a request asks for; raises `ServiceError`.
+Judge = Callable[[PredictionRequest], PredictionRequest]
 
 
 class Prediction:
@@ -78,6 +86,7 @@ class Predictor:
         settings: what is allowed.
         quotas: what each caller may have at most.
         long_bodies: reads those that would take long.
+        policies: what of it operators allow for some models.
     """
 
     def __init__(
@@ -88,6 +97,7 @@ class Predictor:
         settings: Settings,
         quotas: QuotaBook,
         long_bodies: LongBodyReader,
+        policies: Policies,
     ) -> None:
         self._registry = registry
         self._dispatcher = dispatcher
@@ -95,11 +105,20 @@ class Predictor:
         self._settings = settings
         self._quotas = quotas
         self._long_bodies = long_bodies
+        self._policies = policies
         self._one_at_a_time = asyncio.Lock()
 
     @asynccontextmanager
     async def accept(
-        self, model: str, version: str | None, read: ReadBody, parse: ParseBody, visit: Visit, *, anytime: bool = False
+        self,
+        model: str,
+        version: str | None,
+        read: ReadBody,
+        parse: ParseBody,
+        visit: Visit,
+        *,
+        anytime: bool = False,
+        returns: Collection[Returns] = EVERYTHING,
     ) -> AsyncIterator[Prediction]:
         """Read, check and queue a request. Leaving drops what is not yet computed, and accounts for every vote.
 
@@ -109,15 +128,20 @@ class Predictor:
             read: reads the body.
             parse: says what the body asks for.
             visit: who asks; is told what for.
-            anytime: the answer will be looked at before it is complete.
+            anytime: the answer will be looked at before it is complete, as a stream's is.
+            returns: what the protocol can keep to of `VoteOptions.returns`.
 
         Raises:
             ServiceError: it cannot be used, or there is no room for it.
         """
         with RequestRecord(self._metrics) as record:
+            policy = self._policies.of(model)
+            if policy is not None:
+                version = policy.version("predict", version, stream=anytime)
             served = self._registry().version(model, version)
             record.session = visit.session = SessionKey(served.manifest.name, served.manifest.version, "")
-            prepared = await self._prepare(await read(), parse, served, anytime)
+            judge = partial(_judged, policy, returns)
+            prepared = await self._prepare(await read(), parse, judge, served, anytime)
             request = prepared.vote_request
             record.session = visit.session = request.session
             visit.inputs, visit.votes = len(request.inputs), request.rows
@@ -129,9 +153,11 @@ class Predictor:
             ):
                 yield Prediction(prepared, ticket, record, account, visit)
 
-    async def _prepare(self, body: bytes, parse: ParseBody, served: ServedVersion, anytime: bool) -> Prepared:
+    async def _prepare(
+        self, body: bytes, parse: ParseBody, judge: Judge, served: ServedVersion, anytime: bool
+    ) -> Prepared:
         def prepared() -> Prepared:
-            return prepare(parse(body, self._settings), served, self._settings, anytime=anytime)
+            return prepare(judge(parse(body, self._settings)), served, self._settings, anytime=anytime)
 
         if len(body) <= THREADED_BODY_BYTES:
             return prepared()
@@ -139,5 +165,14 @@ class Predictor:
             async with self._one_at_a_time:
                 return await asyncio.to_thread(prepared)
         question = Question(parse, served.manifest.input, self._settings)
-        asked = await self._long_bodies.read(question, body)
+        asked = judge(await self._long_bodies.read(question, body))
         return prepare(asked, served, self._settings, anytime=anytime)
+
+
+def _judged(policy: Policy | None, returns: Collection[Returns], asked: PredictionRequest) -> PredictionRequest:
+    """What a request asks for, as far as the model's policy and the protocol allow it."""
+    judged = asked if policy is None else policy.prediction(asked)
+    if judged.options.returns not in returns:
+        problem = f"{judged.options.returns!r} is all that may be shown; this protocol shows more"
+        raise PolicyError("return", problem)
+    return judged

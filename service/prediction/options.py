@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,11 @@ MAX_DEADLINE_MS: Final = 24 * 60 * 60 * 1000
 MAX_PRIORITY: Final = 8
 # With as many votes as a server may allow after it, numbers stay below the operator's 2³².
 MAX_FIRST_VOTE: Final = 2**31
+
+# How much of the votes an answer shows, each with what is before it: the label alone, votes per class and what follows
+# from them, and their mean probabilities.
+Returns = Literal["label", "histogram", "probabilities"]
+RETURNS: Final[tuple[Returns, ...]] = get_args(Returns)
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class VoteOptions:
         deadline_ms: milliseconds after acceptance at which the votes counted so far are the answer.
         priority: share of the server beside other waiting requests.
         variant: name of a variant, or `auto`.
+        returns: how much of the votes is shown.
     """
 
     sigma: float = 0.0
@@ -49,6 +55,7 @@ class VoteOptions:
     deadline_ms: float | None = None
     priority: int = 1
     variant: str = AUTO
+    returns: Returns = "probabilities"
 
 
 @dataclass(frozen=True)
@@ -56,12 +63,14 @@ class PredictionRequest:
     """A request to predict, read from some protocol.
 
     `decode` makes the `inputs` inputs an array float32 [inputs, *shape], finite and inside the value range, for a
-    model of that input; it raises `ServiceError` where it cannot.
+    model of that input; it raises `ServiceError` where it cannot. `given` names the keys that the request gives, with
+    `delta` for that of its stopping rule; None: the protocol does not tell, so what is no default counts as given.
     """
 
     options: VoteOptions
     inputs: int
     decode: Callable[[InputSpec], NDArray[np.float32]]
+    given: frozenset[str] | None = None
 
 
 def given_sigma(sigma: float | None, snr_db: float | None) -> float | None:

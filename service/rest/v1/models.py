@@ -6,6 +6,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from noisevote.service.models.registry import ModelRegistry
+from noisevote.service.prediction.policy import Policies
 from noisevote.service.rest.v1.documented import refusals
 from noisevote.service.rest.v1.schemas import ModelDescription, ModelList
 from noisevote.service.runtime import runtime_of
@@ -19,14 +20,15 @@ UNKNOWN: Final = refusals({404: "Unknown model or version."} | NOT_READY)
 async def list_models(request: Request) -> Response:
     """The newest served version of every model."""
     registry = runtime_of(request).registry
-    models = [describe(registry, name) for name in registry.models]
+    policies = runtime_of(request).policies
+    models = [describe(registry, policies, name) for name in registry.models]
     return _json(ModelList(models=models))
 
 
 @router.get("/v1/models/{name}", response_class=Response, responses={200: {"model": ModelDescription}, **UNKNOWN})
 async def show_model(request: Request, name: str) -> Response:
     """The newest served version of a model: its manifest with all measured accuracies."""
-    return _json(describe(runtime_of(request).registry, name))
+    return _json(describe(runtime_of(request).registry, runtime_of(request).policies, name))
 
 
 @router.get(
@@ -36,18 +38,19 @@ async def show_model(request: Request, name: str) -> Response:
 )
 async def show_version(request: Request, name: str, version: str) -> Response:
     """A chosen version of a model."""
-    return _json(describe(runtime_of(request).registry, name, version))
+    return _json(describe(runtime_of(request).registry, runtime_of(request).policies, name, version))
 
 
-def describe(registry: ModelRegistry, name: str, version: str | None = None) -> ModelDescription:
+def describe(registry: ModelRegistry, policies: Policies, name: str, version: str | None = None) -> ModelDescription:
     """A served version; see `Catalogue.version` for errors."""
-    served = registry.version(name, version)
+    served, policy = registry.version(name, version), policies.of(name)
     return ModelDescription(
         name=name,
         version=served.manifest.version,
         versions=registry.versions(name),
         variants=[variant.name for variant in served.variants],
         refused=dict(served.refused),
+        policy=None if policy is None else policy.model_dump(mode="json", exclude_none=True),
         manifest=served.manifest,
     )
 

@@ -13,6 +13,7 @@ from noisevote.model_store.manifest import Variant
 from noisevote.model_store.planning import LatencyBudget, Plan, Planning, ProductBudget, Question, TargetAccuracy
 from noisevote.service.errors import InvalidValueError, UnknownVariantError
 from noisevote.service.models.registry import ServedVersion
+from noisevote.service.prediction.policy import Policy
 from noisevote.service.rest.json_body import JsonLimits, read_object
 from noisevote.service.rest.v1.documented import reads, refusals
 from noisevote.service.rest.v1.plan_schemas import (
@@ -40,6 +41,7 @@ DOCUMENTED: Final[dict[str, Any]] = {
         **refusals(
             {
                 400: "Not JSON, or not the gzip that it is announced as.",
+                403: "The model's policy does not allow it; the message names the key.",
                 404: "Unknown model, version or variant.",
                 408: "The body did not arrive in time.",
                 413: f"Body over the limit, or over {LONGEST_BODY} bytes.",
@@ -67,20 +69,24 @@ async def plan_version(request: Request, name: str, version: str) -> Response:
 
 async def _plan(request: Request, name: str, version: str | None) -> Response:
     runtime = runtime_of(request)
+    policy = runtime.policies.of(name)
+    if policy is not None:
+        version = policy.version("plan", version)
     served = runtime.registry.version(name, version)
     body = await read_whole_request(request, min(LONGEST_BODY, runtime.settings.max_body_bytes), PlanRequest)
     # Comparing a hundred thousand plans takes milliseconds; the event loop has votes to count meanwhile.
-    answer = await asyncio.to_thread(respond, body, served, runtime.settings)
+    answer = await asyncio.to_thread(respond, body, served, runtime.settings, policy)
     return Response(orjson.dumps(answer.model_dump()), media_type="application/json")
 
 
-def respond(body: bytes, served: ServedVersion, settings: Settings) -> PlanResponse:
+def respond(body: bytes, served: ServedVersion, settings: Settings, policy: Policy | None = None) -> PlanResponse:
     """The answer to a body.
 
     Raises:
         ServiceError: the body cannot be used; the message names key and value.
     """
     asked = read_object(PlanRequest, body, JsonLimits.of(settings))
+    asked = asked if policy is None else asked.under(policy.planned)
     sigma, goal = asked.noise_sigma(), asked.goal()
     if asked.max_votes is not None and asked.max_votes > settings.max_votes:
         raise InvalidValueError(

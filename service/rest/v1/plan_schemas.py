@@ -1,7 +1,7 @@
 """Bodies of a plan's request and answer."""
 
-from collections.abc import Iterator
-from typing import Annotated, Final, Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import ConfigDict, Field
 
@@ -61,6 +61,12 @@ class PlanRequest(RequestBody):
     """the figure that goals and plans are judged by: the estimated accuracy, or its `lower_bound`"""
     alpha: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.05
     """error probability of `lower_bound`, and of `predict` for `least_votes_to_decide`"""
+
+    def under(self, judge: Callable[[Mapping[str, Any], frozenset[str]], Mapping[str, Any]]) -> Self:
+        """The request as a policy has it, which judges its values and which of them were given."""
+        values = {key: getattr(self, key) for key in type(self).model_fields if key != "snr_db"}
+        values["sigma"] = given_sigma(self.sigma, self.snr_db)
+        return self.model_copy(update={**judge(values, frozenset(self.model_fields_set)), "snr_db": None})
 
     def noise_sigma(self) -> float:
         """Sigma, however it was given.

@@ -8,19 +8,30 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from noisevote.service.prediction.answer import Answer
+from noisevote.service.prediction.options import RETURNS
 from noisevote.service.prediction.prepare import Prepared
 from noisevote.service.rest.disconnection import abandoned_when_left
 from noisevote.service.rest.edge import visit_of
 from noisevote.service.rest.v1.documented import reads, refusals
 from noisevote.service.rest.v1.parse import parse
 from noisevote.service.rest.v1.query import read_whole_request
-from noisevote.service.rest.v1.schemas import AnalogCost, PredictRequest, PredictResponse
+from noisevote.service.rest.v1.schemas import (
+    AnalogCost,
+    LabelledInput,
+    LabelResponse,
+    PredictRequest,
+    PredictResponse,
+    VotedInput,
+)
 from noisevote.service.runtime import runtime_of
 
 router = APIRouter(tags=["predict"])
+# Keys of a prediction by what of it is shown, where that is not everything.
+SHOWN: Final = {"label": tuple(LabelledInput.model_fields), "histogram": tuple(VotedInput.model_fields)}
 REFUSALS: Final = refusals(
     {
         400: "Not JSON, or not the gzip that it is announced as.",
+        403: "The model's policy does not allow it; the message names the key.",
         404: "Unknown model, version or variant.",
         408: "The body did not arrive in time.",
         413: "Body over the limit, in bytes or in values.",
@@ -34,7 +45,10 @@ REFUSALS: Final = refusals(
 DOCUMENTED: Final[dict[str, Any]] = {
     "response_class": Response,
     "responses": {
-        200: {"model": PredictResponse, "description": "The decision on each input, in the order of the inputs."},
+        200: {
+            "model": PredictResponse | LabelResponse,
+            "description": "The decision on each input, in the order of the inputs.",
+        },
         **REFUSALS,
     },
     "openapi_extra": reads(PredictRequest),
@@ -58,7 +72,7 @@ async def _predict(request: Request, name: str, version: str | None) -> Response
     runtime = runtime_of(request)
     read = partial(read_whole_request, request, runtime.settings.max_body_bytes, PredictRequest)
     async with (
-        runtime.predictor.accept(name, version, read, parse, visit_of(request)) as prediction,
+        runtime.predictor.accept(name, version, read, parse, visit_of(request), returns=RETURNS) as prediction,
         abandoned_when_left(request, prediction),
     ):
         content = respond(prediction.prepared, await prediction.answer(), began)
@@ -66,10 +80,15 @@ async def _predict(request: Request, name: str, version: str | None) -> Response
 
 
 def respond(prepared: Prepared, answer: Answer, began: float) -> dict[str, Any]:
-    """The answer to a request that came at `began`, seconds of the performance counter."""
+    """The answer to a request that came at `began`, seconds of the performance counter.
+
+    With the label alone nothing else depends on the votes: costs are those of the budget, times are left out, and a
+    seed that was drawn, by which whoever has the file would recompute the votes.
+    """
     options, manifest, counted = prepared.options, prepared.served.manifest, answer.counted
-    most_votes = int(counted.tally.votes_used.max())
-    return {
+    label_alone = options.returns == "label"
+    most_votes = options.votes if label_alone else int(counted.tally.votes_used.max())
+    content = {
         "model": manifest.name,
         "version": manifest.version,
         "variant": prepared.variant.name,
@@ -86,10 +105,18 @@ def respond(prepared: Prepared, answer: Answer, began: float) -> dict[str, Any]:
             "total": round(1e3 * (time.perf_counter() - began), 3),
         },
     }
+    hidden = {"timing_ms"} | ({"seed"} if options.seed is None else set()) if label_alone else set()
+    return {key: value for key, value in content.items() if key not in hidden}
 
 
 def predictions(prepared: Prepared, answer: Answer) -> list[dict[str, Any]]:
-    """What is said about each input."""
+    """What is said about each input, as far as the request wants it shown."""
+    shown = SHOWN.get(prepared.options.returns)
+    said = _everything(prepared, answer)
+    return said if shown is None else [{key: each[key] for key in shown} for each in said]
+
+
+def _everything(prepared: Prepared, answer: Answer) -> list[dict[str, Any]]:
     tally, decisions, classes = answer.counted.tally, answer.decisions, prepared.served.manifest.classes
     columns = zip(
         decisions.index.tolist(),

@@ -16,7 +16,8 @@ async def read_whole_request(request: Request, limit: int, body: type[BaseModel]
         ServiceError: see `read_json_body`.
     """
     if request.scope["query_string"]:
+        keys = {field.alias or name for name, field in body.model_fields.items()}
         for key, value in request.query_params.multi_items():
-            if key in body.model_fields:
+            if key in keys:
                 raise InvalidValueError(key, f"{shown(value)} in the query; it is a key of the JSON body")
     return await read_json_body(request, limit)

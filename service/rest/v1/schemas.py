@@ -15,13 +15,16 @@ from noisevote.service.prediction.options import (
     MAX_PRIORITY,
     MAX_SIGMA,
     PredictionRequest,
+    Returns,
     VoteOptions,
     given_sigma,
 )
+from noisevote.service.rest.v1.stop_schemas import FixedStop, Stop
 from noisevote.service.validation import GIVEN, INT64, INTEGRAL, UINT64, Body, RequestBody
-from noisevote.voting.stopping import Confidence, Exact, Fixed, StopRule
 
 DEFAULTS: Final = VoteOptions()
+# Fields whose keys are words of Python.
+FIELDS: Final = {"returns": "return"}
 
 # The first digit of MNIST's test set, a seven (examples/digit-7.png).
 DIGIT_7: Final = (
@@ -37,39 +40,22 @@ SnrDb = Annotated[Annotated[float, Field(ge=-20, allow_inf_nan=False)] | None, G
 NOISE_KEYS: Final = frozenset({"sigma", "snr_db"})
 
 
-class FixedStop(RequestBody):
-    """Cast the whole budget."""
-
-    rule: Literal["fixed"]
-
-    def as_rule(self) -> StopRule:
-        """The scheduler's rule."""
-        return Fixed()
-
-
-class ExactStop(RequestBody):
-    """Stop once the decision can no longer differ from the whole budget's."""
-
-    rule: Literal["exact"]
-
-    def as_rule(self) -> StopRule:
-        """The scheduler's rule."""
-        return Exact()
-
-
-class ConfidenceStop(RequestBody):
-    """Stop once the mode is known with error at most `delta`, or at the budget (PPR-1v1, Jain et al. 2022)."""
-
-    rule: Literal["confidence"]
-    delta: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.05
-    """error probability of a decision that the rule stopped at before the budget"""
-
-    def as_rule(self) -> StopRule:
-        """The scheduler's rule."""
-        return Confidence(self.delta)
-
-
-Stop = Annotated[FixedStop | ExactStop | ConfidenceStop, Field(discriminator="rule")]
+# Only documented by their type: service/prediction/inputs.py checks and decodes them in whole arrays.
+Inputs = Annotated[
+    list[Any],
+    Field(
+        min_length=1,
+        json_schema_extra={
+            "items": {
+                "anyOf": [
+                    {"$ref": "#/components/schemas/RawInput"},
+                    {"$ref": "#/components/schemas/ImageInput"},
+                    {"type": "array", "items": {}, "title": "Nested numbers of the model's input shape"},
+                ]
+            }
+        },
+    ),
+]
 
 
 class PredictRequest(RequestBody):
@@ -82,22 +68,7 @@ class PredictRequest(RequestBody):
         }
     )
 
-    # Only documented by its type: service/prediction/inputs.py checks and decodes them in whole arrays.
-    inputs: Annotated[
-        list[Any],
-        Field(
-            min_length=1,
-            json_schema_extra={
-                "items": {
-                    "anyOf": [
-                        {"$ref": "#/components/schemas/RawInput"},
-                        {"$ref": "#/components/schemas/ImageInput"},
-                        {"type": "array", "items": {}, "title": "Nested numbers of the model's input shape"},
-                    ]
-                }
-            },
-        ),
-    ]
+    inputs: Inputs
     """each is nested numbers of the model's input shape, raw bytes, or an image file"""
     sigma: Sigma = None
     """standard deviation of the noise: relative to the signal (multiplicative) or absolute (additive);
@@ -125,6 +96,10 @@ class PredictRequest(RequestBody):
     variant: str = DEFAULTS.variant
     """name of a variant, or `auto`: the one whose measured accuracy is best for this noise and these votes"""
 
+    returns: Annotated[Returns, Field(alias="return")] = DEFAULTS.returns
+    """how much of the votes the answer shows: the label alone, votes per class and what follows from them, or their
+    mean probabilities too"""
+
     def as_prediction_request(self) -> PredictionRequest:
         """The same for all protocols.
 
@@ -143,22 +118,27 @@ class PredictRequest(RequestBody):
             deadline_ms=self.deadline_ms,
             priority=self.priority,
             variant=self.variant,
+            returns=self.returns,
         )
-        return PredictionRequest(options, len(self.inputs), partial(decode_inputs, self.inputs))
+        given = {FIELDS.get(key, key) for key in self.model_fields_set} | (self.stop.model_fields_set & {"delta"})
+        return PredictionRequest(options, len(self.inputs), partial(decode_inputs, self.inputs), frozenset(given))
 
 
-class Prediction(Body):
-    """What the votes on one input decided."""
+class LabelledInput(Body):
+    """What the votes on one input decided, and nothing of them; with `return` label."""
 
     label: str
     """name of the class with most votes; ties: the larger mean probability, then the lower index"""
     index: int
+
+
+class VotedInput(LabelledInput):
+    """The same with the votes per class and what follows from them; with `return` histogram."""
+
     histogram: list[int]
     """votes per class"""
     votes_used: int
     """votes counted: the budget, or fewer where the stopping rule was satisfied earlier"""
-    mean_probabilities: list[float]
-    """softmax of each vote's logits, averaged"""
     vote_share: float
     """share of the votes that the label got"""
     lower_bound: float
@@ -173,6 +153,13 @@ class Prediction(Body):
     stopped_by: Literal["rule", "budget", "deadline"]
     """what ended the voting: `rule`, its condition holds (under `confidence`: error at most delta); `budget`, all votes
     are cast without that; `deadline`, it passed before either, or the server ended"""
+
+
+class Prediction(VotedInput):
+    """The same with mean probabilities; with `return` probabilities, the default."""
+
+    mean_probabilities: list[float]
+    """softmax of each vote's logits, averaged"""
 
 
 class AnalogCost(Body):
@@ -250,9 +237,24 @@ class PredictResponse(Body):
     noise: NoiseKind
     votes: int
     reads: int
-    predictions: list[Prediction]
+    predictions: list[Prediction] | list[VotedInput]
     analog_cost: AnalogCost
     timing_ms: Timing
+
+
+class LabelResponse(Body):
+    """One label per input; with `return` label. The seed is there where the request gave it."""
+
+    model: str
+    version: str
+    variant: str
+    seed: Annotated[int, Field(json_schema_extra=UINT64)] | None = None
+    sigma: float
+    noise: NoiseKind
+    votes: int
+    reads: int
+    predictions: list[LabelledInput]
+    analog_cost: AnalogCost
 
 
 class ModelDescription(Body):
@@ -267,6 +269,8 @@ class ModelDescription(Body):
     """served variants"""
     refused: dict[str, str]
     """variants that were refused at start, and why"""
+    policy: dict[str, Any] | None
+    """what requests may choose, by route and key; what is not listed is forbidden. null: everything is free"""
     manifest: Manifest
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from noisevote.service.errors import ClientLeftError, ServiceError
 from noisevote.service.prediction.answer import answer_of
 from noisevote.service.prediction.handle import Prediction
+from noisevote.service.prediction.options import RETURNS
 from noisevote.service.prediction.prepare import Prepared
 from noisevote.service.rest.edge import visit_of
 from noisevote.service.rest.v1.parse import parse
@@ -51,7 +52,9 @@ async def acceptance(request: Request, name: str, version: str | None = None) ->
     began = time.perf_counter()
     runtime = runtime_of(request)
     read = partial(read_whole_request, request, runtime.settings.max_body_bytes, PredictRequest)
-    async with runtime.predictor.accept(name, version, read, parse, visit_of(request), anytime=True) as prediction:
+    async with runtime.predictor.accept(
+        name, version, read, parse, visit_of(request), anytime=True, returns=RETURNS
+    ) as prediction:
         try:
             yield Accepted(prediction, began)
         except* BrokenResourceError:  # FastAPI has an event for a client that has left
@@ -86,6 +89,8 @@ async def _events(accepted: Accepted) -> AsyncIterator[ServerSentEvent]:
         async for counted in prediction.progress():
             changed = np.flatnonzero(counted.tally.votes_used > told)
             told = counted.tally.votes_used
+            if prepared.options.returns == "label":
+                continue  # a label that changes tells how the votes stand
             yield _event("votes", {"predictions": _changed(prepared, counted, changed)})
         yield _event("answer", respond(prepared, await prediction.answer(), accepted.began))
     except ServiceError as error:

@@ -5,9 +5,11 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from noisevote.engine.onnx_engine import OnnxEngine
@@ -23,7 +25,8 @@ from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.ticket import CountedVotes
 from noisevote.service.settings import Settings
 from tests.service.rest.v1.test_predict import INPUTS, PATH
-from tests.support.serving import OPEN
+from tests.support.serving import OPEN, serve
+from tests.support.smoothed import SHAPE, publish_smoothed
 
 SPREADING = Spreading(part_rows=25, timeout_s=30, silence_s=30)
 
@@ -129,3 +132,17 @@ async def test_more_than_may_wait_is_refused(store: ModelStore) -> None:
             answer.headers["retry-after"] and answer.json()["error"]["code"] == "queue_full" for answer in refused
         )
         assert (await spread.post(PATH, json=body)).status_code == 200
+
+
+async def test_certificates_are_those_of_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slices are parts of a request like others, and a lost one is asked again."""
+    monkeypatch.setattr("secrets.token_hex", lambda size: "5a" * size)
+    store = ModelStore(tmp_path / "certifying")
+    publish_smoothed(store)
+    body = {"inputs": np.zeros((2, *SHAPE)).tolist(), "n0": 40, "n": 900, "rule": "anytime", "radius": 0.05}
+    answers = []
+    for application in (on_replicas(store, losses=3), serve(store)):
+        async with application as client:
+            answer = (await client.post("/v1/models/smooth/certify", json=body)).json()
+            answers.append(answer["certificates"])
+    assert answers[0] == answers[1]

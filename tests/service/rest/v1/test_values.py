@@ -151,6 +151,8 @@ async def test_keys_of_the_body_in_the_query_are_refused(client: httpx.AsyncClie
         asked_key = message.partition(":")[0]
         if path.endswith("/plan") and asked_key == "inputs":
             continue  # no key of a plan
+        if "/certify" in path and asked_key in {"sigma", "snr_db"}:
+            continue  # nor of a certificate
         filled = path.replace("{name}", "tiny").replace("{version}", "1")
         response = await client.post(f"{filled}?{query}", json=PLANNED if path.endswith("/plan") else ASKED)
         assert response.status_code == 422, path

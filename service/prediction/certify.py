@@ -1,0 +1,296 @@
+"""One request for certificates: read, checked, its votes cast in slices, accounted for. Beside `handle`."""
+
+import asyncio
+import math
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from noisevote.engine.certificate_seed import NONCE_BYTES, certificate_seed
+from noisevote.engine.session_key import SessionKey
+from noisevote.model_store.manifest import Variant
+from noisevote.noise_op.contract import sigma_row
+from noisevote.service.backends.backend import VoteDispatcher
+from noisevote.service.errors import DrainingError, InvalidValueError, ServiceError, UncertifiableError
+from noisevote.service.metrics import Metrics
+from noisevote.service.models.registry import ModelRegistry, ServedVersion
+from noisevote.service.prediction.accounting import RequestRecord, VoteAccount
+from noisevote.service.prediction.certify_options import CertifyRequest
+from noisevote.service.prediction.handle import THREADED_BODY_BYTES
+from noisevote.service.prediction.policy import Policies, Policy
+from noisevote.service.prediction.quotas import QuotaBook
+from noisevote.service.prediction.slices import MOST_WAITING, Slices
+from noisevote.service.prediction.visit import Visit
+from noisevote.service.scheduling.request import VoteRequest
+from noisevote.service.settings import Settings
+from noisevote.voting.certification import (
+    Certificate,
+    CertificateEnd,
+    CertificateRule,
+    certificate,
+)
+from noisevote.voting.decision import leaders
+from noisevote.voting.stopping import Fixed
+
+# Its tails reach 6.7 sigma; what another version draws was not judged for this.
+OPERATORS: Final = frozenset({1})
+
+CertificateStop = CertificateEnd | Literal["deadline"]
+# Says what a body asks for under these settings; raises `ServiceError`.
+ParseCertify = Callable[[bytes, Settings], CertifyRequest]
+
+
+@dataclass(frozen=True)
+class PreparedCertificates:
+    """A request that can be voted on. `whole` asks for all its votes, and is never queued itself."""
+
+    asked: CertifyRequest
+    served: ServedVersion
+    variant: Variant
+    sigma: float
+    nonce: str
+    rule: CertificateRule
+    whole: VoteRequest
+
+
+@dataclass(frozen=True)
+class InputCertificate:
+    """How the votes on one input stand, or ended. `index` is the selected class, None as long as none is.
+
+    `stopped_by` is None while the voting goes on.
+    """
+
+    input: int
+    seed: int
+    index: int | None
+    found: Certificate
+    stopped_by: CertificateStop | None
+
+
+class Certification:
+    """An accepted request for certificates. Inputs are voted on one after another, so that it waits in line as one."""
+
+    def __init__(self, prepared: PreparedCertificates, slices: Slices, record: RequestRecord) -> None:
+        self.prepared = prepared
+        self.ended: list[InputCertificate] = []
+        self._slices = slices
+        self._record = record
+
+    @property
+    def over(self) -> bool:
+        """Every input has its answer."""
+        return len(self.ended) == self.prepared.asked.inputs
+
+    @property
+    def queue_s(self) -> float:
+        """Seconds from acceptance to the first batch."""
+        return self._slices.queue_s
+
+    def abandon(self) -> None:
+        """Drop what is not yet computed: the client has left."""
+        self._slices.abandon()
+
+    def tell(self, error: ServiceError) -> None:
+        """Note that the client is told of this error, which is then not raised."""
+        self._record.error = error
+
+    async def certificates(self) -> list[InputCertificate]:
+        """All of them, in the order of the inputs; see `Slices.cast` for errors."""
+        async for _ in self.progress():
+            pass
+        return self.ended
+
+    async def progress(self) -> AsyncIterator[InputCertificate]:
+        """How an input stands after each slice of votes, and how it ended; errors are those of `certificates`."""
+        for number in range(self.prepared.asked.inputs):
+            async for standing in self._certify(number):
+                if standing.stopped_by is not None:
+                    self.ended.append(standing)
+                yield standing
+
+    async def _certify(self, number: int) -> AsyncIterator[InputCertificate]:
+        prepared, n0 = self.prepared, self.prepared.asked.n0
+        request, rule = prepared.whole, prepared.rule
+        seed = certificate_seed(prepared.variant.sha256, request.inputs[number], prepared.nonce)
+
+        def standing(index: int | None, count: int, trials: int, end: CertificateStop | None) -> InputCertificate:
+            found = certificate(rule, prepared.sigma, prepared.asked.radius, count, trials)
+            return InputCertificate(number, seed, index, found, end)
+
+        selection = await self._slices.cast(number, seed, 0, n0)
+        if selection is None:
+            yield standing(None, 0, 0, "deadline")
+            return
+        index = int(leaders(selection)[0])
+        count = trials = 0
+        while more := rule.more(count, trials):
+            votes = self._slices.share_of(more)
+            tally = await self._slices.cast(number, seed, n0 + trials, votes)
+            if tally is None:
+                yield standing(index, count, trials, "deadline")
+                return
+            count, trials = count + int(tally.histogram[0, index]), trials + votes
+            if rule.met(count, trials) is None:
+                yield standing(index, count, trials, None)
+        yield standing(index, count, trials, rule.met(count, trials))
+
+
+class Certifier:
+    """Handles requests for certificates, whatever protocol they came by; see `Predictor` for what it is made of."""
+
+    def __init__(
+        self,
+        registry: Callable[[], ModelRegistry],
+        dispatcher: VoteDispatcher,
+        metrics: Metrics,
+        settings: Settings,
+        quotas: QuotaBook,
+        policies: Policies,
+    ) -> None:
+        self._registry = registry
+        self._dispatcher = dispatcher
+        self._metrics = metrics
+        self._settings = settings
+        self._quotas = quotas
+        self._policies = policies
+        self._line = asyncio.Semaphore(MOST_WAITING)
+        self._one_at_a_time = asyncio.Lock()
+
+    @asynccontextmanager
+    async def accept(
+        self,
+        model: str,
+        version: str | None,
+        read: Callable[[], Awaitable[bytes]],
+        parse: ParseCertify,
+        visit: Visit,
+        *,
+        stream: bool = False,
+    ) -> AsyncIterator[Certification]:
+        """Read and check a request. Leaving drops what is not yet computed, and accounts for every vote.
+
+        Args:
+            model: name of the model.
+            version: its version; None: the newest.
+            read: reads the body.
+            parse: says what the body asks for.
+            visit: who asks; is told what for.
+            stream: how the votes stand will be told meanwhile.
+
+        Raises:
+            ServiceError: it cannot be used.
+        """
+        with RequestRecord(self._metrics) as record:
+            policy = self._policies.of(model)
+            if policy is not None:
+                version = policy.version("certify", version, stream=stream)
+            served = self._registry().version(model, version)
+            record.session = visit.session = SessionKey(served.manifest.name, served.manifest.version, "")
+            prepared = await self._prepare(await read(), _under(policy, parse), served)
+            whole = prepared.whole
+            record.session = visit.session = whole.session
+            visit.inputs, visit.votes = len(whole.inputs), whole.rows
+            self._quotas.check(visit.caller, whole.rows, whole.priority)
+            self._refuse_at_the_door(prepared)
+            slices = Slices(
+                prepared.whole, self._dispatcher, prepared.asked.deadline_ms, self._metrics.clock, self._line
+            )
+            with VoteAccount(self._metrics, prepared.whole, record, f"certify_{prepared.rule.name}") as account:
+                certification = Certification(prepared, slices, record)
+                yield certification
+                if certification.over:
+                    _settle(account, certification, slices)
+
+    def _refuse_at_the_door(self, prepared: PreparedCertificates) -> None:
+        """Refuse by status what the first slice would be refused for: a stream has sent its status by then."""
+        if self._dispatcher.draining:
+            raise DrainingError("draining: the server finishes what it has accepted, and ends")
+        self._dispatcher.refuse_if_full(Slices.share_of(prepared.asked.n0), prepared.asked.deadline_ms)
+
+    async def _prepare(self, body: bytes, parse: ParseCertify, served: ServedVersion) -> PreparedCertificates:
+        def prepared() -> PreparedCertificates:
+            return prepare_certificates(parse(body, self._settings), served, self._settings)
+
+        if len(body) <= THREADED_BODY_BYTES:
+            return prepared()
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(prepared)
+
+
+def _under(policy: Policy | None, parse: ParseCertify) -> ParseCertify:
+    """What a body asks for, as far as the model's policy allows it."""
+    return parse if policy is None else lambda body, settings: policy.certificates(parse(body, settings))
+
+
+def prepare_certificates(asked: CertifyRequest, served: ServedVersion, settings: Settings) -> PreparedCertificates:
+    """Choose the variant, decode the inputs, and only then draw the nonce.
+
+    Raises:
+        ServiceError: the request cannot be used; the message names key and value.
+    """
+    _refuse_too_much(asked, settings)
+    variant, sigma = certifying(served, asked.variant)
+    if asked.radius is not None and not 0 < asked.radius / sigma < math.inf:
+        raise InvalidValueError("radius", f"{asked.radius} is no radius at sigma {sigma}")
+    whole = VoteRequest(
+        session=served.key(variant),
+        inputs=asked.decode(served.manifest.input),
+        classes=len(served.manifest.classes),
+        sigma=sigma_row("additive", sigma),
+        seed=0,
+        votes=asked.n0 + asked.n,
+        rule=Fixed(),
+    )
+    nonce = secrets.token_hex(NONCE_BYTES)
+    return PreparedCertificates(asked, served, variant, sigma, nonce, asked.rule_at(sigma), whole)
+
+
+def certifying(served: ServedVersion, name: str | None) -> tuple[Variant, float]:
+    """The variant of that name, or the only one that certifies, and the sigma that its rows meet, a float32.
+
+    Raises:
+        UnknownVariantError: it does not exist or is not served.
+        UncertifiableError: it certifies nothing, or several do and none is named.
+    """
+    manifest = served.manifest
+    what = f"{manifest.name} {manifest.version}"
+    if manifest.operator.version not in OPERATORS:
+        raise UncertifiableError(f"model: {what} draws with operator version {manifest.operator.version}, not 1")
+    able = [variant for variant in served.variants if variant.certifies is not None]
+    if name is not None:
+        able = [variant for variant in (served.named(name),) if variant.certifies is not None]
+    if not able:
+        whose = "no variant of it" if name is None else f"its variant {name!r}"
+        raise UncertifiableError(f"model: {what}: {whose} certifies: that takes additive noise at the input alone")
+    if len(able) > 1:
+        names = ", ".join(f"{variant.name} (sigma {variant.certifies})" for variant in able)
+        raise InvalidValueError("variant", f"is missing; {what} certifies with each of {names}")
+    return able[0], float(np.float32(able[0].certifies))
+
+
+def _refuse_too_much(asked: CertifyRequest, settings: Settings) -> None:
+    if asked.inputs > settings.max_inputs:
+        problem = f"{asked.inputs} inputs are more than {settings.max_inputs}, the most allowed here"
+        raise InvalidValueError("inputs", problem)
+    votes, most = asked.inputs * (asked.n0 + asked.n), settings.max_certify_votes
+    if votes > most:
+        problem = f"{asked.n}, with n0 {asked.n0} on each of {asked.inputs} inputs {votes} votes, more than {most} here"
+        raise InvalidValueError("n", problem)
+
+
+def _settle(account: VoteAccount, certification: Certification, slices: Slices) -> None:
+    """Account for the votes: what slices brought is cast; what rules did not want is saved; the rest is dropped."""
+    asked = certification.prepared.asked
+    in_time = [each for each in certification.ended if each.stopped_by != "deadline"]
+    account.close(
+        cast=slices.counted,
+        saved=sum(asked.n - each.found.trials for each in in_time),
+        queue_s=slices.queue_s,
+        inputs=asked.inputs,
+        abstentions=sum(each.found.abstain for each in certification.ended),
+        incomplete=asked.inputs - len(in_time),
+    )
