@@ -20,6 +20,24 @@ def smoothed_graph(seed: int = 0) -> bytes:
         numpy_helper.from_array((rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32), name)
         for name, shape in WEIGHTS.items()
     ]
+    constants.append(numpy_helper.from_array(np.array(0), "zero"))
+    inputs = [
+        helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", *SHAPE]),
+        helper.make_tensor_value_info("sigma", TensorProto.FLOAT, ["R", 2]),
+        *(helper.make_tensor_value_info(name, TensorProto.INT64, ["R"]) for name in ("seed", "vote", "row")),
+    ]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["R", CLASSES])]
+    model = helper.make_model(
+        helper.make_graph(_nodes(), "smoothed", inputs, outputs, constants),
+        functions=[gaussian_noise_function()],
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, OP_VERSION)],
+        ir_version=10,
+    )
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def _nodes() -> list[onnx.NodeProto]:
     names = ["input", "sigma", "seed", "vote", "row", "zero"]
     nodes = [helper.make_node(OP_TYPE, names, ["signal"], domain=DOMAIN, site=0, activation="none")]
     last = "signal"
@@ -30,24 +48,10 @@ def smoothed_graph(seed: int = 0) -> bytes:
             helper.make_node("MaxPool", [f"{layer}_act"], [f"{layer}_out"], kernel_shape=[2, 2], strides=[2, 2]),
         ]
         last = f"{layer}_out"
-    nodes += [
+    return [
+        *nodes,
         helper.make_node("Flatten", [last], ["flat"]),
         helper.make_node("MatMul", ["flat", "full_0"], ["hidden_sum"]),
         helper.make_node("Relu", ["hidden_sum"], ["hidden"]),
         helper.make_node("MatMul", ["hidden", "full_1"], ["logits"]),
     ]
-    inputs = [
-        helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", *SHAPE]),
-        helper.make_tensor_value_info("sigma", TensorProto.FLOAT, ["R", 2]),
-        *(helper.make_tensor_value_info(name, TensorProto.INT64, ["R"]) for name in ("seed", "vote", "row")),
-    ]
-    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["R", CLASSES])]
-    constants.append(numpy_helper.from_array(np.array(0), "zero"))
-    model = helper.make_model(
-        helper.make_graph(nodes, "smoothed", inputs, outputs, constants),
-        functions=[gaussian_noise_function()],
-        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, OP_VERSION)],
-        ir_version=10,
-    )
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())

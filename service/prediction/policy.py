@@ -145,8 +145,8 @@ class Policy(BaseModel):
         if rules is None:
             allowed = ", ".join(each for each in ROUTES if self.rules(each) is not None) or "none"
             raise PolicyError("route", f"{route}; this model's policy allows {allowed}")
-        if stream or "stream" in rules:
-            resolve("stream", rules.get("stream"), stream, given=stream)
+        if stream or "stream" in rules:  # a path always says which it is
+            resolve("stream", rules.get("stream"), stream, given=True)
         chosen = resolve("version", rules.get("version"), version, given=version is not None)
         return None if chosen is None else str(chosen)
 

@@ -245,6 +245,14 @@ def test_a_fixed_sigma_is_what_reads_leave(reads: int, sigma: float) -> None:
     assert again.options.sigma == options.sigma
 
 
+def test_a_path_always_says_whether_it_streams() -> None:
+    """A policy may leave the stream alone, or nothing but the stream."""
+    only = policy(predict=HARD | {"stream": {"fixed": True}})
+    assert only.version("predict", None, stream=True) is None
+    with pytest.raises(ForbiddenError, match="stream: False"):
+        only.version("predict", None)
+
+
 def test_inputs_times_votes_are_bounded() -> None:
     """One input unless the policy says more, and their votes together."""
     rules = HARD | {"inputs": {"most": 8}, "votes": {"most": 20}, "rows": {"most": 40}}
