@@ -58,12 +58,12 @@ def _draws(defence: Defence) -> Figure:
     figure, axes = _panel("draws a gradient", "accuracy of one vote, %")
     points = defence_tables.over_draws(defence.attacks)
     axes.plot([draws for draws, _, _ in points], [100 * accuracy for _, accuracy, _ in points], "o-", markersize=3)
-    axes.set(xscale="log", ylim=(0, 101))
+    axes.set(xscale="log", ylim=(None, 100.5))
     return figure
 
 
 def _square(defence: Defence) -> Figure:
-    figure, axes = _panel("queries about each image", "accuracy, %")
+    figure, axes = _panel("1 + queries about each image", "accuracy, %")
     for row in defence.square:
         queries, accuracies = zip(*row["curve"], strict=True)
         label = f"{row['variant']}, sigma {row['sigma']:g}, {row['votes']} a query"
