@@ -21,6 +21,10 @@ def draw(defence: Defence, out: Path) -> list[Path]:
     made = [_save(_transfer(defence, data_set), out / f"defence-{data_set}.png") for data_set in defence.transfer]
     if len(defence_tables.over_eps(defence.attacks)) > 1:
         made.append(_save(_eps(defence), out / "defence-eps.png"))
+    if len(defence_tables.over_draws(defence.attacks)) > 1:
+        made.append(_save(_draws(defence), out / "defence-draws.png"))
+    if defence.square:
+        made.append(_save(_square(defence), out / "defence-square.png"))
     if any(run.certified for run in defence.runs.values()):
         made.append(_save(_certified(defence), out / "defence-certified.png"))
     return made
@@ -47,6 +51,25 @@ def _eps(defence: Defence) -> Figure:
     errors = np.abs(spread - middle)
     axes.errorbar([eps for eps, _, _ in points], middle, yerr=errors, marker="o", markersize=3, linewidth=0.9)
     axes.axhline(10, color="0.6", linewidth=0.7)
+    return figure
+
+
+def _draws(defence: Defence) -> Figure:
+    figure, axes = _panel("draws a gradient", "accuracy of one vote, %")
+    points = defence_tables.over_draws(defence.attacks)
+    axes.plot([draws for draws, _, _ in points], [100 * accuracy for _, accuracy, _ in points], "o-", markersize=3)
+    axes.set(xscale="log", ylim=(None, 100.5))
+    return figure
+
+
+def _square(defence: Defence) -> Figure:
+    figure, axes = _panel("1 + queries about each image", "accuracy, %")
+    for row in defence.square:
+        queries, accuracies = zip(*row["curve"], strict=True)
+        label = f"{row['variant']}, sigma {row['sigma']:g}, {row['votes']} a query"
+        axes.plot([1 + query for query in queries], [100 * accuracy for accuracy in accuracies], label=label)
+    axes.set(xscale="log", ylim=(0, 101))
+    axes.legend(fontsize=7)
     return figure
 
 

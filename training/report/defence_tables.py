@@ -143,6 +143,12 @@ def over_eps(records: dict[str, FullAccess]) -> list[tuple[float, Interval, int]
     return [(float(r.steps["eps"]), share(r.attacked.decisions), len(r.attacked)) for r in chosen]
 
 
+def over_draws(records: dict[str, FullAccess]) -> list[tuple[int, float, int]]:
+    """EOT-PGD of `robust-mul-0.3` at sigma 0.3 on every 200th image: draws a gradient, accuracy of one vote, images."""
+    chosen = [r for name, r in records.items() if name.removeprefix("robust-noise-eot-").isdecimal() and r.complete]
+    return sorted((r.draws, float(r.attacked.counts.mean() / r.votes), len(r.attacked)) for r in chosen)
+
+
 def library(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
     """Accuracy after our attack and after the library's, on the same network and images."""
     yield from _header(["network", "attack", "eps", "sigma", "images", "after ours", "after torchattacks'"])
