@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from noisevote.engine.onnx_engine import OnnxEngine
+from noisevote.evaluation.verify import main as verify
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.settings import Settings
@@ -111,3 +112,21 @@ async def test_pen_strokes_are_asked_as_points(client: httpx.AsyncClient) -> Non
     assert len(points) == 30
     assert answer["predictions"][0]["label"] == "7"
     assert answer["analog_cost"]["latency_parallel"] == 57
+
+
+async def test_digits_are_certified_and_the_answer_can_be_verified(
+    client: httpx.AsyncClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A radius of 0.5 at sigma 0.5 for nine of ten digits or more, by few of the votes; the published file agrees."""
+    body = {"inputs": INPUTS[:10], "variant": "add-0.5", "radius": 0.5, "n": 20_000, "rule": "anytime"}
+    response = await client.post("/v1/models/mnist-smoothed/certify", json=body)
+    certificates = response.json()["certificates"]
+    labelled = zip(certificates, DIGITS["labels"][:10].tolist(), strict=True)
+    certified = [(each["index"], label, each["stopped_by"]) for each, label in labelled if each["radius"] >= 0.5]
+    assert len(certified) >= 9
+    assert all(index == label and end == "radius" for index, label, end in certified)
+    (tmp_path / "answer.json").write_text(response.text)
+    (tmp_path / "input.json").write_text(json.dumps(body))
+    arguments = [str(tmp_path / "answer.json"), "--input", str(tmp_path / "input.json")]
+    assert verify([*arguments, "--model-store", str(STORE.root)]) == 0
+    assert capsys.readouterr().out.count("as answered") == 10

@@ -18,6 +18,7 @@ from noisevote.training.networks.network import Network
 class Smoothed(Network):
     """Input noise, then `layers`: [N, *input_shape] in [0, 1] to logits [rows, 10]."""
 
+    noise_on_input = True
     layers: nn.Module
 
     def __init__(self, *, free_scale: bool) -> None:

@@ -28,12 +28,16 @@ class ModelDescription:
 
 @dataclass(frozen=True)
 class Training:
-    """How the network of a variant was trained: the noise, the recipe, and where it comes from."""
+    """How the network of a variant was trained: the noise, the recipe, and where it comes from.
+
+    `certifies` is the sigma of additive noise on the input, where that is the network's only noise.
+    """
 
     noise: NoiseKind
     sigma: float
     recipe: Mapping[str, JsonValue]
     provenance: Provenance
+    certifies: float | None = None
 
 
 def manifest(described: ModelDescription, classes: Sequence[str], variants: Sequence[Variant]) -> Manifest:
@@ -70,4 +74,5 @@ def variant(name: str, file: Path, *, network: str, training: Training, costs: C
         layers=costs.noisy_layers,
         accuracy=accuracy_points(measured),
         measured_by=measured.measured_by,
+        certifies=training.certifies,
     )

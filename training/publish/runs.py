@@ -78,10 +78,16 @@ def describe(folder: RunFolder, data: DataSet) -> Variant:
         recipe.variant,
         folder.exported,
         network=recipe.network,
-        training=Training(recipe.noise, recipe.sigma_train, recipe.model_dump(), provenance),
+        training=Training(recipe.noise, recipe.sigma_train, recipe.model_dump(), provenance, certified_sigma(recipe)),
         costs=count(folder.read_network()),
         measured=measured,
     )
+
+
+def certified_sigma(recipe: Recipe) -> float | None:
+    """The sigma under which the network certifies, if it does."""
+    able = named(recipe.network).noise_on_input and recipe.noise == "additive" and recipe.sigma_train > 0
+    return recipe.sigma_train if able else None
 
 
 def _model_description(recipe: Recipe, version: str) -> ModelDescription:

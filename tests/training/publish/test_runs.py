@@ -10,12 +10,14 @@ from noisevote.evaluation.accuracy import evaluate
 from noisevote.evaluation.plan import Plan
 from noisevote.evaluation.results import EvaluationError
 from noisevote.model_store.store import ModelStore, VersionExistsError
+from noisevote.noise_op.contract import NoiseKind
 from noisevote.training.data.data_set import DataSet
 from noisevote.training.measure.torch_twin import TorchTwin
 from noisevote.training.publish import export
-from noisevote.training.publish.runs import UnpublishableError, describe, publish
+from noisevote.training.publish.runs import UnpublishableError, certified_sigma, describe, publish
 from noisevote.training.runs import checkpoint
 from noisevote.training.runs.checkpoint import Checkpoint
+from noisevote.training.runs.recipe import Recipe
 from noisevote.training.runs.run_folder import RunFolder
 
 
@@ -103,3 +105,19 @@ def test_unready_run_is_refused_by_name(
     (copied.path / missing).unlink()
     with pytest.raises(UnpublishableError, match=why):
         publish([copied], data, ModelStore(tmp_path / "store"), "1")
+
+
+@pytest.mark.parametrize(
+    ("network", "noise", "sigma", "certifies"),
+    [
+        ("mnist-smoothed", "additive", 0.5, 0.5),
+        ("mnist-smoothed", "additive", 0.0, None),
+        ("mnist-smoothed", "multiplicative", 0.5, None),
+        ("mnist-cnn", "additive", 0.5, None),
+    ],
+)
+def test_what_certifies_says_so_in_its_manifest(
+    network: str, noise: NoiseKind, sigma: float, certifies: float | None
+) -> None:
+    """Additive noise on the input alone, and no other."""
+    assert certified_sigma(Recipe(network=network, noise=noise, sigma_train=sigma)) == certifies
