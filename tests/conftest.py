@@ -22,8 +22,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what trains, and begin with what takes long, so that in the end no worker is left with it alone."""
+    """Mark what trains and what starts processes, and begin with what takes long: no worker ends up alone with it."""
     for item in items:
         if (HERE / "training") in item.path.parents:
             item.add_marker("training")
+        if (HERE / "end_to_end") in item.path.parents:
+            item.add_marker("slow")
     items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("training", "slow")))

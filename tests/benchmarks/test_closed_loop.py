@@ -19,10 +19,10 @@ async def test_contenders_take_turns_and_change_places() -> None:
 
     async def ask(name: str) -> int:
         asked.append(name)
-        await asyncio.sleep(0.02)  # longer than a turn: each has one request
+        await asyncio.sleep(0.1)  # longer than a turn: each has one request
         return 5
 
-    found = await in_turns({name: [partial(ask, name)] for name in "ab"}, rounds=3, seconds=0.01)
+    found = await in_turns({name: [partial(ask, name)] for name in "ab"}, rounds=3, seconds=0.03)
     assert "".join(asked) == "ab" + "ab" + "ba" + "ab"
     assert {name: [turn.votes for turn in each.turns] for name, each in found.items()} == {
         "a": [5, 5, 5],

@@ -22,7 +22,6 @@ from tests.support.graphs import SHAPE
 from tests.support.process import ROOT, TIMEOUT_S, clean_environment, ended, server, start_line
 from tests.support.serving import publish_tiny
 
-pytestmark = pytest.mark.slow
 PATH = "/v1/models/tiny/predict"
 BODY = json.dumps({"inputs": [np.full(SHAPE, 0.5).tolist()], "votes": 3, "seed": 1}).encode()
 HEAD = f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n".encode()

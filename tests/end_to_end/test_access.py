@@ -18,8 +18,6 @@ from noisevote.service.rest.keys import key_line
 from tests.support.process import ROOT, TIMEOUT_S, clean_environment, ended, free_port, server, start_line
 from tests.support.serving import publish_tiny
 
-pytestmark = pytest.mark.slow
-
 FULL = Path("/dev/full")
 
 

@@ -11,8 +11,6 @@ from tests.support.container import Engine, build_image, container, find_engine
 from tests.support.readme import assert_answers_the_example
 from tests.support.serving import publish_tiny
 
-pytestmark = pytest.mark.slow
-
 MAX_BYTES = 600_000_000
 LOOK_INSIDE = """
 import importlib.util, os, shutil

@@ -19,8 +19,6 @@ from tests.support.graphs import SHAPE
 from tests.support.process import TIMEOUT_S, ended, server, start_line
 from tests.support.serving import publish_tiny
 
-pytestmark = pytest.mark.slow
-
 PATH = "/v1/models/tiny/predict"
 INPUTS = np.random.default_rng(6).random((2, *SHAPE)).tolist()
 

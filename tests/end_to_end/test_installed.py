@@ -15,8 +15,6 @@ from noisevote.model_store.store import ModelStore
 from tests.support.process import ROOT, TIMEOUT_S, clean_environment
 from tests.support.serving import publish_tiny
 
-pytestmark = pytest.mark.slow
-
 BUILD_S = 180
 BUILD = """
 import sys

@@ -16,8 +16,6 @@ from noisevote.model_store.store import ModelStore
 from tests.support.process import ROOT, clean_environment, server, start_line
 from tests.support.serving import publish_tiny
 
-pytestmark = pytest.mark.slow
-
 TIMEOUT_S = 120
 FEW = ("--votes", "1,7", "--usual-votes", "7", "--concurrency", "1,3", "--sigmas", "0.3", "--seconds", "4")
 

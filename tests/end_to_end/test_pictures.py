@@ -27,7 +27,7 @@ from tests.support.pictures import (
     with_chunk,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("published")]
+pytestmark = pytest.mark.xdist_group("published")
 
 PATH = "/v1/models/mnist-cnn/predict"
 DIGITS = np.load(Path(__file__).parents[1] / "data" / "mnist_digits.npz")

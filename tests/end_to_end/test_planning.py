@@ -13,8 +13,6 @@ from noisevote.model_store.store import ModelStore
 from noisevote.service.rest.v1.plan_schemas import PlanRequest
 from noisevote.service.settings import Settings
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[2]
 STORE = ModelStore(Settings.model_fields["model_store"].default)
 DIGITS = np.load(ROOT / "tests" / "data" / "mnist_digits.npz")

@@ -43,7 +43,6 @@ def check_serving(store: ModelStore, names: set[str]) -> None:
     assert all(f"refused: {name}" in errors for name in names)
 
 
-@pytest.mark.slow
 def test_a_store_full_of_poisoned_models_serves_the_good_one(store: ModelStore) -> None:
     """Sixty models that cannot be served, each named at start, and one that is served."""
     assert len(set(put_all(store))) >= 50

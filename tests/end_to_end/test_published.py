@@ -18,8 +18,6 @@ from noisevote.noise_op.library import load_kernel
 from noisevote.service.settings import Settings
 from tests.support.serving import serve
 
-pytestmark = pytest.mark.slow
-
 STORE = ModelStore(Settings.model_fields["model_store"].default)
 DIGITS = np.load(Path(__file__).parents[1] / "data" / "mnist_digits.npz")
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -1,10 +1,6 @@
 """The README's example, as written there."""
 
-import pytest
-
 from tests.support.readme import assert_answers_the_example
-
-pytestmark = pytest.mark.slow
 
 
 def test_the_first_request_gives_the_documented_answer(published: str) -> None:

@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from noisevote.model_store.store import ModelStore
 from tests.support.process import clean_environment, server, start_line
 from tests.support.serving import publish_tiny
@@ -19,7 +17,6 @@ expected-statuses = ["2xx", 404, 422]
 """
 
 
-@pytest.mark.slow
 def test_the_server_answers_as_its_openapi_says(tmp_path: Path) -> None:
     """No 500, no undocumented status or content type, and no answer that its schema forbids, in 2,000 requests."""
     publish_tiny(ModelStore(tmp_path / "models"))

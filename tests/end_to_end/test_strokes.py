@@ -11,8 +11,6 @@ from noisevote.training.__main__ import main
 from noisevote.training.data import strokes
 from tests.support.serving import serve
 
-pytestmark = pytest.mark.slow
-
 STORED = Path(__file__).parents[1] / "data" / "mnist_strokes.npz"
 PATH = "/v1/models/stroke-lstm/predict"
 

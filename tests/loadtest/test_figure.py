@@ -6,6 +6,8 @@ from PIL import Image
 from noisevote.loadtest import figure
 from tests.support.load_samples import OVERHEAD, load_test
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("overhead", [None, OVERHEAD], ids=["alone", "with the overhead"])
 def test_a_figure_is_drawn_of_what_there_is(tmp_path: Path, overhead: object) -> None:

@@ -14,6 +14,8 @@ from noisevote.loadtest.generator_process import Generator
 from noisevote.loadtest.phase import ClosedLoop, Load, OpenLoop, Order, Phase
 from noisevote.loadtest.sample import Turn
 
+pytestmark = pytest.mark.slow
+
 HELD = 5
 PATIENCE_S = 60
 

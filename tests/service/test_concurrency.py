@@ -14,6 +14,8 @@ from noisevote.service.scheduling.batch_size import BatchProfile
 from tests.support.graphs import SHAPE
 from tests.support.serving import serve
 
+pytestmark = pytest.mark.slow
+
 PATH = "/v1/models/tiny/predict"
 
 

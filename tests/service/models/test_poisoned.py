@@ -13,6 +13,8 @@ from noisevote.service.models.registry import ModelRegistry
 from tests.support.poison import POISONS, put_all
 from tests.support.serving import publish_tiny
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 5.0
 LIMITS = LoadLimits(TrialLimits(SECONDS, memory=2**30), input_bytes=32 * 2**20)
 

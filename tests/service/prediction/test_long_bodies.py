@@ -25,6 +25,8 @@ from tests.support.engines import FakeEngine
 from tests.support.graphs import CLASSES, SHAPE
 from tests.support.serving import serve
 
+pytestmark = pytest.mark.slow
+
 PATH = "/v1/models/tiny/predict"
 JSON = {"content-type": "application/json"}
 SPEC = InputSpec(shape=SHAPE, dtype="float32", value_range=(0.0, 1.0), preprocessing="none")
