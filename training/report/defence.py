@@ -46,8 +46,9 @@ def _page(defence: Defence, pictures: Sequence[Path]) -> Iterable[str]:
     yield from _answers(defence)
     yield from ("", "## Certified accuracy, MNIST", "")
     yield (
-        "`mnist-smoothed`, every 20th test image: 100 votes pick the class, 100,000 others bound it at alpha 0.001 "
-        "(Cohen et al. 2019). In brackets the 95 % interval over images."
+        "`mnist-smoothed`, every 20th test image from the first on, as many of the 500 as the row says: 100 votes pick "
+        "the class, 100,000 others bound it at alpha 0.001 (Cohen et al. 2019); the torch twin cast them on a graphics "
+        "card. In brackets the 95 % interval over images."
     )
     yield from ("", *defence_tables.certificates(defence), "", "## Figures", "")
     yield from (f"![{picture.stem}]({picture.name})" for picture in pictures)
