@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from scipy import special
 
 from noisevote.model_store.manifest import Manifest
 from noisevote.model_store.store import ModelStore
@@ -59,11 +60,18 @@ def smoothed_network(seed: int = 0, *, noisy_input: bool = True) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def votes_of(example: NDArray[np.float32], seed: int, first: int, count: int) -> NDArray[np.int64]:
-    """The slow reference: classes of votes `first` … of one input, int64 [count], one row of noise at a time."""
+def logits_of(example: NDArray[np.float32], seed: int, first: int, count: int) -> NDArray[np.float32]:
+    """The slow reference: logits of votes `first` … of one input, float32 [count, CLASSES], one row of noise each."""
     flat = example.reshape(-1).astype(np.float32)
     noisy = [flat + np.float32(SIGMA) * normals(seed, vote, 0, 0, flat.size) for vote in range(first, first + count)]
-    return np.asarray((np.stack(noisy) @ weights()).argmax(axis=1))
+    return np.asarray(np.stack(noisy) @ weights())
+
+
+def selected(logits: NDArray[np.float32]) -> int:
+    """The class that most of these votes are for; ties go to the larger mean probability."""
+    votes = np.bincount(logits.argmax(axis=1), minlength=CLASSES).tolist()
+    means = special.softmax(logits.astype(np.float64), axis=1).mean(axis=0).tolist()
+    return max(range(CLASSES), key=lambda index: (votes[index], means[index]))
 
 
 def publish_smoothed(store: ModelStore, name: str = "smooth", version: str = "1") -> Manifest:

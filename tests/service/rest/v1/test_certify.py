@@ -18,7 +18,7 @@ from tests.service.rest.v1.test_stream import streamed
 from tests.service.test_metrics import scrape
 from tests.support.engines import FakeEngine, Slow, skip_ahead, until
 from tests.support.serving import publish_tiny, serve
-from tests.support.smoothed import CLASSES, SHAPE, SIGMA, publish_smoothed, votes_of
+from tests.support.smoothed import CLASSES, SHAPE, SIGMA, logits_of, publish_smoothed, selected
 
 PATH = "/v1/models/smooth/certify"
 INPUTS = np.random.default_rng(2).random((3, *SHAPE)).astype(np.float32)
@@ -53,9 +53,8 @@ async def test_the_first_votes_select_and_the_following_estimate(client: httpx.A
     assert (answer["sigma"], answer["rule"], answer["operator"]) == (SIGMA, "fixed", 1)
     for example, found in zip(INPUTS, answer["certificates"], strict=True):
         assert found["seed"] == certificate_seed(answer["sha256"], example, answer["nonce"])
-        selecting, estimating = votes_of(example, found["seed"], 0, 40), votes_of(example, found["seed"], 40, 1500)
-        index = int(np.bincount(selecting, minlength=CLASSES).argmax())
-        count = int((estimating == index).sum())
+        index = selected(logits_of(example, found["seed"], 0, 40))
+        count = int((logits_of(example, found["seed"], 40, 1500).argmax(axis=1) == index).sum())
         assert (found["index"], found["count"], found["votes_used"]) == (index, count, 1500)
         assert (found["first_vote"], found["stopped_by"]) == (40, "budget")
         bound = stats.beta.ppf(0.001, count, 1500 - count + 1)
