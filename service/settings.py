@@ -168,6 +168,12 @@ def read_settings(arguments: Sequence[str] = ()) -> Settings:
 
 def _flags(arguments: Sequence[str]) -> dict[str, Any]:
     """The flags that were given, by the setting's name; not yet checked."""
+    parser, flags = settings_parser()
+    return flags(parsed_args=parser.parse_args(arguments))()
+
+
+def settings_parser() -> tuple[argparse.ArgumentParser, CliSettingsSource[argparse.ArgumentParser]]:
+    """A parser with a flag for each setting, and what picks the settings from what was parsed."""
     parser = argparse.ArgumentParser(
         prog="noisevote serve",
         description="Serve the published models over HTTP.",
@@ -177,7 +183,7 @@ def _flags(arguments: Sequence[str]) -> dict[str, Any]:
     flags = CliSettingsSource[argparse.ArgumentParser](
         Settings, root_parser=parser, cli_kebab_case=True, cli_implicit_flags=True
     )
-    return flags(parsed_args=parser.parse_args(arguments))()
+    return parser, flags
 
 
 def _flag(name: str) -> str:
