@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     """most votes that a request for certificates may ask for, n0 + n on each of its inputs"""
     max_inputs: Annotated[int, Field(ge=1)] = 1024
     """most inputs in a request"""
+    max_shown_logits: Annotated[int, Field(ge=0)] = 2**18
+    """most logits that an answer may show with `return` votes: inputs times votes times classes"""
     max_body_bytes: Annotated[int, Field(ge=1)] = 16 * 2**20
     """longest body that is read, unpacked where it is sent as gzip"""
     max_body_values: Annotated[int, Field(ge=1)] = 4 * 2**20
