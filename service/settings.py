@@ -18,7 +18,9 @@ from noisevote.service.cpus import usable_cpus
 
 PREFIX: Final = "NOISEVOTE_"
 # Settings of the other rooms, which are none of ours and no mistake either.
-FOREIGN: Final = frozenset({"NOISEVOTE_DATA"})
+FOREIGN: Final = frozenset(
+    {"NOISEVOTE_DATA", "NOISEVOTE_URL", "NOISEVOTE_API_KEY", "NOISEVOTE_MODEL", "NOISEVOTE_TIMEOUT_S"}
+)
 
 
 def _lower(value: object) -> object:
