@@ -12,9 +12,13 @@ from typing import Final, Protocol, cast
 # In the order in which they are listed.
 NAMES: Final[tuple[str, ...]] = (
     "serve",
-    "key",
+    "models",
+    "predict",
+    "plan",
+    "certify",
     "verify",
     "loadtest",
+    "key",
 )
 USUAL: Final = "serve"
 
