@@ -4,30 +4,37 @@ import secrets
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from noisevote.model_store.manifest import Variant
 from noisevote.noise_op.contract import sigma_row
 from noisevote.service.errors import InvalidValueError
 from noisevote.service.models.registry import ServedVersion
-from noisevote.service.prediction.options import PredictionRequest, VoteOptions
+from noisevote.service.prediction.options import InputRun, PredictionRequest, VoteOptions
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.settings import Settings
 
 # Drawn seeds stay exact in clients whose numbers are doubles (JavaScript).
 DRAWN_SEED_BITS: Final = 53
+SEEDS: Final = 2**64
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request that can be queued: what the scheduler needs, and what the answer repeats."""
+    """A request that can be queued: what the scheduler needs, what the answer repeats, and what its protocol noted."""
 
     options: VoteOptions
     served: ServedVersion
     variant: Variant
     vote_request: VoteRequest
+    note: object = None
 
 
-def prepare(asked: PredictionRequest, served: ServedVersion, settings: Settings, *, anytime: bool) -> Prepared:
-    """Choose the variant, decode the inputs and draw a seed where none was given.
+def prepare(
+    asked: PredictionRequest, served: ServedVersion, settings: Settings, *, anytime: bool
+) -> tuple[Prepared, ...]:
+    """Choose variants, decode the inputs and draw a seed where none was given; one result for each of the runs.
 
     Args:
         asked: the request.
@@ -38,22 +45,43 @@ def prepare(asked: PredictionRequest, served: ServedVersion, settings: Settings,
     Raises:
         ServiceError: the request cannot be used; the message names key and value.
     """
-    options = asked.options
     refuse_too_much(asked, settings)
-    variant = served.variant(options.variant, options.noise, options.sigma, options.votes, options.reads)
-    vote_request = VoteRequest(
+    variants = [_variant(served, run.options) for run in asked.runs]
+    inputs = asked.decode(served.manifest.input)
+    drawn = secrets.randbits(DRAWN_SEED_BITS)
+    return tuple(
+        Prepared(
+            run.options,
+            served,
+            variant,
+            _vote_request(run, served, variant, inputs, drawn, anytime=anytime),
+            asked.note,
+        )
+        for run, variant in zip(asked.runs, variants, strict=True)
+    )
+
+
+def _variant(served: ServedVersion, options: VoteOptions) -> Variant:
+    return served.variant(options.variant, options.noise, options.sigma, options.votes, options.reads)
+
+
+def _vote_request(
+    run: InputRun, served: ServedVersion, variant: Variant, inputs: NDArray[np.float32], drawn: int, *, anytime: bool
+) -> VoteRequest:
+    options = run.options
+    seed = drawn if options.seed is None else options.seed
+    return VoteRequest(
         session=served.key(variant),
-        inputs=asked.decode(served.manifest.input),
+        inputs=inputs[run.start : run.stop],
         classes=len(served.manifest.classes),
         sigma=sigma_row(options.noise, options.sigma, options.reads),
-        seed=secrets.randbits(DRAWN_SEED_BITS) if options.seed is None else options.seed,
+        seed=(seed + run.start - run.origin) % SEEDS,
         votes=options.votes,
         rule=options.rule,
         priority=options.priority,
         anytime=anytime or options.deadline_ms is not None,
         first_vote=options.first_vote,
     )
-    return Prepared(options, served, variant, vote_request)
 
 
 def refuse_too_much(asked: PredictionRequest, settings: Settings) -> None:
@@ -62,11 +90,12 @@ def refuse_too_much(asked: PredictionRequest, settings: Settings) -> None:
     Raises:
         InvalidValueError: it does not.
     """
-    inputs, votes = asked.inputs, asked.options.votes
+    votes = max(run.options.votes for run in asked.runs)
     if votes > settings.max_votes:
         raise InvalidValueError("votes", f"{votes} is more than {settings.max_votes}, the most allowed here")
-    if inputs > settings.max_inputs:
-        raise InvalidValueError("inputs", f"{inputs} inputs are more than {settings.max_inputs}, the most allowed here")
-    if inputs * votes > settings.queue_rows:
-        problem = f"{votes} on each of {inputs} inputs; the queue holds {settings.queue_rows} in all"
+    if asked.inputs > settings.max_inputs:
+        problem = f"{asked.inputs} inputs are more than {settings.max_inputs}, the most allowed here"
+        raise InvalidValueError("inputs", problem)
+    if asked.votes > settings.queue_rows:
+        problem = f"{votes} on each of {asked.inputs} inputs; the queue holds {settings.queue_rows} in all"
         raise InvalidValueError("votes", problem)

@@ -17,7 +17,8 @@ from noisevote.model_store.store import ModelStore
 from noisevote.service.app import create_app
 from noisevote.service.errors import ForbiddenError
 from noisevote.service.prediction.options import PredictionRequest, VoteOptions
-from noisevote.service.prediction.policy import ALIASES, KEYS, Policy
+from noisevote.service.prediction.policy import Policy
+from noisevote.service.prediction.policy_keys import ALIASES, KEYS
 from noisevote.service.rest.v1.certify_schemas import CertifyBody
 from noisevote.service.rest.v1.front import OPEN_ROUTES, POLICED_ROUTES
 from noisevote.service.rest.v1.plan_schemas import PlanRequest
