@@ -184,7 +184,7 @@ class BodyUnreadError(ServiceError):
 
 
 class UnsupportedMediaTypeError(ServiceError):
-    """The body is not announced as JSON, or in an encoding that is not read."""
+    """The body is announced as what is not read here: by its type or its encoding."""
 
     status = 415
     code = "unsupported_media_type"

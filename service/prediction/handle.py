@@ -150,7 +150,7 @@ class Predictor:
         Raises:
             ServiceError: it cannot be used, or there is no room for it.
         """
-        with RequestRecord(self._metrics) as record:
+        with RequestRecord(self._metrics, visit.began) as record:
             checked = self._checked(record, model, version, Reading(read, parse), visit, anytime, returns)
             (prepared,) = await checked
             with self._queued(prepared, record, visit) as prediction:
@@ -164,7 +164,7 @@ class Predictor:
 
         All are queued, or none.
         """
-        with RequestRecord(self._metrics) as record, ExitStack() as queued:
+        with RequestRecord(self._metrics, visit.began) as record, ExitStack() as queued:
             runs = await self._checked(record, model, version, reading, visit, False, returns)
             if len(runs) > 1:
                 rows = sum(prepared.vote_request.rows for prepared in runs)
@@ -194,6 +194,7 @@ class Predictor:
         visit.votes = sum(prepared.vote_request.rows for prepared in runs)
         priority = max(prepared.vote_request.priority for prepared in runs)
         self._quotas.check(visit.caller, visit.votes, priority)
+        record.accept()
         return runs
 
     @contextmanager

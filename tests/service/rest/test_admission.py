@@ -124,4 +124,4 @@ async def test_an_idle_server_looks_into_no_body(store: ModelStore, monkeypatch:
 )
 def test_a_body_tells_its_rows_and_deadline(body: bytes, expected: Demand | None) -> None:
     """As the request's own schema has them, defaults included; nothing where they are not valid."""
-    assert demand(body) == expected
+    assert demand(body, {}) == expected
