@@ -19,7 +19,8 @@ from noisevote.service.rest.edge import Edge, Gate
 from noisevote.service.rest.ending import AnsweredAtTheEnd
 from noisevote.service.rest.error_responses import answer_errors
 from noisevote.service.rest.methods import Methods
-from noisevote.service.rest.v1 import front
+from noisevote.service.rest.v1 import front as v1
+from noisevote.service.rest.v2 import front as v2
 from noisevote.service.runtime import Runtime
 from noisevote.service.scheduling.engine import Engine
 from noisevote.service.settings import Settings, read_settings
@@ -72,18 +73,18 @@ def app_of(runtime: Runtime, access: Access | None = None) -> FastAPI:
     )
     app.state.runtime = runtime
     app.state.access = access
-    for router in (*front.ROUTERS, health.router, docs_page.router):
+    for router in (*v1.ROUTERS, *v2.ROUTERS, health.router, docs_page.router):
         app.include_router(router)
     _add_middleware(app, runtime, access)
     answer_errors(app)
-    openapi.describe_bodies(app, front.BODIES)
+    openapi.describe_bodies(app, (*v1.BODIES, *v2.BODIES))
     return app
 
 
 def _add_middleware(app: FastAPI, runtime: Runtime, access: Access) -> None:
     """What a request passes on its way to its route; the last one added comes first."""
     settings = runtime.settings
-    app.add_middleware(Admission, runtime=runtime, routes=(front.VOTE_ROUTE,))
+    app.add_middleware(Admission, runtime=runtime, routes=(v1.VOTE_ROUTE, v2.VOTE_ROUTE))
     app.add_middleware(AnsweredAtTheEnd)
     app.add_middleware(Methods, routes=app.router.routes)
     app.add_middleware(Gate, access=access, count=lambda visit: runtime.quotas.count_request(visit.caller))

@@ -79,6 +79,13 @@ class UnknownVariantError(ServiceError):
     code = "unknown_variant"
 
 
+class RefusedModelError(ServiceError):
+    """The model that was to be loaded is broken; what served before goes on serving."""
+
+    status = 422
+    code = "refused_model"
+
+
 class MissingKeyError(ServiceError):
     """A key is needed, and none or an unknown one was sent."""
 
@@ -177,7 +184,7 @@ class BodyUnreadError(ServiceError):
 
 
 class UnsupportedMediaTypeError(ServiceError):
-    """The body is not announced as JSON, or in an encoding that is not read."""
+    """The body is announced as what is not read here: by its type or its encoding."""
 
     status = 415
     code = "unsupported_media_type"

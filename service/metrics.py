@@ -18,6 +18,7 @@ from noisevote.engine.session_key import SessionKey
 from noisevote.service.errors import QueueFullError
 from noisevote.service.scheduling.load import Load
 from noisevote.service.scheduling.workers import BatchResult
+from noisevote.service.statistics import Statistics
 from noisevote.voting.stopping import RULE_NAMES
 
 OK: Final = "ok"
@@ -75,6 +76,7 @@ class Metrics:
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
+        self.statistics = Statistics()
         self._registry = CollectorRegistry()
         self._sessions: dict[SessionKey, OfSession] = {}
         self._rules: dict[tuple[SessionKey, str], OfRule] = {}
@@ -106,6 +108,8 @@ class Metrics:
         children.batch_duration.observe(result.seconds)
         if result.failed:
             children.batches_failed.inc()
+        else:
+            self.statistics.note_batch(result.batch.session, len(result.batch), result.seconds)
 
     def forget(self, session: SessionKey) -> None:
         """Remove an unloaded session from what is exported."""

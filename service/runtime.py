@@ -12,6 +12,7 @@ from noisevote.service.backends.backend import Backend
 from noisevote.service.errors import NotReadyError
 from noisevote.service.metrics import Metrics
 from noisevote.service.models.registry import ModelRegistry
+from noisevote.service.models.repository import Repository
 from noisevote.service.prediction.certify import Certifier
 from noisevote.service.prediction.handle import Predictor
 from noisevote.service.prediction.long_bodies import LongBodyReader
@@ -33,6 +34,8 @@ class Runtime:
 
     `on_start` is called on the event loop once loading is over, well or not.
     """
+
+    repository: Repository
 
     def __init__(
         self,

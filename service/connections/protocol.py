@@ -51,6 +51,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._headers_done = False
         self._upgrade_ignored = False
         self._refused = False
+        self.url = b""
 
     # ------------------------------------------------------------------ the connection
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
@@ -273,8 +274,12 @@ class LimitedProtocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def _asked(self) -> dict[str, Any]:
+        """What is known of the request that is refused, as the application would be told."""
+        return {"path": self.url.partition(b"?")[0].decode("latin-1")}
+
     def _write(self, error: ServiceError) -> None:
-        response = response_of(error)
+        response = response_of(error, self._asked())
         content = [STATUS_LINE[response.status_code]]
         for name, value in [*self.server_state.default_headers, *response.raw_headers]:
             if name != b"connection":

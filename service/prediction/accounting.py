@@ -1,6 +1,7 @@
 """What became of a request and of each vote that it asked for, as the metrics tell it."""
 
 import asyncio
+import time
 from types import TracebackType
 from typing import Final, Self
 
@@ -12,6 +13,8 @@ from noisevote.service.errors import ClientLeftError, ServiceError
 from noisevote.service.metrics import OK, Metrics
 from noisevote.service.prediction.answer import Answer
 from noisevote.service.scheduling.request import VoteRequest
+from noisevote.service.scheduling.ticket import CountedVotes
+from noisevote.service.statistics import Phases
 
 UNKNOWN: Final = SessionKey("", "", "")
 # What became of the votes of an accepted request that ended with such an error; with any other, it failed.
@@ -24,11 +27,22 @@ class RequestRecord:
     Names that were not found to be served never become a label.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, arrived: float | None = None) -> None:
         self.session = UNKNOWN
         self.error: ServiceError | None = None  # what the client was told instead of being raised
         self._metrics = metrics
         self._began = 0.0
+        self._arrived = arrived
+        self._accepted: float | None = None
+        self._voted: list[CountedVotes] = []
+
+    def accept(self) -> None:
+        """Note that the request is checked, and begins to wait."""
+        self._accepted = self._metrics.clock()
+
+    def note_votes(self, counted: CountedVotes) -> None:
+        """Note votes that are part of its answer."""
+        self._voted.append(counted)
 
     def __enter__(self) -> Self:
         self._began = self._metrics.clock()
@@ -41,8 +55,23 @@ class RequestRecord:
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         code = self.code(error)
         self._metrics.requests(self.session, code).inc()
+        now = self._metrics.clock()
         if code == OK:
-            self._metrics.of_session(self.session).duration.observe(self._metrics.clock() - self._began)
+            self._metrics.of_session(self.session).duration.observe(now - self._began)
+        if self.session != UNKNOWN:
+            self._add_up(now, ok=code == OK)
+
+    def _add_up(self, now: float, *, ok: bool) -> None:
+        arrived = self._began if self._arrived is None else self._arrived
+        sums = self._metrics.statistics.of(self.session.model, self.session.version)
+        if not ok:
+            sums.failed.add(now - arrived)
+        elif self._voted and self._accepted is not None:
+            queue = min(counted.queue_s for counted in self._voted)
+            voted = max(counted.queue_s + counted.compute_s for counted in self._voted)
+            phases = Phases(self._accepted - arrived, queue, voted - queue, max(0.0, now - self._accepted - voted))
+            inputs = sum(len(counted.complete) for counted in self._voted)
+            sums.answered(inputs, phases, now - arrived, round(1e3 * time.time()))
 
 
 class VoteAccount:
@@ -63,6 +92,7 @@ class VoteAccount:
 
     def settle(self, answer: Answer) -> None:
         """Account for the votes of an answered request."""
+        self._record.note_votes(answer.counted)
         used, complete = answer.counted.tally.votes_used, answer.counted.complete
         inputs, inputs_complete = len(complete), int(np.count_nonzero(complete))
         saved = self._request.votes * inputs_complete - int(used[complete].sum())

@@ -1,9 +1,9 @@
 """The steps of a prediction, once for all protocols: look up, read, prepare, queue, answer, account."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -15,7 +15,7 @@ from noisevote.service.models.registry import ModelRegistry, ServedVersion
 from noisevote.service.prediction.accounting import RequestRecord, VoteAccount
 from noisevote.service.prediction.answer import Answer, answer_of
 from noisevote.service.prediction.long_bodies import LongBodyReader
-from noisevote.service.prediction.options import RETURNS, PredictionRequest, Returns
+from noisevote.service.prediction.options import RETURNS, PredictionRequest, Returns, VoteOptions
 from noisevote.service.prediction.policy import Policies, Policy
 from noisevote.service.prediction.prepare import Prepared, prepare
 from noisevote.service.prediction.quotas import QuotaBook
@@ -36,6 +36,21 @@ EVERYTHING: Final[tuple[Returns, ...]] = ("probabilities",)
 ReadBody = Callable[[], Awaitable[bytes]]
 # Refuses or changes what a request asks for; raises `ServiceError`.
 Judge = Callable[[PredictionRequest], PredictionRequest]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a protocol reads a request.
+
+    Attributes:
+        read: receives its body.
+        parse: says what that asks for.
+        parsed: how many bytes of it have to be parsed; others are taken as they are, which is quick.
+    """
+
+    read: ReadBody
+    parse: ParseBody
+    parsed: Callable[[bytes], int] = len
 
 
 class Prediction:
@@ -135,37 +150,75 @@ class Predictor:
         Raises:
             ServiceError: it cannot be used, or there is no room for it.
         """
-        with RequestRecord(self._metrics) as record:
-            policy = self._policies.of(model)
-            if policy is not None:
-                version = policy.version("predict", version, stream=anytime)
-            served = self._registry().version(model, version)
-            record.session = visit.session = SessionKey(served.manifest.name, served.manifest.version, "")
-            judge = partial(judged, policy, returns)
-            prepared = await self._prepare(await read(), parse, judge, served, anytime)
-            request = prepared.vote_request
-            record.session = visit.session = request.session
-            visit.inputs, visit.votes = len(request.inputs), request.rows
-            self._quotas.check(visit.caller, request.rows, request.priority)
-            with (
-                self._dispatcher.accepted(request, prepared.options.deadline_ms) as ticket,
-                self._quotas.queued(visit.caller, request.rows),
-                VoteAccount(self._metrics, request, record) as account,
-            ):
-                yield Prediction(prepared, ticket, record, account, visit)
+        with RequestRecord(self._metrics, visit.began) as record:
+            checked = self._checked(record, model, version, Reading(read, parse), visit, anytime, returns)
+            (prepared,) = await checked
+            with self._queued(prepared, record, visit) as prediction:
+                yield prediction
+
+    @asynccontextmanager
+    async def accept_runs(
+        self, model: str, version: str | None, reading: Reading, visit: Visit, returns: Collection[Returns]
+    ) -> AsyncIterator[list[Prediction]]:
+        """The same for a request whose inputs may differ in their options: a prediction for each of its runs.
+
+        All are queued, or none.
+        """
+        with RequestRecord(self._metrics, visit.began) as record, ExitStack() as queued:
+            runs = await self._checked(record, model, version, reading, visit, False, returns)
+            if len(runs) > 1:
+                rows = sum(prepared.vote_request.rows for prepared in runs)
+                self._dispatcher.refuse_if_full(rows, runs[0].options.deadline_ms)
+            yield [queued.enter_context(self._queued(prepared, record, visit)) for prepared in runs]
+
+    async def _checked(
+        self,
+        record: RequestRecord,
+        model: str,
+        version: str | None,
+        reading: Reading,
+        visit: Visit,
+        anytime: bool,
+        returns: Collection[Returns],
+    ) -> tuple[Prepared, ...]:
+        """Read and check a request, and note what it is about; one result for each of its runs."""
+        policy = self._policies.of(model)
+        if policy is not None:
+            version = policy.version("predict", version, stream=anytime)
+        served = self._registry().version(model, version)
+        record.session = visit.session = SessionKey(served.manifest.name, served.manifest.version, "")
+        judge = partial(judged, policy, returns)
+        runs = await self._prepare(reading, await reading.read(), judge, served, anytime)
+        record.session = visit.session = runs[0].vote_request.session
+        visit.inputs = sum(len(prepared.vote_request.inputs) for prepared in runs)
+        visit.votes = sum(prepared.vote_request.rows for prepared in runs)
+        priority = max(prepared.vote_request.priority for prepared in runs)
+        self._quotas.check(visit.caller, visit.votes, priority)
+        record.accept()
+        return runs
+
+    @contextmanager
+    def _queued(self, prepared: Prepared, record: RequestRecord, visit: Visit) -> Iterator[Prediction]:
+        request = prepared.vote_request
+        with (
+            self._dispatcher.accepted(request, prepared.options.deadline_ms) as ticket,
+            self._quotas.queued(visit.caller, request.rows),
+            VoteAccount(self._metrics, request, record) as account,
+        ):
+            yield Prediction(prepared, ticket, record, account, visit)
 
     async def _prepare(
-        self, body: bytes, parse: ParseBody, judge: Judge, served: ServedVersion, anytime: bool
-    ) -> Prepared:
-        def prepared() -> Prepared:
-            return prepare(judge(parse(body, self._settings)), served, self._settings, anytime=anytime)
+        self, reading: Reading, body: bytes, judge: Judge, served: ServedVersion, anytime: bool
+    ) -> tuple[Prepared, ...]:
+        def prepared() -> tuple[Prepared, ...]:
+            return prepare(judge(reading.parse(body, self._settings)), served, self._settings, anytime=anytime)
 
         if len(body) <= THREADED_BODY_BYTES:
             return prepared()
-        if len(body) <= LONG_BODY_BYTES:
+        if reading.parsed(body) <= LONG_BODY_BYTES:
             async with self._one_at_a_time:
                 return await asyncio.to_thread(prepared)
-        question = Question(parse, served.manifest.input, self._settings)
+        question = Question(reading.parse, served.manifest.input, self._settings)
         asked = judge(await self._long_bodies.read(question, body))
         return prepare(asked, served, self._settings, anytime=anytime)
 
@@ -177,8 +230,13 @@ def judged(policy: Policy | None, returns: Collection[Returns], asked: Predictio
         PolicyError: the policy does not allow it, or shows less than the least that the protocol can show.
     """
     allowed = asked if policy is None else policy.prediction(asked)
-    most = allowed.options.returns
+    runs = tuple(replace(run, options=_shown(run.options, returns)) for run in allowed.runs)
+    return replace(allowed, options=runs[0].options, varied=runs if allowed.varied else ())
+
+
+def _shown(options: VoteOptions, returns: Collection[Returns]) -> VoteOptions:
+    most = options.returns
     shown = [each for each in RETURNS[: RETURNS.index(most) + 1] if each in returns]
     if not shown:
         raise PolicyError("return", f"{most!r} is all that may be shown; this protocol shows more")
-    return allowed if shown[-1] == most else replace(allowed, options=replace(allowed.options, returns=shown[-1]))
+    return options if shown[-1] == most else replace(options, returns=shown[-1])

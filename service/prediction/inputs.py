@@ -59,6 +59,32 @@ def decode_inputs(items: list[Any], spec: InputSpec) -> NDArray[np.float32]:
     return decoded
 
 
+def decode_array(values: NDArray[Any], spec: InputSpec, key: str) -> NDArray[np.float32]:
+    """Inputs that come as one array [n, *spec.shape] of floats or uint8: the same, as float32.
+
+    Raises:
+        InvalidValueError: a value is outside the value range; the message names its place under `key`.
+    """
+    if values.dtype == np.uint8:
+        return _scaled(values, 255, spec)
+    with np.errstate(over="ignore"):
+        decoded = np.require(values, np.float32, ["A"])  # bytes that were received may begin anywhere
+    _refuse_outside(decoded, spec, key)
+    return decoded
+
+
+def decode_file(content: bytes, spec: InputSpec, key: str) -> NDArray[np.float32]:
+    """An input from a PNG or JPEG file of exactly the model's height and width.
+
+    Raises:
+        InvalidValueError: it cannot be used; the message names `key`.
+    """
+    if len(spec.shape) != IMAGE_AXES or spec.shape[0] not in IMAGE_CHANNELS:
+        raise InvalidValueError(key, f"inputs of shape {list(spec.shape)} cannot be given as an image")
+    channels, height, width = spec.shape
+    return _scaled(*decode_image(content, (channels, height, width), key), spec)
+
+
 def _decode(item: Any, spec: InputSpec, key: str) -> NDArray[np.float32]:
     match item:
         case list():
@@ -124,10 +150,7 @@ def _image(item: dict[str, Any], spec: InputSpec, key: str) -> NDArray[np.float3
     except ValidationError as error:
         raise as_invalid_value(error, key) from None
     key = f"{key}.image"
-    if len(spec.shape) != IMAGE_AXES or spec.shape[0] not in IMAGE_CHANNELS:
-        raise InvalidValueError(key, f"inputs of shape {list(spec.shape)} cannot be given as an image")
-    channels, height, width = spec.shape
-    return _scaled(*decode_image(base64_bytes(given.image, key), (channels, height, width), key), spec)
+    return decode_file(base64_bytes(given.image, key), spec, key)
 
 
 def _scaled(samples: NDArray[Any], full: int, spec: InputSpec) -> NDArray[np.float32]:
@@ -137,13 +160,13 @@ def _scaled(samples: NDArray[Any], full: int, spec: InputSpec) -> NDArray[np.flo
     return np.asarray(np.minimum(scaled, np.float32(high)))  # rounding may pass it by a bit
 
 
-def _refuse_outside(decoded: NDArray[np.float32], spec: InputSpec) -> None:
+def _refuse_outside(decoded: NDArray[np.float32], spec: InputSpec, key: str = "inputs") -> None:
     low, high = spec.value_range
     inside = (decoded >= low) & (decoded <= high)  # false for NaN too
     if not inside.all():
         where = np.unravel_index(int(inside.argmin()), decoded.shape)
         place = "".join(f"[{i}]" for i in where)
-        raise InvalidValueError(f"inputs{place}", f"{decoded[where]!s} is outside the value range {low} … {high}")
+        raise InvalidValueError(f"{key}{place}", f"{decoded[where]!s} is outside the value range {low} … {high}")
 
 
 def _place(position: int, shape: tuple[int, ...]) -> str:

@@ -59,18 +59,51 @@ class VoteOptions:
 
 
 @dataclass(frozen=True)
+class InputRun:
+    """Inputs `start` … `stop` − 1 of a request, which have the same options.
+
+    Input i of the request draws with seed + i − `origin`: with 0 the seed is the whole request's, with `start` this
+    run's own.
+    """
+
+    options: VoteOptions
+    start: int
+    stop: int
+    origin: int = 0
+
+    @property
+    def votes(self) -> int:
+        """The most that may be cast, over all its inputs."""
+        return (self.stop - self.start) * self.options.votes
+
+
+@dataclass(frozen=True)
 class PredictionRequest:
     """A request to predict, read from some protocol.
 
     `decode` makes the `inputs` inputs an array float32 [inputs, *shape], finite and inside the value range, for a
     model of that input; it raises `ServiceError` where it cannot. `given` names the keys that the request gives, with
     `delta` for that of its stopping rule; None: the protocol does not tell, so what is no default counts as given.
+    `varied`: the inputs by their options, where these are not the same for all. `note` is what the protocol wants to
+    know when it answers; nobody else looks at it.
     """
 
     options: VoteOptions
     inputs: int
     decode: Callable[[InputSpec], NDArray[np.float32]]
     given: frozenset[str] | None = None
+    varied: tuple[InputRun, ...] = ()
+    note: object = None
+
+    @property
+    def runs(self) -> tuple[InputRun, ...]:
+        """All inputs by their options, in order."""
+        return self.varied or (InputRun(self.options, 0, self.inputs),)
+
+    @property
+    def votes(self) -> int:
+        """The most that may be cast, over all inputs."""
+        return sum(run.votes for run in self.runs)
 
 
 def given_sigma(sigma: float | None, snr_db: float | None) -> float | None:

@@ -10,93 +10,22 @@ import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from noisevote.noise_op.contract import NOISE_KINDS
 from noisevote.service.errors import PolicyError
 from noisevote.service.prediction.certify_options import CertifyRequest
-from noisevote.service.prediction.options import MAX_SIGMA, RETURNS, PredictionRequest, VoteOptions
+from noisevote.service.prediction.options import MAX_SIGMA, PredictionRequest, VoteOptions
+from noisevote.service.prediction.policy_keys import ALIASES, DELTA, KEYS, ROUTES, Route
 from noisevote.service.prediction.policy_rules import Key, Rule, problem_of, resolve
-from noisevote.voting.certification import CERTIFICATE_RULES
-from noisevote.voting.stopping import RULE_NAMES, Confidence, Exact, Fixed, StopRule
-
-Route = Literal["predict", "plan", "certify"]
-ROUTES: Final[tuple[Route, ...]] = ("predict", "plan", "certify")
+from noisevote.voting.stopping import Confidence, Exact, Fixed, StopRule
 
 _DEFAULTS: Final = VoteOptions()
-_CERTIFY: Final = CertifyRequest(1, lambda _: NotImplemented)
-DELTA: Final = 0.05
 SAME: Final = 1e-9  # of two sigmas, one of which went through a root
 
 
-def _number(default: float | None = None, least: float = 0, most: float = math.inf) -> Key:
-    return Key(default, "number", least, most)
-
-
-def _count(default: int | None = None, least: int = 1) -> Key:
-    return Key(default, "integer", least)
-
-
-def _text(default: str | None = None, choices: tuple[str, ...] = ()) -> Key:
-    return Key(default, "text", choices=choices)
-
-
-STREAM: Final = Key(False, "flag")
-# Every key that a request can have, route by route; `inputs` counts them, `rows` are inputs times votes. `version` and
-# `stream` are parts of the path. A test holds the schemas of all protocols against this.
-KEYS: Final[Mapping[Route, Mapping[str, Key]]] = {
-    "predict": {
-        "inputs": _count(1),
-        "rows": _count(),
-        "version": _text(),
-        "stream": STREAM,
-        "sigma": _number(_DEFAULTS.sigma, most=MAX_SIGMA),
-        "noise": _text(_DEFAULTS.noise, NOISE_KINDS),
-        "votes": _count(_DEFAULTS.votes),
-        "reads": _count(_DEFAULTS.reads),
-        "seed": _count(least=0),
-        "first_vote": _count(_DEFAULTS.first_vote, least=0),
-        "stop": _text("fixed", RULE_NAMES),
-        "delta": _number(DELTA, most=1),
-        "alpha": _number(_DEFAULTS.alpha, most=1),
-        "deadline_ms": _number(),
-        "priority": _count(_DEFAULTS.priority),
-        "variant": _text(_DEFAULTS.variant),
-        "return": _text("label", RETURNS),
-    },
-    "plan": {
-        "version": _text(),
-        "sigma": _number(most=MAX_SIGMA),
-        "noise": _text("multiplicative", NOISE_KINDS),
-        "accuracy": _number(most=1),
-        "products": _count(),
-        "layer_times": _count(),
-        "execution": _text(),
-        "max_votes": _count(),
-        "max_reads": _count(100),
-        "variants": Key(None, "list"),
-        "by": _text("estimate"),
-        "alpha": _number(0.05, most=1),
-    },
-    "certify": {
-        "inputs": _count(1),
-        "rows": _count(),
-        "version": _text(),
-        "stream": STREAM,
-        "n0": _count(_CERTIFY.n0),
-        "n": _count(_CERTIFY.n),
-        "alpha": _number(_CERTIFY.alpha, most=1),
-        "radius": _number(),
-        "rule": _text(_CERTIFY.rule, CERTIFICATE_RULES),
-        "deadline_ms": _number(),
-        "variant": _text(),
-    },
-}
-# The same key in other words.
-ALIASES: Final = {"snr_db": "sigma"}
 # Without these an endpoint with a policy would serve without noise, or as many votes as one likes.
 NEEDED: Final = ("sigma", "noise", "votes")
 
@@ -151,19 +80,11 @@ class Policy(BaseModel):
         return None if chosen is None else str(chosen)
 
     def prediction(self, asked: PredictionRequest) -> PredictionRequest:
-        """The request as the policy has it; see `resolve` for errors."""
-        rules, options = self.predict or {}, asked.options
-        values = _values_of(asked)
-        given = _given(asked.given, values, KEYS["predict"])
-        found = {key: resolve(key, rules.get(key), values[key], given=key in given) for key in values if key != "sigma"}
-        sigma = _sigma(rules.get("sigma"), options.sigma, found["reads"], given="sigma" in given)
-        _resolve_rows(rules, asked.inputs * int(found["votes"]))
-        known = {key: found[key] for key in ("noise", "votes", "reads", "seed", "first_vote", "alpha", "deadline_ms")}
-        kept = {key: found[key] for key in ("priority", "variant")}
-        stop = _stop(found["stop"], found["delta"])
-        return replace(
-            asked, options=replace(options, sigma=sigma, rule=stop, returns=found["return"], **known, **kept)
-        )
+        """The request as the policy has it, each of its inputs; see `resolve` for errors."""
+        rules = self.predict or {}
+        runs = tuple(replace(run, options=_judged(rules, asked, run.options)) for run in asked.runs)
+        _resolve_rows(rules, sum(run.votes for run in runs))
+        return replace(asked, options=runs[0].options, varied=runs if asked.varied else ())
 
     def certificates(self, asked: CertifyRequest) -> CertifyRequest:
         """The same for certificates."""
@@ -240,9 +161,21 @@ def _only(rule: Rule | None, value: str) -> bool:
     )
 
 
-def _values_of(asked: PredictionRequest) -> dict[str, Any]:
+def _judged(rules: Rules, asked: PredictionRequest, options: VoteOptions) -> VoteOptions:
+    """The options of some inputs of a request as the rules have them."""
+    values = _values_of(asked, options)
+    given = _given(asked.given, values, KEYS["predict"])
+    found = {key: resolve(key, rules.get(key), values[key], given=key in given) for key in values if key != "sigma"}
+    sigma = _sigma(rules.get("sigma"), options.sigma, found["reads"], given="sigma" in given)
+    known = {key: found[key] for key in ("noise", "votes", "reads", "seed", "first_vote", "alpha", "deadline_ms")}
+    kept = {key: found[key] for key in ("priority", "variant")}
+    return replace(
+        options, sigma=sigma, rule=_stop(found["stop"], found["delta"]), returns=found["return"], **known, **kept
+    )
+
+
+def _values_of(asked: PredictionRequest, options: VoteOptions) -> dict[str, Any]:
     """The values of a prediction's keys that are not parts of its path."""
-    options = asked.options
     names = ("sigma", "noise", "votes", "reads", "seed", "first_vote", "alpha", "deadline_ms", "priority", "variant")
     return {
         "inputs": asked.inputs,

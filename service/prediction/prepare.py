@@ -4,30 +4,37 @@ import secrets
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from noisevote.model_store.manifest import Variant
 from noisevote.noise_op.contract import sigma_row
 from noisevote.service.errors import InvalidValueError
 from noisevote.service.models.registry import ServedVersion
-from noisevote.service.prediction.options import PredictionRequest, VoteOptions
+from noisevote.service.prediction.options import InputRun, PredictionRequest, VoteOptions
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.settings import Settings
 
 # Drawn seeds stay exact in clients whose numbers are doubles (JavaScript).
 DRAWN_SEED_BITS: Final = 53
+SEEDS: Final = 2**64
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request that can be queued: what the scheduler needs, and what the answer repeats."""
+    """A request that can be queued: what the scheduler needs, what the answer repeats, and what its protocol noted."""
 
     options: VoteOptions
     served: ServedVersion
     variant: Variant
     vote_request: VoteRequest
+    note: object = None
 
 
-def prepare(asked: PredictionRequest, served: ServedVersion, settings: Settings, *, anytime: bool) -> Prepared:
-    """Choose the variant, decode the inputs and draw a seed where none was given.
+def prepare(
+    asked: PredictionRequest, served: ServedVersion, settings: Settings, *, anytime: bool
+) -> tuple[Prepared, ...]:
+    """Choose variants, decode the inputs and draw a seed where none was given; one result for each of the runs.
 
     Args:
         asked: the request.
@@ -38,17 +45,39 @@ def prepare(asked: PredictionRequest, served: ServedVersion, settings: Settings,
     Raises:
         ServiceError: the request cannot be used; the message names key and value.
     """
-    options = asked.options
     refuse_too_much(asked, settings)
-    if options.returns == "votes":
+    variants = [_variant(served, run.options) for run in asked.runs]
+    if any(run.options.returns == "votes" for run in asked.runs):
         _refuse_too_many_logits(asked, len(served.manifest.classes), settings)
-    variant = served.variant(options.variant, options.noise, options.sigma, options.votes, options.reads)
-    vote_request = VoteRequest(
+    inputs = asked.decode(served.manifest.input)
+    drawn = secrets.randbits(DRAWN_SEED_BITS)
+    return tuple(
+        Prepared(
+            run.options,
+            served,
+            variant,
+            _vote_request(run, served, variant, inputs, drawn, anytime=anytime),
+            asked.note,
+        )
+        for run, variant in zip(asked.runs, variants, strict=True)
+    )
+
+
+def _variant(served: ServedVersion, options: VoteOptions) -> Variant:
+    return served.variant(options.variant, options.noise, options.sigma, options.votes, options.reads)
+
+
+def _vote_request(
+    run: InputRun, served: ServedVersion, variant: Variant, inputs: NDArray[np.float32], drawn: int, *, anytime: bool
+) -> VoteRequest:
+    options = run.options
+    seed = drawn if options.seed is None else options.seed
+    return VoteRequest(
         session=served.key(variant),
-        inputs=asked.decode(served.manifest.input),
+        inputs=inputs[run.start : run.stop],
         classes=len(served.manifest.classes),
         sigma=sigma_row(options.noise, options.sigma, options.reads),
-        seed=secrets.randbits(DRAWN_SEED_BITS) if options.seed is None else options.seed,
+        seed=(seed + run.start - run.origin) % SEEDS,
         votes=options.votes,
         rule=options.rule,
         priority=options.priority,
@@ -56,7 +85,6 @@ def prepare(asked: PredictionRequest, served: ServedVersion, settings: Settings,
         first_vote=options.first_vote,
         keeps_votes=options.returns == "votes",
     )
-    return Prepared(options, served, variant, vote_request)
 
 
 def refuse_too_much(asked: PredictionRequest, settings: Settings) -> None:
@@ -65,18 +93,19 @@ def refuse_too_much(asked: PredictionRequest, settings: Settings) -> None:
     Raises:
         InvalidValueError: it does not.
     """
-    inputs, votes = asked.inputs, asked.options.votes
+    votes = max(run.options.votes for run in asked.runs)
     if votes > settings.max_votes:
         raise InvalidValueError("votes", f"{votes} is more than {settings.max_votes}, the most allowed here")
-    if inputs > settings.max_inputs:
-        raise InvalidValueError("inputs", f"{inputs} inputs are more than {settings.max_inputs}, the most allowed here")
-    if inputs * votes > settings.queue_rows:
-        problem = f"{votes} on each of {inputs} inputs; the queue holds {settings.queue_rows} in all"
+    if asked.inputs > settings.max_inputs:
+        problem = f"{asked.inputs} inputs are more than {settings.max_inputs}, the most allowed here"
+        raise InvalidValueError("inputs", problem)
+    if asked.votes > settings.queue_rows:
+        problem = f"{votes} on each of {asked.inputs} inputs; the queue holds {settings.queue_rows} in all"
         raise InvalidValueError("votes", problem)
 
 
 def _refuse_too_many_logits(asked: PredictionRequest, classes: int, settings: Settings) -> None:
-    logits = asked.inputs * asked.options.votes * classes
+    logits = asked.votes * classes
     if logits > settings.max_shown_logits:
-        problem = f"'votes' of {asked.options.votes} votes on each of {asked.inputs} inputs with {classes} classes"
+        problem = f"'votes' of {asked.votes} votes on {asked.inputs} inputs with {classes} classes"
         raise InvalidValueError("return", f"{problem} are {logits} logits, more than {settings.max_shown_logits} here")

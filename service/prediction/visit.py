@@ -16,6 +16,7 @@ class Visit:
         inputs: number of inputs.
         votes: votes asked for, over all inputs.
         queue_s: seconds from acceptance to the first batch.
+        began: when it came, in seconds of the performance counter; None: that was not noted.
     """
 
     caller: Caller = ANYBODY
@@ -23,3 +24,4 @@ class Visit:
     inputs: int = 0
     votes: int = 0
     queue_s: float | None = None
+    began: float | None = None

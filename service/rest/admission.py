@@ -8,7 +8,7 @@ is refused here, by the same rule. All others, valid or not, go on as if nothing
 
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,12 +36,12 @@ class Demand:
 class VoteRoute:
     """Where a protocol takes requests for votes.
 
-    `path` matches the paths of such routes and names `name` and `version` in them; `demand` looks into a body for what
-    it asks for, and returns None where that cannot be told.
+    `path` matches the paths of such routes and names `name` and `version` in them; `demand` looks into a body, which
+    came with these headers, for what it asks for, and returns None where that cannot be told.
     """
 
     path: re.Pattern[str]
-    demand: Callable[[bytes], Demand | None]
+    demand: Callable[[bytes, Mapping[bytes, bytes]], Demand | None]
 
 
 class Admission:
@@ -61,10 +61,10 @@ class Admission:
         route, session = found
         messages = await _short_body(receive)
         try:
-            self._refuse_if_full(route, messages)
+            self._refuse_if_full(route, messages, dict(scope["headers"]))
         except QueueFullError as error:
             self._runtime.metrics.requests(session, error.code).inc()
-            await response_of(error)(scope, receive, send)
+            await response_of(error, scope)(scope, receive, send)
         else:
             await self._app(scope, _again(messages, receive), send)
 
@@ -81,11 +81,11 @@ class Admission:
                 return route, SessionKey(manifest.name, manifest.version, "")
         return None
 
-    def _refuse_if_full(self, route: VoteRoute, messages: list[Message]) -> None:
+    def _refuse_if_full(self, route: VoteRoute, messages: list[Message], headers: Mapping[bytes, bytes]) -> None:
         body = b"".join(message.get("body", b"") for message in messages)
         if len(body) > LONGEST_BODY:
             return
-        asked, settings = route.demand(body), self._runtime.settings
+        asked, settings = route.demand(body, headers), self._runtime.settings
         # What could never be accepted is for the application to refuse: to come back later would not help.
         if asked is None or asked.votes > settings.max_votes or asked.inputs * asked.votes > settings.queue_rows:
             return

@@ -2,6 +2,7 @@
 
 import asyncio
 import zlib
+from collections.abc import Mapping
 from typing import Final
 
 from fastapi import Request
@@ -9,9 +10,10 @@ from fastapi import Request
 from noisevote.service.errors import BodyTooLargeError, InvalidEncodingError, UnsupportedMediaTypeError
 
 JSON: Final = "application/json"
-GZIP: Final = frozenset({"gzip", "x-gzip"})
 UNENCODED: Final = frozenset({"", "identity"})
-WITH_GZIP_HEADER: Final = 16 + zlib.MAX_WBITS
+# Encodings by how zlib calls them.
+GZIPPED: Final[Mapping[str, int]] = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS}
+PACKED: Final[Mapping[str, int]] = {**GZIPPED, "deflate": zlib.MAX_WBITS}
 # Unpacked at a time, so that the event loop turns meanwhile.
 UNPACKED_BYTES: Final = 256 * 1024
 # Digits of a length that are looked at; more than any that could be read.
@@ -30,11 +32,20 @@ async def read_json_body(request: Request, limit: int) -> bytes:
     content_type = request.headers.get("content-type")
     if content_type is None or content_type.partition(";")[0].strip().lower() != JSON:
         raise UnsupportedMediaTypeError("content-type", content_type)
+    return await read_body(request, limit, GZIPPED)
+
+
+async def read_body(request: Request, limit: int, codings: Mapping[str, int]) -> bytes:
+    """The body of a request, whatever it is, unpacked; `codings` are the encodings that are read, by their names.
+
+    Raises:
+        ServiceError: see above.
+    """
     encoding = request.headers.get("content-encoding", "")
-    if (coding := encoding.strip().lower()) not in GZIP | UNENCODED:
+    if (coding := encoding.strip().lower()) not in codings.keys() | UNENCODED:
         raise UnsupportedMediaTypeError("content-encoding", encoding)
     body = await _received(request, limit)
-    return await _unpacked(body, limit) if coding in GZIP else body
+    return await _unpacked(body, limit, coding, codings[coding]) if coding in codings else body
 
 
 async def _received(request: Request, limit: int) -> bytes:
@@ -51,24 +62,24 @@ async def _received(request: Request, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-async def _unpacked(packed: bytes, limit: int) -> bytes:
-    """What a gzip file of one member holds."""
-    unpacking = zlib.decompressobj(WITH_GZIP_HEADER)
+async def _unpacked(packed: bytes, limit: int, coding: str, window: int) -> bytes:
+    """What a packed body of one member holds."""
+    unpacking = zlib.decompressobj(window)
     chunks: list[bytes] = []
     size = 0
     while not unpacking.eof:
         try:
             chunk = unpacking.decompress(packed, UNPACKED_BYTES)
         except zlib.error as error:
-            raise InvalidEncodingError(f"content-encoding: the body is not gzip ({error})") from None
+            raise InvalidEncodingError(f"content-encoding: the body is not {coding} ({error})") from None
         packed = unpacking.unconsumed_tail
         if not (chunk or packed or unpacking.eof):
-            raise InvalidEncodingError("content-encoding: the gzip body ends too early")
+            raise InvalidEncodingError(f"content-encoding: the {coding} body ends too early")
         size += len(chunk)
         if size > limit:
             raise BodyTooLargeError(limit)
         chunks.append(chunk)
         await asyncio.sleep(0)
     if unpacking.unused_data:
-        raise InvalidEncodingError("content-encoding: more follows the gzip body's end; send one member")
+        raise InvalidEncodingError(f"content-encoding: more follows the {coding} body's end; send one member")
     return b"".join(chunks)

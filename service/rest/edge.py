@@ -65,15 +65,15 @@ class Edge:
         headers = scope[HEADERS] = dict(scope["headers"])
         answer = _Answer(scope, headers, send)
         opens = scope[OPENING] = opening(get_route_path(scope))
-        visit = scope[VISIT] = Visit()
+        visit = scope[VISIT] = Visit(began=began)
         try:
             self._access.refuse_strangers(opens, scope["method"], headers)
             await self._app(scope, receive, answer.send)
         except ServiceError as error:
-            await response_of(error)(scope, receive, answer.send)
+            await response_of(error, scope)(scope, receive, answer.send)
         except Exception as error:
             if not answer.status:
-                await unexpected(error)(scope, receive, answer.send)
+                await unexpected(error, scope)(scope, receive, answer.send)
             raise
         finally:
             if opens == "admin" or (self._logged and opens not in {"health", "metrics"}):
@@ -141,7 +141,7 @@ class Gate:
             try:
                 self._admit(scope[VISIT], scope[OPENING], scope[HEADERS])
             except ServiceError as error:
-                await response_of(error)(scope, receive, send)
+                await response_of(error, scope)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

@@ -31,4 +31,5 @@ class AnsweredAtTheEnd:
         except asyncio.CancelledError:
             if begun:
                 raise
-            await response_of(DrainingError("draining: the server ends before this was answered"))(scope, receive, send)
+            error = DrainingError("draining: the server ends before this was answered")
+            await response_of(error, scope)(scope, receive, send)

@@ -1,31 +1,42 @@
-"""Errors as answers: `{"error": {"code": …, "message": …}}`, each with the status of its class."""
+"""Errors as answers, each with the status of its class.
 
+`{"error": {"code": …, "message": …}}`, and under /v2 `{"error": …}`: the clients of its protocol read no other.
+"""
+
+import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from fastapi import FastAPI, Request, Response
+from starlette._utils import get_route_path  # what routes match, to the last character
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 from noisevote.service.errors import ServiceError
 from noisevote.service.validation import shown
 
 # Messages name what was sent, and people write long names: beyond this nothing of them is of use.
 LONGEST_MESSAGE: Final = 2000
+# Paths under which an error is its message alone.
+MESSAGE_ALONE: Final = re.compile(r"/v2(/|$)")
 
 
-def error_response(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """The answer; the message is for people, the code for programs."""
+def error_response(
+    scope: Scope, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The answer to what a scope asks for; the message is for people, the code for programs."""
     cut = message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}…"
     printable = cut.encode(errors="backslashreplace").decode()  # a key may hold half a surrogate pair
-    content = orjson.dumps({"error": {"code": code, "message": printable}})
+    told: Any = printable if MESSAGE_ALONE.match(get_route_path(scope)) else {"code": code, "message": printable}
+    content = orjson.dumps({"error": told})
     return Response(content, status, headers, media_type="application/json")
 
 
-def response_of(error: ServiceError) -> Response:
-    """The answer that an error of ours becomes."""
-    return error_response(error.status, error.code, str(error), error.headers)
+def response_of(error: ServiceError, scope: Scope) -> Response:
+    """The answer that an error of ours becomes for what a scope asks for."""
+    return error_response(scope, error.status, error.code, str(error), error.headers)
 
 
 def answer_errors(app: FastAPI) -> None:
@@ -36,9 +47,9 @@ def answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected_error)
 
 
-async def _service_error(_: Request, error: Exception) -> Response:
+async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
-    return response_of(error)
+    return response_of(error, request.scope)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -46,7 +57,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "unknown_path", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     message = f"{shown(request.method)[1:-1]} {shown(request.url.path)[1:-1]}: {error.detail}"
-    return error_response(error.status_code, code, message, dict(error.headers or {}))
+    return error_response(request.scope, error.status_code, code, message, dict(error.headers or {}))
 
 
 async def _client_left(_: Request, __: Exception) -> Response:
@@ -54,10 +65,11 @@ async def _client_left(_: Request, __: Exception) -> Response:
     return Response(status_code=400)
 
 
-async def _unexpected_error(_: Request, error: Exception) -> Response:
-    return unexpected(error)
+async def _unexpected_error(request: Request, error: Exception) -> Response:
+    return unexpected(error, request.scope)
 
 
-def unexpected(error: Exception) -> Response:
+def unexpected(error: Exception, scope: Scope) -> Response:
     """The answer to a defect of ours. The server's log has the traceback."""
-    return error_response(500, "internal_error", f"unexpected {type(error).__name__}; the server's log says more")
+    message = f"unexpected {type(error).__name__}; the server's log says more"
+    return error_response(scope, 500, "internal_error", message)

@@ -47,7 +47,11 @@ def read_object(kind: type[Kind], body: bytes, limits: JsonLimits) -> Kind:
     Raises:
         ServiceError: it is none; the message names key and value.
     """
-    content = parse_object(body, limits)
+    return read_content(kind, parse_object(body, limits))
+
+
+def read_content(kind: type[Kind], content: dict[str, Any]) -> Kind:
+    """A JSON object as an object of this kind; see `read_object` for errors."""
     refuse_unknown_keys(kind, content)
     try:
         return kind.model_validate(content)

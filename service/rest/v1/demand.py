@@ -1,6 +1,7 @@
 """How much of the queue a request's body asks for, told without validating it."""
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 import orjson
@@ -12,7 +13,7 @@ from noisevote.service.validation import integral
 PATH: Final = re.compile(r"/v1/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?/predict(?:/stream)?$")
 
 
-def demand(body: bytes) -> Demand | None:
+def demand(body: bytes, _: Mapping[bytes, bytes]) -> Demand | None:
     """What a body asks for; None if that cannot be told, because it is not valid."""
     try:
         asked = orjson.loads(body)

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from noisevote.service.prediction.inputs import ImageInput, RawInput
-from noisevote.service.prediction.policy import Route
+from noisevote.service.prediction.policy_keys import Route
 from noisevote.service.rest.admission import VoteRoute
 from noisevote.service.rest.v1 import certify, models, plan, predict, stream
 from noisevote.service.rest.v1.certify_schemas import CertifyBody

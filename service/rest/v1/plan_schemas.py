@@ -9,8 +9,9 @@ from noisevote.model_store.analog_cost import Execution
 from noisevote.model_store.planning import Figure, Goal, LatencyBudget, ProductBudget, TargetAccuracy
 from noisevote.noise_op.contract import NoiseKind
 from noisevote.service.errors import InvalidValueError
+from noisevote.service.prediction.option_keys import NOISE_KEYS, Sigma, SnrDb
 from noisevote.service.prediction.options import given_sigma
-from noisevote.service.rest.v1.schemas import NOISE_KEYS, AnalogCost, Sigma, SnrDb
+from noisevote.service.rest.v1.schemas import AnalogCost
 from noisevote.service.validation import EXACT_IN_A_DOUBLE, INT64, INTEGRAL, Body, RequestBody
 
 # Bound the work of one request; measured tables end far below.

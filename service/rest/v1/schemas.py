@@ -9,18 +9,21 @@ from noisevote.model_store import analog_cost
 from noisevote.model_store.manifest import Manifest
 from noisevote.noise_op.contract import NoiseKind
 from noisevote.service.prediction.inputs import decode_inputs
-from noisevote.service.prediction.options import (
-    MAX_DEADLINE_MS,
-    MAX_FIRST_VOTE,
-    MAX_PRIORITY,
-    MAX_SIGMA,
-    PredictionRequest,
-    Returns,
-    VoteOptions,
-    given_sigma,
+from noisevote.service.prediction.option_keys import (
+    NOISE_KEYS,
+    DeadlineMs,
+    FirstVote,
+    Priority,
+    Probability,
+    Reads,
+    Seed,
+    Sigma,
+    SnrDb,
+    Votes,
 )
+from noisevote.service.prediction.options import PredictionRequest, Returns, VoteOptions, given_sigma
 from noisevote.service.rest.v1.stop_schemas import FixedStop, Stop
-from noisevote.service.validation import GIVEN, INT64, INTEGRAL, UINT64, Body, RequestBody
+from noisevote.service.validation import INT64, UINT64, Body, RequestBody
 
 DEFAULTS: Final = VoteOptions()
 # Fields whose keys are words of Python.
@@ -32,12 +35,6 @@ DIGIT_7: Final = (
     "MnSweCzLwPDntSTDozPIOhkYGBgYBA3PmDIw/Lh1XShnGi5nBP+9KIRLTuzl/2AokwlDMlv0/U1cGq1//rPD6fHWf7tZcclxnv1hhVNj3b9tOOW8"
     "f3+wxCUnfPffMlxyzKf/3VbGJan2758vLjn5B/+KGXF78Z8JLjnbT+iSSGFrw8Nw9wuKJAsy56LzO+ITGABpETyQcCy90wAAAABJRU5ErkJggg=="
 )
-
-
-# Left out where they are not given; null is refused.
-Sigma = Annotated[Annotated[float, Field(ge=0, le=MAX_SIGMA, allow_inf_nan=False)] | None, GIVEN]
-SnrDb = Annotated[Annotated[float, Field(ge=-20, allow_inf_nan=False)] | None, GIVEN]
-NOISE_KEYS: Final = frozenset({"sigma", "snr_db"})
 
 
 # Only documented by their type: service/prediction/inputs.py checks and decodes them in whole arrays.
@@ -77,21 +74,21 @@ class PredictRequest(RequestBody):
     """instead of sigma: −20·log10(sigma)"""
     noise: NoiseKind = DEFAULTS.noise
     """noise kind"""
-    votes: Annotated[int, Field(ge=1), INTEGRAL] = DEFAULTS.votes
+    votes: Votes = DEFAULTS.votes
     """runs of the network that vote on each input, up to the server's limit"""
-    reads: Annotated[int, Field(ge=1, le=2**31), INTEGRAL] = DEFAULTS.reads
+    reads: Reads = DEFAULTS.reads
     """reads of each analog product that are averaged: exactly noise of sigma/√reads"""
-    seed: Annotated[int, Field(ge=0, lt=2**64, json_schema_extra=UINT64), INTEGRAL] | None = None
+    seed: Seed | None = None
     """input i draws with seed + i modulo 2⁶⁴; a missing seed is drawn and returned"""
-    first_vote: Annotated[int, Field(ge=0, le=MAX_FIRST_VOTE, json_schema_extra=INT64), INTEGRAL] = DEFAULTS.first_vote
+    first_vote: FirstVote = DEFAULTS.first_vote
     """number of each input's first vote: requests for votes 0 … 9 and 10 … 19 of a seed add up to one for all 20"""
     stop: Stop = FixedStop(rule="fixed")
     """when an input has votes enough; `votes` is the budget in any case"""
-    alpha: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = DEFAULTS.alpha
+    alpha: Probability = DEFAULTS.alpha
     """error probability of `lower_bound` and `abstain`"""
-    deadline_ms: Annotated[float, Field(gt=0, le=MAX_DEADLINE_MS, allow_inf_nan=False)] | None = None
+    deadline_ms: DeadlineMs | None = None
     """answer so long after acceptance with the votes counted so far, `complete: false` where some are missing"""
-    priority: Annotated[int, Field(ge=1, le=MAX_PRIORITY), INTEGRAL] = DEFAULTS.priority
+    priority: Priority = DEFAULTS.priority
     """share of the server beside other waiting requests: one of priority 4 gets four rows where one of 1 gets one"""
     variant: str = DEFAULTS.variant
     """name of a variant, or `auto`: the one whose measured accuracy is best for this noise and these votes"""

@@ -16,14 +16,17 @@ from pydantic import BaseModel
 from noisevote.model_store.store import ModelStore
 from noisevote.service.app import create_app
 from noisevote.service.errors import ForbiddenError
+from noisevote.service.open_inference.options import TIMEOUT, Options
 from noisevote.service.prediction.handle import judged
 from noisevote.service.prediction.options import PredictionRequest, VoteOptions
-from noisevote.service.prediction.policy import ALIASES, KEYS, Policy
+from noisevote.service.prediction.policy import Policy
+from noisevote.service.prediction.policy_keys import ALIASES, KEYS
+from noisevote.service.rest.v1 import front as v1
 from noisevote.service.rest.v1.certify_schemas import CertifyBody
-from noisevote.service.rest.v1.front import OPEN_ROUTES, POLICED_ROUTES
 from noisevote.service.rest.v1.plan_schemas import PlanRequest
 from noisevote.service.rest.v1.schemas import LabelledInput, PredictRequest
 from noisevote.service.rest.v1.stop_schemas import ConfidenceStop, ExactStop, FixedStop
+from noisevote.service.rest.v2 import front as v2
 from noisevote.service.settings import Settings
 from noisevote.voting.stopping import Exact
 from tests.service.rest.v1.test_stream import streamed
@@ -37,6 +40,8 @@ ABOUT_THE_SERVER = {
                                "/openapi.json", "/static-offline-docs")
 }  # fmt: skip
 PATH = "/v1/models/tiny/predict"
+OPEN_ROUTES = v1.OPEN_ROUTES | v2.OPEN_ROUTES
+POLICED_ROUTES = {**v1.POLICED_ROUTES, **v2.POLICED_ROUTES}
 INPUTS = np.random.default_rng(4).random((2, *SHAPE)).tolist()
 HARD: dict[str, Any] = {
     "sigma": {"fixed": 0.5},
@@ -109,6 +114,7 @@ def test_every_key_of_every_request_is_classified() -> None:
     for body in (FixedStop, ExactStop, ConfidenceStop):
         assert set(body.model_fields) <= stop | {"delta"}
     assert names(PredictRequest) | of_path | {"delta"} == set(KEYS["predict"])
+    assert names(Options) - {TIMEOUT} | of_path | {"inputs", "return"} == set(KEYS["predict"])
     assert names(PlanRequest) | {"version"} == set(KEYS["plan"])
     assert names(CertifyBody) | of_path == set(KEYS["certify"])
     assert set(OTHER) | {"inputs"} == {field.alias or name for name, field in PredictRequest.model_fields.items()}
@@ -133,8 +139,9 @@ async def test_a_route_that_is_not_listed_is_forbidden(
     policies = written(tmp_path, {"tiny": listed})
     async with serve(store, FakeEngine(CLASSES), policies=policies) as client:
         refused = await client.request(method, path.format(name="tiny", version="1"), content=b"no JSON")
-        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
-        assert refused.json()["error"]["message"].startswith(f"route: {route}")
+        told = refused.json()["error"]
+        assert (refused.status_code, path.startswith("/v2")) == (403, isinstance(told, str))
+        assert (told if isinstance(told, str) else told["message"]).startswith(f"route: {route}")
 
 
 @pytest.mark.parametrize("key", sorted(OTHER))

@@ -105,7 +105,7 @@ def _take_a_second_a_row(client: httpx.AsyncClient) -> None:
 async def test_an_idle_server_looks_into_no_body(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The door costs nothing where nothing waits."""
     looked: list[object] = []
-    monkeypatch.setattr(Admission, "_refuse_if_full", lambda _, __, messages: looked.append(messages))
+    monkeypatch.setattr(Admission, "_refuse_if_full", lambda _, __, messages, ___: looked.append(messages))
     async with serve(store, FakeEngine(CLASSES), threads=1) as client:
         assert (await client.post(PATH, json={"inputs": [ZERO], "votes": 3})).status_code == 200
     assert not looked
@@ -124,4 +124,4 @@ async def test_an_idle_server_looks_into_no_body(store: ModelStore, monkeypatch:
 )
 def test_a_body_tells_its_rows_and_deadline(body: bytes, expected: Demand | None) -> None:
     """As the request's own schema has them, defaults included; nothing where they are not valid."""
-    assert demand(body) == expected
+    assert demand(body, {}) == expected

@@ -44,13 +44,14 @@ async def test_what_names_models_or_computes_needs_a_key(store: ModelStore, tmp_
         assert len(described) > 8
         for method, path in [*described, ("get", "/v2"), ("post", "/v1/nothing"), ("put", "/v1/models")]:
             answer = await client.request(method, path)
-            if path in {"/healthz", "/readyz"}:
+            if path in {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}:
                 assert answer.status_code == 200
             else:
                 assert answer.status_code == 401, path
                 operation = document["paths"].get(path.replace("tiny", "{name}").replace("/1", "/{version}"), {})
                 assert set(operation.get(method, {"responses": REFUSED})["responses"]) >= REFUSED
-                assert answer.json()["error"]["code"] == "missing_key"
+                error = answer.json()["error"]
+                assert isinstance(error, str) if path.startswith("/v2") else error["code"] == "missing_key"
                 assert answer.headers["www-authenticate"].startswith("Bearer")
         for path in ("/docs", "/static-offline-docs/swagger-ui.css"):
             assert (await client.get(path)).status_code == 200
@@ -68,7 +69,7 @@ async def test_admin_paths_need_an_admin_key_on_loopback_too(store: ModelStore, 
         for path in ("/v1/admin/x", "/v2/repository/index"):
             answer = await client.post(path, headers={"host": "localhost"})
             assert answer.status_code == 403
-            assert "no key of scope 'admin'" in answer.json()["error"]["message"]
+            assert "no key of scope 'admin'" in str(answer.json()["error"])
     async with keyed(store, tmp_path) as client:
         statuses = [(await client.post("/v1/admin/x", headers=headers)).status_code for headers in ({}, ALICE, OPS)]
         assert statuses == [401, 403, 404]

@@ -174,6 +174,6 @@ async def test_a_long_value_in_the_query_is_cut(client: httpx.AsyncClient) -> No
 
 def test_the_door_reads_values_alike() -> None:
     """What is looked at while others wait: null votes are the default, and 3.0 are three."""
-    assert demand(b'{"inputs": [1, 2], "votes": null}') == Demand(2, 20, None)
-    assert demand(b'{"inputs": [1, 2], "votes": 3.0, "deadline_ms": null}') == Demand(2, 3, None)
-    assert demand(b'{"inputs": [1, 2], "votes": 3.5}') is None
+    assert demand(b'{"inputs": [1, 2], "votes": null}', {}) == Demand(2, 20, None)
+    assert demand(b'{"inputs": [1, 2], "votes": 3.0, "deadline_ms": null}', {}) == Demand(2, 3, None)
+    assert demand(b'{"inputs": [1, 2], "votes": 3.5}', {}) is None
