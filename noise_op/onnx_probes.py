@@ -1,6 +1,7 @@
 """Looks into a published file: its sites and products, and copies of it that show or silence some of them."""
 
 import json
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -79,6 +80,68 @@ def exposed(model: ModelProto, numbers: Collection[int]) -> tuple[bytes, list[tu
         if name not in known:
             copied.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     return bytes(copied.SerializeToString()), shown
+
+
+@dataclass(frozen=True)
+class ProductEnds:
+    """A product: its operator, and the names of its two operands and its result."""
+
+    operator: str
+    left: str
+    right: str
+    result: str
+
+    def accumulations(self, left: tuple[int, ...], right: tuple[int, ...], result: tuple[int, ...]) -> int:
+        """Multiply-accumulates, told by the shapes of the three."""
+        match self.operator:
+            case "Conv":
+                return math.prod(result) * math.prod(right[1:])
+            case "ConvTranspose":
+                return math.prod(left) * math.prod(right[1:])
+            case "Einsum":
+                return math.prod(result) * max(1, math.prod(right) // max(1, result[-1]))
+            case "Gemm":
+                return math.prod(left) * math.prod(result) // max(1, result[0])
+        return math.prod(result) * left[-1]
+
+
+def with_product_ends(model: ModelProto) -> tuple[bytes, list[ProductEnds]]:
+    """A copy that also gives the operands and results of the products outside of loops; and which they are."""
+    copied = ModelProto()
+    copied.CopyFrom(model)
+    inputs = {value.name for value in copied.graph.input}
+    own = {name for node in copied.graph.node for name in node.output}
+    found = [
+        ProductEnds(node.op_type, node.input[0], node.input[1], node.output[0])
+        for node in _products(copied.graph, inputs)
+        if node.op_type in PRODUCTS and len(node.input) > 1 and node.output[0] in own
+    ]
+    known = {value.name for value in copied.graph.output}
+    wanted = dict.fromkeys(name for each in found for name in (each.left, each.right, each.result))
+    for name in wanted:
+        if name in known:
+            continue
+        if name not in own:  # a weight, which is no output of a graph unless a node makes it
+            same = f"{name}_as_output"
+            copied.graph.node.append(helper.make_node("Identity", [name], [same]))
+            copied.graph.output.append(helper.make_empty_tensor_value_info(same))
+        else:
+            copied.graph.output.append(helper.make_empty_tensor_value_info(name))
+    shown = [
+        ProductEnds(each.operator, *(_shown_as(name, own, known) for name in (each.left, each.right, each.result)))
+        for each in found
+    ]
+    return bytes(copied.SerializeToString()), shown
+
+
+def _shown_as(name: str, own: Collection[str], known: Collection[str]) -> str:
+    return name if name in own or name in known else f"{name}_as_output"
+
+
+def parameters_of(model: ModelProto) -> int:
+    """Numbers in the float32 weights."""
+    weights = [each for each in model.graph.initializer if each.data_type == TensorProto.FLOAT]
+    return sum(math.prod(each.dims) for each in weights)
 
 
 def fan_out_sites(model: ModelProto) -> set[int]:

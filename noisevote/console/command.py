@@ -14,6 +14,9 @@ NAMES: Final[tuple[str, ...]] = (
     "serve",
     "key",
     "verify",
+    "inject",
+    "publish",
+    "evaluate",
     "loadtest",
 )
 USUAL: Final = "serve"

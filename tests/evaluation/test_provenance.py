@@ -12,7 +12,7 @@ MODULES = sorted(f"noisevote.evaluation.{path.stem}" for path in (ROOT / "evalua
 
 
 def test_evaluation_runs_without_the_training_packages() -> None:
-    """Importing all of the room leaves torch unloaded; without what looks into ONNX files also onnx. Versions are told."""
+    """Importing all of the room leaves torch unloaded, and onnx where nothing looks into files; versions are told."""
     looking = [f"noisevote.evaluation.{name.removesuffix('.py')}" for name in LOOKING_INTO_FILES]
     measuring = [name for name in MODULES if name not in looking]
     assert "noisevote.evaluation.accuracy" in measuring
