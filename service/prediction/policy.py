@@ -66,6 +66,8 @@ KEYS: Final[Mapping[Route, Mapping[str, Key]]] = {
         "priority": _count(_DEFAULTS.priority),
         "variant": _text(_DEFAULTS.variant),
         "return": _text("label", RETURNS),
+        "top_k": _count(),
+        "preprocess": Key(_DEFAULTS.preprocess, "flag"),
     },
     "plan": {
         "version": _text(),
@@ -159,7 +161,11 @@ class Policy(BaseModel):
         sigma = _sigma(rules.get("sigma"), options.sigma, found["reads"], given="sigma" in given)
         _resolve_rows(rules, asked.inputs * int(found["votes"]))
         known = {key: found[key] for key in ("noise", "votes", "reads", "seed", "first_vote", "alpha", "deadline_ms")}
-        kept = {key: found[key] for key in ("priority", "variant")}
+        kept = {key: found[key] for key in ("priority", "variant", "top_k")}
+        if found["top_k"] is not None and found["return"] == "label":
+            raise PolicyError("top_k", f"{found['top_k']}; this model's policy shows the label alone")
+        if found["preprocess"] != options.preprocess:  # inputs may have been decoded by now
+            raise PolicyError("preprocess", f"{options.preprocess}; this model's policy wants {found['preprocess']}")
         stop = _stop(found["stop"], found["delta"])
         return replace(
             asked, options=replace(options, sigma=sigma, rule=stop, returns=found["return"], **known, **kept)
@@ -243,7 +249,10 @@ def _only(rule: Rule | None, value: str) -> bool:
 def _values_of(asked: PredictionRequest) -> dict[str, Any]:
     """The values of a prediction's keys that are not parts of its path."""
     options = asked.options
-    names = ("sigma", "noise", "votes", "reads", "seed", "first_vote", "alpha", "deadline_ms", "priority", "variant")
+    names = (
+        "sigma", "noise", "votes", "reads", "seed", "first_vote", "alpha", "deadline_ms", "priority", "variant",
+        "top_k", "preprocess",
+    )  # fmt: skip
     return {
         "inputs": asked.inputs,
         **{key: getattr(options, key) for key in names},
