@@ -37,13 +37,13 @@ class OnnxEngine:
 
         See `open_session` and `refuse_other_noise` for errors.
         """
-        expectation = Expectation.of(manifest)
+        variant = manifest.variant(key.variant)
+        expectation = Expectation.of(manifest, variant)
         if tried:
-            session = open_tried(content, self._kernel)
+            session = open_tried(content, self._kernel, rows_per_run=expectation.rows_per_run)
             warm_up(session, expectation)
         else:
             session = open_session(content, expectation, self._kernel)
-        variant = manifest.variant(key.variant)
         if variant is not None and variant.certifies is not None:
             refuse_other_noise(session, manifest.input, variant.certifies)
         self._sessions[key] = session

@@ -1,5 +1,6 @@
 """One published file in ONNX Runtime, on the native kernel or on the function body inside the file."""
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -32,14 +33,27 @@ FUNCTION_BODY_ROWS: Final = 4
 
 
 class Session:
-    """A published file that is ready to run. `run` may be called from several threads at once."""
+    """A published file that is ready to run. `run` may be called from several threads at once.
 
-    def __init__(self, session: onnxruntime.InferenceSession, *, padded: bool) -> None:
+    Args:
+        session: of ONNX Runtime.
+        padded: batches are padded to a multiple of `FUNCTION_BODY_ROWS`.
+        rows_per_run: each run has exactly so many rows, each with an input of its own; None: as many as are asked for.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, *, padded: bool, rows_per_run: int | None = None) -> None:
         self._session = session
         self._padded = padded
+        self._rows_per_run = rows_per_run
 
     def run(self, feeds: Feeds) -> NDArray[np.float32]:
         """Logits float32 [rows, classes]; a row depends on nothing but itself and its input."""
+        rows = len(feeds.row)
+        if self._rows_per_run is not None:
+            return np.concatenate([self._run(part) for part in _parts(feeds, self._rows_per_run)])[:rows]
+        return self._run(feeds)
+
+    def _run(self, feeds: Feeds) -> NDArray[np.float32]:
         rows = len(feeds.row)
         if self._padded:
             feeds = _padded(feeds)
@@ -47,30 +61,32 @@ class Session:
         return np.asarray(logits)[:rows]
 
 
-def load_session(content: bytes, kernel: Kernel | None, threads: int = 1) -> Session:
+def load_session(content: bytes, kernel: Kernel | None, threads: int = 1, rows_per_run: int | None = None) -> Session:
     """A session of a file's bytes, whatever its manifest says.
 
     Args:
         content: the bytes of the file.
         kernel: what computes the noise; None: the function body.
         threads: of each run.
+        rows_per_run: see `Session`.
 
     Raises:
         BadModelError: it is not self-contained, has weights that are no numbers, ONNX Runtime cannot load it, or its
             inputs and outputs are not those of a published graph.
     """
     refuse_unsafe(content)
-    return open_tried(content, kernel, threads)
+    return open_tried(content, kernel, threads, rows_per_run)
 
 
-def open_tried(content: bytes, kernel: Kernel | None, threads: int = 1) -> Session:
+def open_tried(content: bytes, kernel: Kernel | None, threads: int = 1, rows_per_run: int | None = None) -> Session:
     """A session of bytes that were looked through already; see `load_session`."""
     try:
-        session = onnxruntime.InferenceSession(content, _options(kernel, threads), providers=["CPUExecutionProvider"])
+        options = session_options(kernel, threads)
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base but this
         raise BadModelError("ONNX Runtime cannot load it", str(error)) from error
     _check_contract(session)
-    return Session(session, padded=kernel is None)
+    return Session(session, padded=kernel is None, rows_per_run=rows_per_run)
 
 
 def open_session(content: bytes, expectation: Expectation, kernel: Kernel | None) -> Session:
@@ -82,7 +98,7 @@ def open_session(content: bytes, expectation: Expectation, kernel: Kernel | None
     domain, version = expectation.domain, expectation.operator_version
     if (domain, version) != (DOMAIN, OP_VERSION):
         raise BadModelError(f"operator {domain} version {version} is not {DOMAIN} {OP_VERSION}")
-    session = load_session(content, kernel)
+    session = load_session(content, kernel, rows_per_run=expectation.rows_per_run)
     check_runs(session, expectation)
     return session
 
@@ -92,7 +108,8 @@ def describe(kernel: Kernel | None) -> str:
     return "function body (no native kernel)" if kernel is None else f"kernel {kernel.isa}"
 
 
-def _options(kernel: Kernel | None, threads: int) -> Any:
+def session_options(kernel: Kernel | None, threads: int) -> Any:
+    """How every session runs: on so many threads, idle when there is nothing to do, with the kernel if there is one."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -117,6 +134,14 @@ def _padded(feeds: Feeds) -> Feeds:
     rows = len(feeds.row)
     padded = -(-rows // FUNCTION_BODY_ROWS) * FUNCTION_BODY_ROWS
     return feeds if padded == rows else feeds.rows(np.minimum(np.arange(padded), rows - 1))
+
+
+def _parts(feeds: Feeds, size: int) -> Iterator[Feeds]:
+    """The rows, so many at a time, each with its input; the last ones repeated to fill up."""
+    rows = len(feeds.row)
+    for start in range(0, rows, size):
+        part = feeds.rows(np.minimum(np.arange(start, start + size), rows - 1))
+        yield Feeds(feeds.input[part.row], part.sigma, part.seed, part.vote, np.arange(size, dtype=np.int64))
 
 
 def _shortened(reason: str) -> str:

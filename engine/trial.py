@@ -8,12 +8,15 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # a process that tries files starts in half the time without pydantic
-    from noisevote.model_store.manifest import Manifest
+    from noisevote.model_store.manifest import Manifest, Variant
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """What a manifest says that a run can contradict: inputs' shape and value range, classes, the operator."""
+    """What a manifest says that a run can contradict: inputs' shape and value range, classes, the operator.
+
+    `rows_per_run` is that of `Session`: the variant's.
+    """
 
     shape: tuple[int, ...]
     low: float
@@ -21,13 +24,15 @@ class Expectation:
     classes: int
     domain: str
     operator_version: int
+    rows_per_run: int | None = None
 
     @classmethod
-    def of(cls, manifest: "Manifest") -> "Expectation":
-        """What a manifest promises of each of its files."""
+    def of(cls, manifest: "Manifest", variant: "Variant | None" = None) -> "Expectation":
+        """What a manifest promises of a variant's file, or of each of its files."""
         low, high = manifest.input.value_range
         operator = manifest.operator
-        return cls(manifest.input.shape, low, high, len(manifest.classes), operator.domain, operator.version)
+        rows = None if variant is None else variant.rows_per_run
+        return cls(manifest.input.shape, low, high, len(manifest.classes), operator.domain, operator.version, rows)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -18,6 +18,7 @@ def accuracy_points(evaluation: Evaluation) -> tuple[AccuracyPoint, ...]:
             noise=cell.noise,
             sigma=cell.sigma,
             votes=votes,
+            reads=cell.reads,
             accuracy=measured.accuracy,
             spread=measured.spread,
             images=evaluation.images,

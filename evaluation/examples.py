@@ -1,10 +1,27 @@
 """Labelled examples in memory."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class Labelled(Protocol):
+    """Labelled inputs, wherever they lie."""
+
+    @property
+    def labels(self) -> NDArray[np.integer[Any]]:
+        """Of all inputs, [n]."""
+
+    def __len__(self) -> int:
+        """How many they are."""
+
+    def values(self, chosen: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        """What the network takes of the chosen ones: float32 [chosen, *input_shape] in its value range."""
+
+    def some(self, chosen: NDArray[np.int64]) -> "Labelled":
+        """The chosen ones alone, int64 [m]."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +45,10 @@ class Examples:
         """The last `count` examples."""
         start = max(0, len(self) - count)
         return Examples(self.inputs[start:], self.labels[start:])
+
+    def some(self, chosen: NDArray[np.int64]) -> "Examples":
+        """The chosen ones alone, int64 [m]."""
+        return Examples(self.inputs[chosen], self.labels[chosen])
 
     def values(self, chosen: slice | NDArray[np.int64]) -> NDArray[np.float32]:
         """Return what the network takes of the chosen examples: float32 [chosen, *input_shape] in its value range."""

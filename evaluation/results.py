@@ -39,7 +39,8 @@ class Measured(BaseModel):
 class Cell(BaseModel):
     """All measurements at one noise kind and sigma.
 
-    `engine` and `device` say what measured them and where, if not what the evaluation says.
+    `reads` reads of each analog product were averaged. `engine` and `device` say what measured them and where, if not
+    what the evaluation says.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +50,7 @@ class Cell(BaseModel):
     passes: int
     seconds: float
     measured: tuple[Measured, ...]
+    reads: int = 1
     engine: EngineName | None = None
     device: str | None = None
 
@@ -67,14 +69,14 @@ class Evaluation(BaseModel):
     isa: str | None
     cells: tuple[Cell, ...] = ()
 
-    def cell(self, noise: NoiseKind, sigma: float) -> Cell | None:
+    def cell(self, noise: NoiseKind, sigma: float, reads: int = 1) -> Cell | None:
         """Return the cell at exactly this noise, if measured."""
-        found = (cell for cell in self.cells if cell.noise == noise and cell.sigma == sigma)
-        return next(found, None)
+        wanted = (noise, sigma, reads)
+        return next((cell for cell in self.cells if (cell.noise, cell.sigma, cell.reads) == wanted), None)
 
     def with_cells(self, cells: Iterable[Cell]) -> "Evaluation":
         """Return the evaluation with these cells added, each in the place of one at the same noise."""
-        placed = {(cell.noise, cell.sigma): cell for cell in (*self.cells, *cells)}
+        placed = {(cell.noise, cell.sigma, cell.reads): cell for cell in (*self.cells, *cells)}
         return self.model_copy(update={"cells": tuple(placed[noise] for noise in sorted(placed))})
 
     @property

@@ -13,16 +13,16 @@ VOTE_COUNTS: Final = (1, 2, 3, 5, 10, 20, 50, 100)
 
 
 class Scores:
-    """How often groups of votes decide right, for each number of votes that `passes` votes an image suffice for.
+    """How often groups of votes decide right, for each of `counts` votes that `passes` votes an image suffice for.
 
     The groups of so many votes are consecutive and disjoint, and what does not fill one is left out. Only counts are
     kept, so that memory does not grow with the images.
     """
 
-    def __init__(self, passes: int) -> None:
+    def __init__(self, passes: int, counts: tuple[int, ...] = VOTE_COUNTS) -> None:
         self._passes = passes
         self._images = 0
-        groups = {count: passes // count for count in VOTE_COUNTS if count <= passes}
+        groups = {count: passes // count for count in counts if count <= passes}
         self._right = {count: np.zeros(groups[count], np.int64) for count in groups}
         self._soft_right = {count: np.zeros(groups[count], np.int64) for count in groups}
 

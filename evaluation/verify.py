@@ -59,7 +59,7 @@ def _verified(answer: CertifyAnswer, file: Path, store: ModelStore) -> tuple[Any
     inputs = read_inputs(file, manifest.input)
     if len(inputs) != len(answer.certificates):
         raise VerifyError(f"{file}: {len(inputs)} inputs, but the answer has {len(answer.certificates)} certificates")
-    session = open_session(store.read(manifest, variant), Expectation.of(manifest), load_kernel())
+    session = open_session(store.read(manifest, variant), Expectation.of(manifest, variant), load_kernel())
     refuse_other_noise(session, manifest.input, answer.sigma)
     found = list(differences(answer, inputs, session, len(manifest.classes)))
     lines = [

@@ -14,6 +14,10 @@ from noisevote.noise_op.contract import NoiseKind
 
 MANIFEST_FILE: Final = "manifest.json"
 
+IMAGE_AXES: Final = 3  # channels, height, width
+IMAGE_CHANNELS: Final = (1, 3)
+MOST_EXACT: Final = 2**24  # whole numbers up to here are exact in float32
+
 Padding = Literal["repeat_last"]
 
 # One path component each: a first letter or digit rules out "..", hidden files and temporary folders.
@@ -38,6 +42,26 @@ def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
+class Preprocess(_Record):
+    """What is done to an image of any size before it is an input, for whoever asks for it.
+
+    `resize` is "stretch", to the input's height and width whatever the proportions, or the length of the shorter side,
+    of which the middle is then cut out. Brightnesses become 0 … 1 in the order of `channels`; then `mean` is subtracted
+    and divided by `std`, one number for each channel; without them they are spread over the value range.
+    """
+
+    resize: Literal["stretch"] | Annotated[int, Field(ge=1, le=2**14)] = "stretch"
+    channels: Literal["rgb", "bgr"] = "rgb"
+    mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = ()
+    std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = ()
+
+    @model_validator(mode="after")
+    def _mean_beside_std(self) -> Self:
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"preprocess: {len(self.mean)} numbers in mean, {len(self.std)} in std")
+        return self
+
+
 class InputSpec(_Record):
     """What the graph's `input` takes: float32 [N, *shape] with values inside `value_range`.
 
@@ -47,6 +71,9 @@ class InputSpec(_Record):
     `padding` is for inputs that are sequences along their first axis: the rule by which the service makes one of
     another length fit. `repeat_last` cuts a longer one, and continues a shorter one with its last element.
     Without a rule every input has exactly `shape`. The graph itself takes `shape` and nothing else.
+
+    `integers` tells that the network takes whole numbers, such as bytes or tokens, of which the graph's float32 holds
+    those up to 2²⁴ exactly. `preprocess` says how an image of another size becomes an input, where a request asks.
     """
 
     shape: Annotated[tuple[Count, ...], Field(min_length=1, max_length=8)]
@@ -57,6 +84,19 @@ class InputSpec(_Record):
     ] = (0.0, 1.0)
     preprocessing: str = ""
     padding: Padding | None = None
+    integers: bool = False
+    preprocess: Preprocess | None = None
+
+    @model_validator(mode="after")
+    def _fits_images(self) -> Self:
+        given = self.preprocess
+        if given is not None and (len(self.shape) != IMAGE_AXES or self.shape[0] not in IMAGE_CHANNELS):
+            raise ValueError(f"preprocess: inputs of shape {list(self.shape)} are no images")
+        if given is not None and given.mean and len(given.mean) != self.shape[0]:
+            raise ValueError(f"preprocess.mean: {len(given.mean)} numbers for {self.shape[0]} channels")
+        if self.integers and max(map(abs, self.value_range)) > MOST_EXACT:
+            raise ValueError(f"value_range: {list(self.value_range)} holds whole numbers that float32 does not")
+        return self
 
 
 class Operator(_Record):
@@ -94,6 +134,36 @@ class Provenance(_Record):
     versions: dict[str, str] = Field(default_factory=dict)
 
 
+class Site(_Record):
+    """A noise site: the layer after which it stands, as the network's own file calls it, and its factor of sigma."""
+
+    site: Annotated[int, Field(ge=0, lt=2**32)]
+    layer: str
+    operator: str = ""
+    sigma_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+
+
+class DigitalProduct(_Record):
+    """A product without noise, and why it has none."""
+
+    layer: str
+    operator: str = ""
+    reason: str = ""
+
+
+class Checked(_Record):
+    """What the gate of publishing found: how far the file is from its source without noise, on so many examples.
+
+    `given` tells that these were real inputs, not random ones; `error` is null where there was no source to compare.
+    """
+
+    examples: Count
+    given: bool
+    error: Annotated[float, Field(ge=0)] | None
+    scale: Annotated[float, Field(ge=0, description="the largest |logit|")]
+    sites: Annotated[int, Field(ge=0, description="sites whose noise was measured and is what was asked")]
+
+
 class Variant(_Record):
     """One trained network of a version: its file, how it was trained, what a vote costs, what it achieves."""
 
@@ -104,8 +174,8 @@ class Variant(_Record):
     noise: Annotated[NoiseKind, Field(description="noise kind while training")]
     sigma_train: Sigma
     network: str
-    recipe: dict[str, JsonValue]
-    provenance: Provenance
+    recipe: dict[str, JsonValue] = Field(default_factory=dict)
+    provenance: Annotated[Provenance | None, Field(description="null: the network was trained elsewhere")] = None
     parameters: Count
     multiply_accumulates: Annotated[Count, Field(description="per vote")]
     samples: Annotated[Count, Field(description="noise samples per vote")]
@@ -128,6 +198,17 @@ class Variant(_Record):
             "certifies; null: it certifies nothing",
         ),
     ] = None
+    sites: Annotated[tuple[Site, ...], Field(description="noise sites by layer; empty: not told")] = ()
+    digital: Annotated[tuple[DigitalProduct, ...], Field(description="products without noise")] = ()
+    cut_off: Annotated[
+        Literal["softmax", "log_softmax", "sigmoid"] | None,
+        Field(description="what the network ended in before it was published; its logits are published"),
+    ] = None
+    rows_per_run: Annotated[
+        Count | None,
+        Field(description="rows of every run, padded, because rounding depends on their number; null: it does not"),
+    ] = None
+    checked: Checked | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -17,6 +17,9 @@ NAMES: Final[tuple[str, ...]] = (
     "plan",
     "certify",
     "verify",
+    "inject",
+    "publish",
+    "evaluate",
     "loadtest",
     "key",
 )

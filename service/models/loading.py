@@ -109,7 +109,7 @@ class Loader:
         if variant.bytes > self._limits.trial.memory // 2:  # its bytes, and what ONNX Runtime makes of them
             raise BadModelError(f"its {variant.bytes} bytes need more memory than loading may take")
         content = self._store.read(manifest, variant)
-        trial.check(Expectation.of(manifest), content)
+        trial.check(Expectation.of(manifest, variant), content)
         return content
 
     def _take(self, version: "_Version", tried: Tried) -> None:

@@ -13,6 +13,9 @@ from noisevote.service.prediction.picture import BadPictureError, Picture, Pixel
 # Luma of red, green and blue (ITU-R 601) in 1/65536, as Pillow takes it: exact in 32 bits for 16-bit samples too.
 LUMA: Final = np.array([19595, 38470, 7471], np.uint32)
 HALF: Final = np.uint32(2**15)
+BYTE: Final = 255
+# Unpacked, a picture of so many takes some tens of megabytes; cameras make larger ones, which no network sees whole.
+MOST_PIXELS: Final = 2**24
 
 
 def decode_image(content: bytes, shape: tuple[int, int, int], key: str) -> tuple[NDArray[Any], int]:
@@ -38,6 +41,28 @@ def decode_image(content: bytes, shape: tuple[int, int, int], key: str) -> tuple
     if not pixels.opaque:
         raise InvalidValueError(key, "the image is transparent; put it on the background that it needs")
     return np.moveaxis(upright(_in_channels(pixels, channels), picture.orientation), 2, 0), pixels.full
+
+
+def decode_any_size(content: bytes, channels: int, key: str) -> NDArray[np.uint8]:
+    """Samples uint8 [height, width, channels] of a picture file of any size up to `MOST_PIXELS`.
+
+    Raises:
+        InvalidValueError: it is no such picture, or none at all.
+    """
+    try:
+        picture = _read(content, key)
+        width, height = picture.size
+        if width * height > MOST_PIXELS:
+            raise InvalidValueError(key, f"the image is {width}×{height} pixels, more than {MOST_PIXELS} in all")
+        pixels = picture.pixels()
+    except BadPictureError as error:
+        raise InvalidValueError(key, f"not a readable PNG or JPEG file ({error})") from None
+    if not pixels.opaque:
+        raise InvalidValueError(key, "the image is transparent; put it on the background that it needs")
+    samples = upright(_in_channels(pixels, channels), picture.orientation)
+    if pixels.full != BYTE:
+        samples = (samples.astype(np.uint32) * BYTE + pixels.full // 2) // pixels.full
+    return np.ascontiguousarray(samples, np.uint8)
 
 
 def _read(content: bytes, key: str) -> Picture:

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
+from noisevote.engine.preprocessing import UnfitImageError, preprocessed
 from noisevote.model_store.manifest import InputSpec
 from noisevote.service.errors import InvalidValueError
 from noisevote.service.prediction.base64_text import base64_bytes
-from noisevote.service.prediction.images import decode_image
+from noisevote.service.prediction.images import decode_any_size, decode_image
 from noisevote.service.validation import Body, as_invalid_value, refuse_unknown_keys, shown
 
 IMAGE_AXES: Final = 3  # channels, height, width
@@ -31,8 +32,9 @@ class RawInput(Body):
 
     b64: Base64
     """plain base64, also url-safe, without padding, in lines or as a data URL"""
-    dtype: Literal["uint8", "float32"]
-    """uint8 values 0 … 255 are scaled onto the model's value range; float32 values are taken as they are"""
+    dtype: Literal["uint8", "float32", "int32", "int64"]
+    """uint8 values 0 … 255 are scaled onto the model's value range, unless it takes whole numbers; others are taken as
+    they are"""
 
 
 class ImageInput(Body):
@@ -46,15 +48,21 @@ class ImageInput(Body):
     """the file, in base64 of any kind as for `b64`"""
 
 
-def decode_inputs(items: list[Any], spec: InputSpec) -> NDArray[np.float32]:
+def decode_inputs(items: list[Any], spec: InputSpec, *, preprocess: bool = False) -> NDArray[np.float32]:
     """All inputs as float32 [n, *spec.shape], finite and inside the value range.
+
+    Args:
+        items: as the body has them.
+        spec: what the model takes.
+        preprocess: they are images, of any size, to be made inputs as the manifest declares.
 
     Raises:
         InvalidValueError: an input cannot be used; the message names the first such.
     """
     decoded = np.empty((len(items), *spec.shape), np.float32)
     for index, item in enumerate(items):
-        decoded[index] = _decode(item, spec, f"inputs[{index}]")
+        place = f"inputs[{index}]"
+        decoded[index] = _preprocessed(item, spec, place) if preprocess else _decode(item, spec, place)
     _refuse_outside(decoded, spec)
     return decoded
 
@@ -65,7 +73,7 @@ def decode_array(values: NDArray[Any], spec: InputSpec, key: str) -> NDArray[np.
     Raises:
         InvalidValueError: a value is outside the value range; the message names its place under `key`.
     """
-    if values.dtype == np.uint8:
+    if values.dtype == np.uint8 and not spec.integers:
         return _scaled(values, 255, spec)
     with np.errstate(over="ignore"):
         decoded = np.require(values, np.float32, ["A"])  # bytes that were received may begin anywhere
@@ -79,6 +87,9 @@ def decode_file(content: bytes, spec: InputSpec, key: str) -> NDArray[np.float32
     Raises:
         InvalidValueError: it cannot be used; the message names `key`.
     """
+    if spec.preprocess is not None and (spec.preprocess.mean or spec.preprocess.channels == "bgr"):
+        problem = "this model takes normalised images; ask with preprocess: true, or give the numbers"
+        raise InvalidValueError(key, problem)
     if len(spec.shape) != IMAGE_AXES or spec.shape[0] not in IMAGE_CHANNELS:
         raise InvalidValueError(key, f"inputs of shape {list(spec.shape)} cannot be given as an image")
     channels, height, width = spec.shape
@@ -140,17 +151,39 @@ def _raw(item: dict[str, Any], spec: InputSpec, key: str) -> NDArray[np.float32]
         problem = f"{len(content)} bytes; {given.dtype} of shape {list(spec.shape)} has {expected}"
         raise InvalidValueError(f"{key}.b64", problem)
     values = np.frombuffer(content, dtype).reshape(spec.shape)
-    return _scaled(values, 255, spec) if values.dtype == np.uint8 else values.astype(np.float32)
+    spread = values.dtype == np.uint8 and not spec.integers
+    return _scaled(values, 255, spec) if spread else values.astype(np.float32)
 
 
-def _image(item: dict[str, Any], spec: InputSpec, key: str) -> NDArray[np.float32]:
+def _given_image(item: dict[str, Any], key: str) -> bytes:
+    """The content of a picture file."""
     try:
         refuse_unknown_keys(ImageInput, item, key)
         given = ImageInput.model_validate(item)
     except ValidationError as error:
         raise as_invalid_value(error, key) from None
+    return base64_bytes(given.image, f"{key}.image")
+
+
+def _preprocessed(item: Any, spec: InputSpec, key: str) -> NDArray[np.float32]:
+    """An image of any size, as the manifest declares."""
+    if spec.preprocess is None:
+        raise InvalidValueError("preprocess", "true, but this model's manifest declares no preprocessing")
+    match item:
+        case {"image": _}:
+            samples = decode_any_size(_given_image(item, key), spec.shape[0], f"{key}.image")
+        case _:
+            raise InvalidValueError(key, f"{shown(item)} is no image; preprocess is for images alone")
+    try:
+        return preprocessed(samples, spec)
+    except UnfitImageError as error:
+        raise InvalidValueError(f"{key}.image", str(error)) from None
+
+
+def _image(item: dict[str, Any], spec: InputSpec, key: str) -> NDArray[np.float32]:
+    content = _given_image(item, key)
     key = f"{key}.image"
-    return decode_file(base64_bytes(given.image, key), spec, key)
+    return decode_file(content, spec, key)
 
 
 def _scaled(samples: NDArray[Any], full: int, spec: InputSpec) -> NDArray[np.float32]:
@@ -167,6 +200,10 @@ def _refuse_outside(decoded: NDArray[np.float32], spec: InputSpec, key: str = "i
         where = np.unravel_index(int(inside.argmin()), decoded.shape)
         place = "".join(f"[{i}]" for i in where)
         raise InvalidValueError(f"{key}{place}", f"{decoded[where]!s} is outside the value range {low} … {high}")
+    if spec.integers and (decoded != np.rint(decoded)).any():
+        where = np.unravel_index(int((decoded != np.rint(decoded)).argmax()), decoded.shape)
+        place = "".join(f"[{i}]" for i in where)
+        raise InvalidValueError(f"{key}{place}", f"{decoded[where]!s} is no whole number, which this model takes")
 
 
 def _place(position: int, shape: tuple[int, ...]) -> str:

@@ -42,6 +42,8 @@ class VoteOptions:
         priority: share of the server beside other waiting requests.
         variant: name of a variant, or `auto`.
         returns: how much of the votes is shown.
+        top_k: of how many classes it is shown; None: of all.
+        preprocess: images are made inputs as the manifest declares, whatever their size.
     """
 
     sigma: float = 0.0
@@ -56,6 +58,8 @@ class VoteOptions:
     priority: int = 1
     variant: str = AUTO
     returns: Returns = "probabilities"
+    top_k: int | None = None
+    preprocess: bool = False
 
 
 @dataclass(frozen=True)

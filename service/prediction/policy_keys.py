@@ -53,6 +53,8 @@ KEYS: Final[Mapping[Route, Mapping[str, Key]]] = {
         "priority": _count(_DEFAULTS.priority),
         "variant": _text(_DEFAULTS.variant),
         "return": _text("label", RETURNS),
+        "top_k": _count(),
+        "preprocess": Key(_DEFAULTS.preprocess, "flag"),
     },
     "plan": {
         "version": _text(),

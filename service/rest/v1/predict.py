@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 from noisevote.service.prediction.answer import Answer
 from noisevote.service.prediction.options import RETURNS, Returns
 from noisevote.service.prediction.prepare import Prepared
+from noisevote.service.prediction.top_classes import top_classes
 from noisevote.service.rest.disconnection import abandoned_when_left
 from noisevote.service.rest.edge import visit_of
 from noisevote.service.rest.v1.documented import reads, refusals
@@ -24,12 +25,13 @@ from noisevote.service.rest.v1.schemas import (
     LabelResponse,
     PredictRequest,
     PredictResponse,
+    TopInput,
     VotedInput,
 )
 from noisevote.service.rest.v1.schemas import Prediction as PredictionBody
 from noisevote.service.rest.v1.stop_schemas import shown_rule
 from noisevote.service.runtime import runtime_of
-from noisevote.voting.tally import KeptVotes
+from noisevote.voting.tally import KeptVotes, Tally
 
 router = APIRouter(tags=["predict"])
 # Keys of a prediction by what of it is shown.
@@ -137,7 +139,23 @@ def predictions(prepared: Prepared, answer: Answer) -> list[dict[str, Any]]:
     if answer.counted.tally.kept is not None:
         for each, votes in zip(said, _votes(prepared, answer.counted.tally.kept), strict=True):
             each["votes"] = votes
-    return [{key: each[key] for key in shown} for each in said]
+    if prepared.options.top_k is None or ("mean_probabilities" not in shown and "histogram" not in shown):
+        return [{key: each[key] for key in shown} for each in said]
+    leading = _leading(prepared, answer.counted.tally, prepared.options.top_k)
+    return [{key: (each | top)[key] for key in TopInput.model_fields} for each, top in zip(said, leading, strict=True)]
+
+
+def _leading(prepared: Prepared, tally: Tally, count: int) -> Iterator[dict[str, Any]]:
+    """The classes with most votes on each input."""
+    classes, with_means = prepared.served.manifest.classes, prepared.options.returns != "histogram"
+    means = tally.mean_probabilities()
+    for place, leading in enumerate(top_classes(tally, count).tolist()):
+        named = [
+            {"label": classes[index], "index": index, "votes": int(tally.histogram[place, index])} for index in leading
+        ]
+        if with_means:
+            named = [each | {"mean_probability": float(means[place, each["index"]])} for each in named]
+        yield {"top": named}
 
 
 def _votes(prepared: Prepared, kept: KeptVotes) -> Iterator[list[dict[str, Any]]]:

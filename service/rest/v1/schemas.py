@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 from noisevote.model_store import analog_cost
 from noisevote.model_store.manifest import Manifest
 from noisevote.noise_op.contract import NoiseKind
+from noisevote.service.errors import InvalidValueError
 from noisevote.service.prediction.inputs import decode_inputs
 from noisevote.service.prediction.option_keys import (
     NOISE_KEYS,
@@ -23,7 +24,7 @@ from noisevote.service.prediction.option_keys import (
 )
 from noisevote.service.prediction.options import PredictionRequest, Returns, VoteOptions, given_sigma
 from noisevote.service.rest.v1.stop_schemas import FixedStop, Stop
-from noisevote.service.validation import INT64, UINT64, Body, RequestBody
+from noisevote.service.validation import GIVEN, INT64, INTEGRAL, UINT64, Body, RequestBody
 
 DEFAULTS: Final = VoteOptions()
 # Fields whose keys are words of Python.
@@ -58,7 +59,7 @@ Inputs = Annotated[
 class PredictRequest(RequestBody):
     """Inputs, the noise that they meet, and how often they are run."""
 
-    never_null = NOISE_KEYS
+    never_null = NOISE_KEYS | {"top_k"}
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [{"inputs": [{"image": DIGIT_7}], "sigma": 0.5, "votes": 20, "seed": 7}],
@@ -96,13 +97,20 @@ class PredictRequest(RequestBody):
     returns: Annotated[Returns, Field(alias="return")] = DEFAULTS.returns
     """how much of the votes the answer shows: the label alone, votes per class and what follows from them, their mean
     probabilities too, or each vote too"""
+    top_k: Annotated[Annotated[int, Field(ge=1), INTEGRAL] | None, GIVEN] = None
+    """name the so many leading classes in `top`, instead of votes and probabilities of all classes"""
+    preprocess: bool = DEFAULTS.preprocess
+    """make inputs of images of any size as the model's manifest declares: resized, cut out, normalised"""
 
     def as_prediction_request(self) -> PredictionRequest:
         """The same for all protocols.
 
         Raises:
-            InvalidValueError: sigma was given twice.
+            InvalidValueError: sigma was given twice, or `top_k` beside what shows no classes or all.
         """
+        if self.top_k is not None and self.returns in {"label", "votes"}:
+            shown = "nothing of other classes" if self.returns == "label" else "all classes"
+            raise InvalidValueError("top_k", f"{self.top_k} beside return {self.returns}, which shows {shown}")
         options = VoteOptions(
             sigma=given_sigma(self.sigma, self.snr_db) or 0.0,
             noise=self.noise,
@@ -116,9 +124,13 @@ class PredictRequest(RequestBody):
             priority=self.priority,
             variant=self.variant,
             returns=self.returns,
+            top_k=self.top_k,
+            preprocess=self.preprocess,
         )
         given = {FIELDS.get(key, key) for key in self.model_fields_set} | (self.stop.model_fields_set & {"delta"})
-        return PredictionRequest(options, len(self.inputs), partial(decode_inputs, self.inputs), frozenset(given))
+        return PredictionRequest(
+            options, len(self.inputs), partial(decode_inputs, self.inputs, preprocess=self.preprocess), frozenset(given)
+        )
 
 
 class LabelledInput(Body):
@@ -176,6 +188,29 @@ class InputWithVotes(Prediction):
 
     votes: list[CastVote]
     """in the order of their numbers; in an event of a stream, those counted since the event before"""
+
+
+class LeadingClass(Body):
+    """One of the classes with most votes."""
+
+    label: str
+    index: int
+    votes: int
+    mean_probability: float | None = None
+    """left out with `return` histogram"""
+
+
+class TopInput(LabelledInput):
+    """What the votes on one input decided, with the leading classes alone; with `top_k`."""
+
+    top: list[LeadingClass]
+    """most votes first, ties as the label's"""
+    votes_used: int
+    vote_share: float
+    lower_bound: float
+    abstain: bool
+    complete: bool
+    stopped_by: Literal["rule", "budget", "deadline"]
 
 
 class AnalogCost(Body):
@@ -265,7 +300,7 @@ class PredictResponse(Body):
     reads: int
     stop: Stop
     alpha: float
-    predictions: list[InputWithVotes] | list[Prediction] | list[VotedInput]
+    predictions: list[InputWithVotes] | list[Prediction] | list[VotedInput] | list[TopInput]
     analog_cost: AnalogCost
     timing_ms: Timing
 

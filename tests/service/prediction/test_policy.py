@@ -53,7 +53,7 @@ HARD: dict[str, Any] = {
 OTHER: dict[str, Any] = {
     "sigma": 0.1, "snr_db": 6, "noise": "additive", "votes": 3, "reads": 1_000_000, "seed": 7, "first_vote": 5,
     "stop": {"rule": "exact"}, "alpha": 0.5, "deadline_ms": 5, "variant": "mul-0.0", "priority": 8,
-    "return": "probabilities",
+    "return": "probabilities", "top_k": 2, "preprocess": True,
 }  # fmt: skip
 PLANS: dict[str, Any] = {
     "sigma": 0.5, "snr_db": 6, "noise": "additive", "accuracy": 0.5, "products": 60, "layer_times": 60,
@@ -310,3 +310,12 @@ def test_a_protocol_that_knows_of_less_shows_less() -> None:
     assert judged(votes, ("label", "probabilities"), asked(frozenset())).options.returns == "probabilities"
     with pytest.raises(ForbiddenError, match="'label' is all that may be shown"):
         judged(policy(predict=HARD), ("histogram", "probabilities"), asked(frozenset()))
+
+
+async def test_leading_classes_are_no_way_around_the_label_alone(store: ModelStore, tmp_path: Path) -> None:
+    """Where a policy shows the label alone, `top_k` is refused, even if it is listed."""
+    policies = written(tmp_path, {"tiny": {"predict": {**HARD, "top_k": "free"}}})
+    async with serve(store, FakeEngine(CLASSES), policies=policies) as client:
+        body = {"inputs": np.zeros((1, *SHAPE)).tolist(), "top_k": 2}
+        refused = await client.post("/v1/models/tiny/predict", json=body)
+    assert (refused.status_code, refused.json()["error"]["message"][:5]) == (403, "top_k")

@@ -103,6 +103,7 @@ def test_a_module_is_published_with_what_was_measured(data: DataSet, tmp_path: P
     assert (first.name, first.sigma_train, second.name, second.sigma_train) == ("mul-0.0", 0.0, "mul-0.5", 0.5)
     assert second.layers == 3
     assert second.recipe == {"epochs": 3}
+    assert second.provenance is not None
     assert second.provenance.files == data.hashes
     assert {(point.sigma, point.votes) for point in second.accuracy} == {
         (s, v) for s in (0.0, 0.5) for v in (1, 2, 3, 5)

@@ -42,6 +42,7 @@ def test_published_version_reads_back(measured: RunFolder, data: DataSet, tmp_pa
     assert variant.recipe == measured.read_recipe().model_dump()
     assert (variant.parameters, variant.multiply_accumulates, variant.samples) == (870634, 19094528, 75530)
     assert variant.layers == 6
+    assert variant.provenance is not None
     assert variant.provenance.train_images == 64
     assert variant.provenance.files == {"digits": f"md5:{'0' * 32}"}
     assert publication.manifest.input.shape == (1, 28, 28)
@@ -58,7 +59,9 @@ def test_weights_of_before_there_were_several_algorithms_are_published(copied: R
     weights = checkpoint.read(copied.weights)
     state = {key: value for key, value in weights.state.items() if key != "data_hashes"}
     checkpoint.write(copied.weights, Checkpoint(weights.tensors, state | {"data_md5": {"digits": "1" * 32}}))
-    assert describe(copied, data).provenance.files == {"digits": f"md5:{'1' * 32}"}
+    provenance = describe(copied, data).provenance
+    assert provenance is not None
+    assert provenance.files == {"digits": f"md5:{'1' * 32}"}
 
 
 def test_version_is_published_once(measured: RunFolder, data: DataSet, tmp_path: Path) -> None:
