@@ -176,6 +176,16 @@ class Scheduler:
                 break
         return rows
 
+    def ready(self, enough: int) -> int:
+        """Rows that could be handed out now, of any session, counted up to about `enough`."""
+        rows = 0
+        for ring in self._rings.values():
+            for progress in ring:
+                rows += progress.wanted
+                if rows >= enough:
+                    return rows
+        return rows
+
     def next_batch(self, max_rows: int) -> Batch | None:
         """At most `max_rows` rows of the session whose turn it is; None if nothing can be handed out."""
         if not self._rings:
