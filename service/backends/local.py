@@ -43,7 +43,8 @@ class LocalBackend:
             input_bytes=settings.queue_bytes // MOST_SHARING,  # a batch shares so many, while they are timed and later
         )
         store = ModelStore(settings.model_store)
-        loader = Loader(store, self._engine, settings.batch_rows, time.perf_counter, limits)
+        # Processor time: what else this machine does meanwhile says nothing of a model.
+        loader = Loader(store, self._engine, settings.batch_rows, time.thread_time, limits)
         loading = _in_thread(loader.load)
         try:
             registry = await asyncio.shield(loading)
