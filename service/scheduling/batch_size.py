@@ -25,11 +25,10 @@ from noisevote.voting.tally import Ballots, ballots
 LONGEST_BATCH_S: Final = 0.05
 # Share of the best rows per second that a shorter batch must reach: everybody waits for the batches under way.
 ABOUT_AS_FAST: Final = 0.95
-# The least of so many runs is what a batch takes; what is above comes from elsewhere.
-REPETITIONS: Final = 5
-# More of them follow as long as the last ones changed the choice, so many in all at most.
-MOST_REPETITIONS: Final = 12
-STEADY: Final = 4
+# The least of at least so many runs is what a batch takes; what is above comes from elsewhere.
+REPETITIONS: Final = 3
+# More of them follow until so many in a row made the same choice, in all so many at most.
+MOST_REPETITIONS: Final = 8
 
 Clock = Callable[[], float]
 
@@ -72,7 +71,7 @@ def measure(engine: Engine, key: SessionKey, manifest: Manifest, most_rows: int,
     """
     least: dict[int, float] = {}
     chosen: list[int] = []
-    while len(chosen) < REPETITIONS or (len(chosen) < MOST_REPETITIONS and len(set(chosen[-STEADY:])) > 1):
+    while len(chosen) < REPETITIONS or (len(chosen) < MOST_REPETITIONS and len(set(chosen[-REPETITIONS:])) > 1):
         for rows in _sizes(most_rows):
             requests = [_request(key, manifest, seed, rows) for seed in range(min(rows, MOST_SHARING))]
             least[rows] = min(_seconds(engine, requests, rows, clock), least.get(rows, math.inf))

@@ -87,12 +87,15 @@ def test_batches_are_those_of_a_busy_server() -> None:
 
 
 class Uneven(TimedEngine):
-    """In the n-th of its first eight turns it disturbs all batches but the n-th."""
+    """In each of its first five turns it disturbs all batches but those of one size."""
+
+    SPARED = (4, 12, 24, 16, 32)
 
     def run(self, key: SessionKey, feeds: Feeds) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         """See `Engine.run`."""
-        turn, place = divmod(len(self.batches), 8)
-        self.now += self.batch_s + self.row_s * len(feeds.row) + (0.003 if turn < 8 and place != turn else 0.0)
+        turn, rows = len(self.batches) // 8, len(feeds.row)
+        spared = turn >= len(self.SPARED) or rows == self.SPARED[turn]
+        self.now += self.batch_s + self.row_s * rows + (0.0 if spared else 0.02)
         return FakeEngine.run(self, key, feeds)
 
 
