@@ -4,6 +4,7 @@
 # make prove   what takes longer: properties over thousands of examples
 # make lint    ruff and mypy --strict over all rooms and tests
 # make bench   the measured comparisons of benchmarks/
+# make bench-peers  this server beside others, in environments of their own below .peers; ROUNDS=5, more are added each time
 # make lock    resolve requirements/*.lock (UPGRADE=--upgrade: to the newest versions); needs uv
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -15,9 +16,10 @@ TORCH := torch==2.13.0
 NATIVE := $(wildcard noise_op/native/*)
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --durations=10
+ROUNDS ?= 5
 PARALLEL := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
-.PHONY: serve check quick test prove lint bench lock clean
+.PHONY: serve check quick test prove lint bench bench-peers lock clean
 
 serve: $(VENV)/.native
 	@exec $(BIN)/noisevote serve
@@ -45,6 +47,11 @@ lint: $(VENV)/.dev $(VENV)/.native
 
 bench: $(VENV)/.dev $(VENV)/.native
 	$(BIN)/python -m benchmarks
+
+bench-peers: $(VENV)/.dev $(VENV)/.native
+	$(BIN)/python -m benchmarks.peers install
+	$(BIN)/python -m benchmarks.peers measure --rounds $(ROUNDS)
+	$(BIN)/python -m benchmarks.peers report
 
 # Wheels only, hashes checked; torch by version (its builds differ by platform, see requirements/torch.in).
 $(VENV)/.serve: requirements/serve.lock

@@ -5,6 +5,7 @@ shapes and the fan-out over votes stay what they are.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,11 @@ def feeds(session: onnxruntime.InferenceSession, inputs: int, votes: int) -> Arr
     }
 
 
+def with_random_normal_like(file: bytes, sigma: float) -> bytes:
+    """A published file as one writes it with what ONNX offers: multiplicative noise of a fixed sigma, without seeds."""
+    return _without(onnx.load_from_string(file), partial(_random_normal_like, sigma=sigma))
+
+
 def _without(model: onnx.ModelProto, replace: Replace) -> bytes:
     """The model with every GaussianNoise node rewritten; the first one also fans inputs out to rows."""
     changed = onnx.ModelProto()
@@ -104,11 +110,11 @@ def _noiseless(node: NodeProto, signal: str) -> list[NodeProto]:
     return [helper.make_node(_activation(node), [signal], list(node.output))]
 
 
-def _random_normal_like(node: NodeProto, signal: str) -> list[NodeProto]:
-    """act(x + x·z) at sigma 1, as one writes it with what ONNX offers."""
+def _random_normal_like(node: NodeProto, signal: str, sigma: float = SIGMA) -> list[NodeProto]:
+    """act(x + sigma·x·z), as one writes it with what ONNX offers."""
     z, scaled, noisy = (f"{signal}_{part}" for part in ("z", "scaled", "noisy"))
     return [
-        helper.make_node("RandomNormalLike", [signal], [z], scale=SIGMA),
+        helper.make_node("RandomNormalLike", [signal], [z], scale=sigma),
         helper.make_node("Mul", [signal, z], [scaled]),
         helper.make_node("Add", [signal, scaled], [noisy]),
         helper.make_node(_activation(node), [noisy], list(node.output)),

@@ -18,9 +18,10 @@ import uvicorn
 
 from noisevote.service.app import create_app
 from noisevote.service.connections import descriptors
+from noisevote.service.connections.accepting import Acceptor
 from noisevote.service.connections.door import Door
 from noisevote.service.connections.limits import ConnectionLimits, OpenConnections
-from noisevote.service.connections.protocol import protocol_of
+from noisevote.service.connections.protocol import LimitedProtocol, protocol_of
 from noisevote.service.once import RareTracebacks
 from noisevote.service.output import log_to_stderr, say
 from noisevote.service.prediction.policy import PolicyFileError
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 # Of FLUSH_SECONDS, how long connections may take to close; the rest is for all else.
 CLOSE_SECONDS: Final = 0.5
 SWEEP_SECONDS: Final = 1.0
-# Connections that wait to be accepted; all of them are at once, and meanwhile nobody else has a turn.
+# Connections that wait to be accepted.
 BACKLOG: Final = 128
 # Longer than the minute for which load balancers usually keep connections, or they would use closed ones.
 KEEP_ALIVE_SECONDS = 75
@@ -92,12 +93,20 @@ class _Server(uvicorn.Server):
         self._door = door
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
+        self._acceptors: list[Acceptor] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Note the event loop, for signals to reach it, and begin to look for connections that take too long."""
         self._loop = asyncio.get_running_loop()
         self._sweep(self._loop)
-        await super().startup(sockets)
+        await super().startup([])  # the application alone
+        self._acceptors = [Acceptor(each, self._make_protocol, self._door.warn) for each in sockets or ()]
+        for acceptor in self._acceptors:
+            acceptor.start()
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        make: type[LimitedProtocol] = self.config.http_protocol_class  # type: ignore[assignment]  # it was configured so
+        return make(self.config, self.server_state, self.lifespan.state)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         self._door.sweep()
@@ -105,6 +114,8 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End; a thread that still loads a model is not waited for."""
+        for acceptor in self._acceptors:
+            acceptor.close()
         await super().shutdown(sockets)
         if self._runtime.loading:
             self._end_now()

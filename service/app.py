@@ -19,6 +19,7 @@ from noisevote.service.rest.edge import Edge, Gate
 from noisevote.service.rest.ending import AnsweredAtTheEnd
 from noisevote.service.rest.error_responses import answer_errors
 from noisevote.service.rest.methods import Methods
+from noisevote.service.rest.shortcuts import Shortcuts
 from noisevote.service.rest.v1 import front as v1
 from noisevote.service.rest.v2 import front as v2
 from noisevote.service.runtime import Runtime
@@ -84,6 +85,7 @@ def app_of(runtime: Runtime, access: Access | None = None) -> FastAPI:
 def _add_middleware(app: FastAPI, runtime: Runtime, access: Access) -> None:
     """What a request passes on its way to its route; the last one added comes first."""
     settings = runtime.settings
+    app.add_middleware(Shortcuts, routes=v1.FREQUENT)
     app.add_middleware(Admission, runtime=runtime, routes=(v1.VOTE_ROUTE, v2.VOTE_ROUTE))
     app.add_middleware(AnsweredAtTheEnd)
     app.add_middleware(Methods, routes=app.router.routes)

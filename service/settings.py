@@ -31,6 +31,18 @@ def _parts(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+def _unless_off(value: object) -> object:
+    return None if value == "off" else value
+
+
+def _timings_file() -> Path | None:
+    """In the user's folder for what can be made again, if there is one."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "noisevote" / "timings.json"
+    except RuntimeError:  # a user without a home
+        return None
+
+
 # In the environment and on the command line: values with commas between them.
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parts)]
 # As HTTP has it in a browser's Origin header.
@@ -60,6 +72,9 @@ class Settings(BaseSettings):
     """batches computed at once, one thread each; default: the CPUs that the cgroup allows"""
     batch_rows: Annotated[int, Field(ge=1, le=65536)] = 32
     """most rows (votes of any inputs) in one batch; how many up to this are best is measured when a model is loaded"""
+    timings_file: Annotated[Path | None, BeforeValidator(_unless_off)] = Field(default_factory=_timings_file)
+    """where it is kept how long batches took, so that the next start on this processor need not measure it again; off:
+    nowhere"""
     policies: FilePath | None = None
     """file (TOML or JSON) of what requests to some models may choose; models without a policy are free"""
     max_votes: Annotated[int, Field(ge=1, le=2**31)] = 10_000

@@ -16,6 +16,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "usual")
 
 # As in service/__init__.py; tests of the operator import ONNX Runtime without the service.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# No test leaves timings in the home folder, or gets a batch size that another one measured.
+os.environ.setdefault("NOISEVOTE_TIMINGS_FILE", "off")
 # Tests that run side by side would each start as many threads as there are processors.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")

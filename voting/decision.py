@@ -1,12 +1,17 @@
 """What counted votes decide about each input."""
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from noisevote.voting.bounds import binomial_p, clopper_pearson
 from noisevote.voting.tally import Tally
+
+# Counts of votes whose bounds are remembered: those of all requests with 20 votes are a few hundred.
+COUNTS_KEPT: Final = 4096
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,10 @@ def decide(tally: Tally, alpha: float) -> Decisions:
     section 3.2.2, PREDICT), so that a decision given without it is wrong about the mode with
     probability at most alpha.
     """
+    return _decide_one(tally, alpha) if len(tally.histogram) == 1 else _decide_all(tally, alpha)
+
+
+def _decide_all(tally: Tally, alpha: float) -> Decisions:
     ordered = np.sort(tally.histogram, axis=1)
     first, second, total = ordered[:, -1], ordered[:, -2], tally.votes_used
     return Decisions(
@@ -47,3 +56,23 @@ def decide(tally: Tally, alpha: float) -> Decisions:
         lower_bound=clopper_pearson(first, total, alpha),
         abstain=binomial_p(first, second) > alpha,
     )
+
+
+def _decide_one(tally: Tally, alpha: float) -> Decisions:
+    """`_decide_all` of one input, the usual case, in a quarter of the time: array operations take a microsecond."""
+    votes = tally.histogram[0].tolist()
+    *_, second, first = sorted(votes)
+    index = votes.index(first)
+    if first == second:
+        index = int(leaders(tally)[0])
+    total = sum(votes)
+    bound, abstain = _said_of(first, second, total, alpha)
+    return Decisions(np.array([index]), np.array([first / total]), np.array([bound]), np.array([abstain]))
+
+
+@lru_cache(maxsize=COUNTS_KEPT)
+def _said_of(first: int, second: int, total: int, alpha: float) -> tuple[float, bool]:
+    """Lower bound and abstention of an input where so many of all votes are for the first and the second class."""
+    leading, total_, rival = (np.array([count], np.int64) for count in (first, total, second))
+    bound, p = clopper_pearson(leading, total_, alpha), binomial_p(leading, rival)
+    return float(bound[0]), bool(p[0] > alpha)

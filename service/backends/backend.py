@@ -17,8 +17,8 @@ class VoteDispatcher(Protocol):
         """No more requests are accepted."""
 
     @property
-    def busy(self) -> bool:
-        """Some accepted request is not over."""
+    def crowded(self) -> bool:
+        """So much waits that looking into a request before it is decoded may save the effort."""
 
     def start(self) -> None:
         """Begin to compute."""

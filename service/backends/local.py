@@ -12,6 +12,7 @@ from noisevote.model_store.store import ModelStore
 from noisevote.service.metrics import Metrics
 from noisevote.service.models.loading import Loader, LoadLimits
 from noisevote.service.models.registry import ModelRegistry
+from noisevote.service.models.timings import KeptTimings
 from noisevote.service.scheduling.dispatcher import Dispatcher
 from noisevote.service.scheduling.engine import Engine
 from noisevote.service.scheduling.scheduler import MOST_SHARING, QueueLimits, Scheduler
@@ -43,7 +44,9 @@ class LocalBackend:
             input_bytes=settings.queue_bytes // MOST_SHARING,  # a batch shares so many, while they are timed and later
         )
         store = ModelStore(settings.model_store)
-        loader = Loader(store, self._engine, settings.batch_rows, time.perf_counter, limits)
+        # Processor time: what else this machine does meanwhile says nothing of a model.
+        timings = KeptTimings(settings.timings_file, self._engine.description, settings.batch_rows)
+        loader = Loader(store, self._engine, settings.batch_rows, time.thread_time, limits, timings)
         loading = _in_thread(loader.load)
         try:
             registry = await asyncio.shield(loading)

@@ -125,8 +125,8 @@ class ReplicatedDispatcher:
         return self._in_flight.draining
 
     @property
-    def busy(self) -> bool:
-        """Some accepted request is not over."""
+    def crowded(self) -> bool:
+        """Some accepted request is not over: how long the replicas' queues are is not known here."""
         return self._in_flight.busy
 
     def start(self) -> None:

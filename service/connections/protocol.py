@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httptools
 from uvicorn.config import Config
@@ -10,6 +10,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from noisevote.service.connections.door import Door
+from noisevote.service.connections.joining import JoiningTransport
 from noisevote.service.connections.limits import Phase
 from noisevote.service.connections.upgrade import head_without_upgrade
 from noisevote.service.errors import (
@@ -20,6 +21,7 @@ from noisevote.service.errors import (
     TooManyBytesError,
     TooSlowError,
 )
+from noisevote.service.rest.disconnection import DEPARTURE, Departure
 from noisevote.service.rest.error_responses import response_of
 
 # Bodies up to this size are not counted against the limit of unread bytes: as many fit as connections do.
@@ -52,6 +54,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._upgrade_ignored = False
         self._refused = False
         self.url = b""
+        self._departure: Departure | None = None  # of the last request
+        self._joining: JoiningTransport | None = None  # of its answer
 
     # ------------------------------------------------------------------ the connection
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
@@ -70,6 +74,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
         self._leave()
+        self._tell_departure()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
 
@@ -77,6 +82,16 @@ class LimitedProtocol(HttpToolsProtocol):
         """Close it at once, without a word."""
         self._leave()
         self.transport.abort()
+
+    def _tell_departure(self) -> None:
+        """Tell whoever computes an answer that nobody waits for it."""
+        if self._departure is not None and not self._answered():
+            self._departure.tell()
+
+    def _flush(self) -> None:
+        """Send the header of an answer that waits for its body."""
+        if self._joining is not None:
+            self._joining.flush()
 
     def _leave(self) -> None:
         self._release()
@@ -116,6 +131,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """End it when its answer is complete; refuse a body that is not."""
         if self.door.connections.phase(self) is Phase.BODY and not self._answered():
             self.refuse(DrainingError("draining: the server ends before the body was complete"))
+        self._flush()
         if self._refused:
             self.transport.close()
         else:
@@ -196,7 +212,11 @@ class LimitedProtocol(HttpToolsProtocol):
         size = len(self.url) + sum([len(name) + len(value) + LINE_BYTES for name, value in self.headers])
         if size > self.door.max_header_bytes:
             raise _TooLargeError
+        self._departure = Departure(self.flow.resume_reading)
+        cast("dict[str, Any]", self.scope)[DEPARTURE] = self._departure
         super().on_headers_complete()
+        self._joining = JoiningTransport(self.transport, self.loop)
+        self.cycle.transport = self._joining  # type: ignore[assignment]  # as much of it as answers need
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
@@ -262,9 +282,11 @@ class LimitedProtocol(HttpToolsProtocol):
         self._refused = True
         self._release()
         silent = self._answered() or not self.cycle.response_started
+        self._tell_departure()
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+        self._flush()
         if silent and not self.transport.is_closing():
             self._write(error)
             self.door.connections.enter(self, Phase.REFUSED, time.monotonic())

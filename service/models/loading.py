@@ -17,6 +17,7 @@ from noisevote.model_store.manifest import Manifest, Variant
 from noisevote.model_store.store import BadManifestError, ModelStore, RefusedFileError
 from noisevote.model_store.survey import Survey
 from noisevote.service.models.registry import ModelRegistry, Refusal, ServedVersion
+from noisevote.service.models.timings import KeptTimings, name_of
 from noisevote.service.models.trying import AbandonedError, Trials, Tried
 from noisevote.service.scheduling.batch_size import BatchProfile, Clock, measure
 from noisevote.service.scheduling.engine import Engine
@@ -49,13 +50,20 @@ class Loader:
     """Loads a store once; `abandon` ends that from another thread."""
 
     def __init__(
-        self, store: ModelStore, engine: Engine, most_rows: int, clock: Clock, limits: LoadLimits = DEFAULT_LIMITS
+        self,
+        store: ModelStore,
+        engine: Engine,
+        most_rows: int,
+        clock: Clock,
+        limits: LoadLimits = DEFAULT_LIMITS,
+        timings: KeptTimings | None = None,
     ) -> None:
         self._store = store
         self._engine = engine
         self._most_rows = most_rows
         self._clock = clock
         self._limits = limits
+        self._timings = timings or KeptTimings(None)
         self._trials: Trials | None = None
         self._abandoned = threading.Event()
 
@@ -65,6 +73,7 @@ class Loader:
         Raises:
             AbandonedError: `abandon` was called.
         """
+        self._timings.read()
         survey = self._store.survey()
         refusals = [Refusal(*remark) for remark in survey.unreadable]
         versions = {(each.manifest.name, each.manifest.version): each for each in self._versions(survey, refusals)}
@@ -74,6 +83,7 @@ class Loader:
             raise AbandonedError
         for tried in self._trials:
             self._take(versions[tried.manifest.name, tried.manifest.version], tried)
+        self._timings.write()
         models: dict[str, dict[str, ServedVersion]] = {}
         for (name, version), each in versions.items():
             refusals += [Refusal(f"{name} {version} {variant}", reason) for variant, reason in each.refused.items()]
@@ -121,7 +131,9 @@ class Loader:
             self._engine.load(key, tried.manifest, tried.outcome, tried=True)
             shape = _shape(tried.variant)
             if shape not in version.measured:
-                version.measured[shape] = measure(self._engine, key, tried.manifest, self._most_rows, self._ticking)
+                arguments = self._engine, key, tried.manifest, self._most_rows, self._ticking
+                name = name_of(tried.manifest, *shape)
+                version.measured[shape] = self._timings.profile(name, lambda: measure(*arguments))
             version.profiles[key] = version.measured[shape]
         except AbandonedError:
             raise

@@ -40,7 +40,7 @@ def decode_image(content: bytes, shape: tuple[int, int, int], key: str) -> tuple
         raise InvalidValueError(key, f"not a readable PNG or JPEG file ({error})") from None
     if not pixels.opaque:
         raise InvalidValueError(key, "the image is transparent; put it on the background that it needs")
-    return np.moveaxis(upright(_in_channels(pixels, channels), picture.orientation), 2, 0), pixels.full
+    return upright(_in_channels(pixels, channels), picture.orientation).transpose(2, 0, 1), pixels.full
 
 
 def decode_any_size(content: bytes, channels: int, key: str) -> NDArray[np.uint8]:

@@ -42,6 +42,8 @@ def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Pixels [height, width, …] of that orientation, turned upright."""
+    if orientation == UPRIGHT:
+        return pixels
     rows, columns = STEPS[orientation]
     turned = pixels.swapaxes(0, 1) if orientation >= FIRST_SIDEWAYS else pixels
     return turned[::rows, ::columns]

@@ -78,7 +78,7 @@ class PngPicture:
             raise
         except Exception as error:  # whatever a decoder raises, it is the picture's fault
             raise BadPictureError(f"damaged: {error}") from None
-        return np.asarray(image).reshape(self.size[1], self.size[0], -1)
+        return np.frombuffer(image.tobytes(), np.uint8).reshape(self.size[1], self.size[0], -1)
 
     def _looked_up(self, indices: NDArray[np.generic]) -> Pixels:
         palette = np.frombuffer(self.chunks[PLTE], np.uint8).reshape(-1, 3)
@@ -166,14 +166,13 @@ def _refuse_incomplete(picture: PngPicture) -> None:
     bits = picture.depth * CHANNELS[picture.colour]
     needed = sum(rows * row for row, rows in _row_bytes(width, height, bits, interlaced=picture.interlaced))
     unpacker = zlib.decompressobj()
-    try:
-        found = len(unpacker.decompress(picture.chunks[IDAT], needed))
-        beyond = unpacker.decompress(unpacker.unconsumed_tail, 1)
+    try:  # with room for one byte more, the unpacker goes on to the end
+        found = len(unpacker.decompress(picture.chunks[IDAT], needed + 1))
     except zlib.error as error:
         raise BadPictureError(f"damaged: {error}") from None
-    if found < needed or not (beyond or unpacker.eof):
+    if found < needed or not (found > needed or unpacker.eof):
         raise BadPictureError(f"incomplete: {found} of the {needed} bytes of its pixels, or no end of them")
-    if beyond:
+    if found > needed:
         raise BadPictureError(f"damaged: more than the {needed} bytes of its pixels")
 
 

@@ -2,8 +2,8 @@
 
 Routing, validating and decoding a request take about half a millisecond of a processor, which under overload
 goes to requests that are then refused, and not to the votes of those that were accepted. So while
-votes wait, a short body is looked into for how many it asks for and by when, and whoever would be refused in the end
-is refused here, by the same rule. All others, valid or not, go on as if nothing had been looked at.
+much waits, a short body is looked into for how many votes it asks for and by when, and whoever would be refused in the
+end is refused here, by the same rule. All others, valid or not, go on as if nothing had been looked at.
 """
 
 import re
@@ -45,7 +45,7 @@ class VoteRoute:
 
 
 class Admission:
-    """Middleware around the application, for requests that ask for votes while others wait."""
+    """Middleware around the application, for requests that ask for votes while many wait."""
 
     def __init__(self, app: ASGIApp, runtime: Runtime, routes: Sequence[VoteRoute]) -> None:
         self._app = app
@@ -54,7 +54,7 @@ class Admission:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on."""
-        found = self._vote_route(scope) if self._runtime.dispatcher.busy else None
+        found = self._vote_route(scope) if self._runtime.dispatcher.crowded else None
         if found is None:
             await self._app(scope, receive, send)
             return

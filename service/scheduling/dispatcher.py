@@ -32,6 +32,7 @@ class Dispatcher:
         self._observe = observe
         self._clock = clock
         self._in_flight = InFlight()
+        self._waking = False  # workers will be woken at the event loop's next turn
 
     @property
     def draining(self) -> bool:
@@ -39,9 +40,9 @@ class Dispatcher:
         return self._in_flight.draining
 
     @property
-    def busy(self) -> bool:
-        """Some accepted request is not over."""
-        return self._in_flight.busy
+    def crowded(self) -> bool:
+        """See `WorkerPool.crowded`."""
+        return self._workers.crowded
 
     def start(self) -> None:
         """Start the workers."""
@@ -88,6 +89,7 @@ class Dispatcher:
         self._refuse_hopeless(deadline_ms)
         with self._telling_when_to_retry(request.rows):
             self._workers.add(request)
+        self._wake_soon()
         with self._in_flight.hold(VoteTicket(request, self._workers, self._clock), deadline_ms) as ticket:
             try:
                 yield ticket
@@ -111,6 +113,16 @@ class Dispatcher:
             yield
         except QueueFullError as error:
             raise QueueFullError(str(error), _whole_seconds(self._workers.seconds_until_done(rows))) from None
+
+    def _wake_soon(self) -> None:
+        """Wake workers once the event loop has read whatever else has come: it makes one batch of it then."""
+        if not self._waking:
+            self._waking = True
+            asyncio.get_running_loop().call_soon(self._wake)
+
+    def _wake(self) -> None:
+        self._waking = False
+        self._workers.wake()
 
     def _refuse_hopeless(self, deadline_ms: float | None) -> None:
         """Refuse a request at once whose deadline would pass while it waits."""

@@ -8,6 +8,9 @@ back in any order.
 Fairness is deficit round robin (Shreedhar and Varghese 1995) over the requests of a session, with
 rows as the unit: each round gives every request a share of a batch in proportion to its priority.
 Sessions with waiting rows take turns, a batch each.
+
+What few rows can finish does not wait for company (`short_first.py`): its rows are cut for themselves, the fewest
+first. Every other batch is cut by turns as above, so that others wait for one short batch more, and never for two.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -23,6 +26,7 @@ from noisevote.service.errors import EngineError, OverflowedError, QueueFullErro
 from noisevote.service.scheduling.batch import Batch, Share
 from noisevote.service.scheduling.progress import Progress
 from noisevote.service.scheduling.request import VoteRequest
+from noisevote.service.scheduling.short_first import ShortWork
 from noisevote.voting.tally import Ballots, Tally
 
 
@@ -94,10 +98,13 @@ def deficit_round_robin(ring: Ring, max_rows: int) -> dict[Progress, int]:
 class Scheduler:
     """Holds the accepted requests and decides which rows come next.
 
-    `allot` shares a batch out among the requests of a session; another than the default is for comparison.
+    `allot` shares a batch out among the requests of a session, and with `short_first` short ones have every other batch
+    for themselves; others than the defaults are for comparison.
     """
 
-    def __init__(self, limits: QueueLimits, allot: Allotment = deficit_round_robin) -> None:
+    def __init__(
+        self, limits: QueueLimits, allot: Allotment = deficit_round_robin, *, short_first: bool = True
+    ) -> None:
         self.limits = limits
         self.rows = 0
         self.bytes = 0
@@ -105,6 +112,7 @@ class Scheduler:
         self._allot = allot
         self._requests: dict[VoteRequest, Progress] = {}
         self._rings: OrderedDict[SessionKey, Ring] = OrderedDict()
+        self._short = ShortWork(enabled=short_first)
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -146,6 +154,7 @@ class Scheduler:
         ring = self._rings.get(request.session)
         if ring is not None and progress in ring:
             ring.remove(progress)
+            self._short.leave(progress)
             self._drop_if_empty(request.session)
 
     def expire(self, request: VoteRequest) -> RequestResult:
@@ -163,27 +172,47 @@ class Scheduler:
         return progress.tally.copy(), progress.complete
 
     def next_session(self) -> SessionKey | None:
-        """The session whose turn it is; None if nothing can be handed out."""
-        return next(iter(self._rings), None)
+        """The session of the next batch; None if nothing can be handed out."""
+        return self._short.turn(self._rings) or next(iter(self._rings), None)
 
     def waiting(self, enough: int) -> int:
-        """Rows that could be handed out now of the session whose turn it is, counted up to about `enough`."""
+        """Rows that could be handed out now in batches like the next one, counted up to about `enough`."""
+        session = self._short.turn(self._rings)
+        first = next(iter(self._rings.values()), ()) if session is None else self._short.of(session)
         rows = 0
-        for progress in next(iter(self._rings.values()), ()):
+        for progress in first:
             rows += progress.wanted
             if rows >= enough:
                 break
         return rows
 
+    def ready(self, enough: int) -> int:
+        """Rows that could be handed out now, of any session, counted up to about `enough`."""
+        rows = 0
+        for ring in self._rings.values():
+            for progress in ring:
+                rows += progress.wanted
+                if rows >= enough:
+                    return rows
+        return rows
+
     def next_batch(self, max_rows: int) -> Batch | None:
-        """At most `max_rows` rows of the session whose turn it is; None if nothing can be handed out."""
+        """At most `max_rows` rows of `next_session`; None if nothing can be handed out."""
         if not self._rings:
             return None
-        session, ring = next(iter(self._rings.items()))
-        allotted = self._allot(ring, max_rows)
-        self._rings.move_to_end(session)
+        session = self._short.turn(self._rings)
+        if session is not None:
+            allotted = self._short.allot(session, self._rings[session], max_rows)
+        else:
+            session, ring = next(iter(self._rings.items()))
+            allotted = self._allot(ring, max_rows)
+            self._rings.move_to_end(session)
+            self._short.wait()
         self._drop_if_empty(session)
-        return Batch(session, tuple(progress.issue(rows) for progress, rows in allotted.items()))
+        batch = Batch(session, tuple(progress.issue(rows) for progress, rows in allotted.items()))
+        for progress in allotted:
+            self._short.note(progress)
+        return batch
 
     def absorb(self, batch: Batch, ballots: Ballots, sound: NDArray[np.bool_] | None = None) -> list[RequestResult]:
         """Count the votes of a batch; returns the requests that are over by it.
@@ -224,6 +253,8 @@ class Scheduler:
             return [self._finish(progress)]
         if not waiting and progress.wanted > 0:
             self._join(progress)
+        elif waiting:
+            self._short.note(progress)  # its rule may want more votes than it did
         return []
 
     def _finish(self, progress: Progress, error: ServiceError | None = None) -> RequestResult:
@@ -239,6 +270,7 @@ class Scheduler:
 
     def _join(self, progress: Progress) -> None:
         self._rings.setdefault(progress.request.session, deque()).append(progress)
+        self._short.note(progress)
 
     def _drop_if_empty(self, session: SessionKey) -> None:
         if not self._rings[session]:

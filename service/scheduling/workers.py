@@ -10,6 +10,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,9 @@ from noisevote.service.scheduling.scheduler import RequestResult, Scheduler
 from noisevote.voting.tally import Ballots, Tally
 
 logger = logging.getLogger(__name__)
+
+# Where less work waits, requests are refused too rarely for it to be worth looking whether one will be.
+CROWDED_S: Final = 0.02
 
 
 @dataclass(frozen=True)
@@ -86,10 +90,16 @@ class WorkerPool:
             self._row_s.pop(session, None)
 
     def add(self, request: VoteRequest) -> None:
-        """Accept a request; see `Scheduler.add` for errors."""
+        """Accept a request, which idle workers hear of by `wake`; see `Scheduler.add` for errors."""
         with self._work:
             self._scheduler.add(request)
-            self._work.notify_all()
+
+    def wake(self) -> None:
+        """Wake as many idle workers as there is work for: each that wakes takes the interpreter from the others."""
+        with self._work:
+            idle = self.count - self._running
+            if idle:
+                self._work.notify(min(idle, self._scheduler.ready(enough=idle)))
 
     def refuse_if_full(self, rows: int) -> None:
         """See `Scheduler.refuse_if_full`."""
@@ -115,6 +125,13 @@ class WorkerPool:
         """See `Scheduler.standing`; None as above."""
         with self._work:
             return self._scheduler.standing(request) if request in self._scheduler else None
+
+    @property
+    def crowded(self) -> bool:
+        """So much waits that a request may be refused: half of what is allowed, or what takes a while."""
+        queue = self._scheduler
+        full = 2 * queue.rows > queue.limits.rows or 2 * queue.bytes > queue.limits.bytes
+        return full or self.waiting_seconds() > CROWDED_S
 
     def waiting_seconds(self) -> float:
         """Seconds that all workers together need for the rows that wait."""
@@ -183,7 +200,8 @@ class WorkerPool:
     def _count(self, batch: Batch, ballots: Ballots, sound: NDArray[np.bool_] | None, began: float) -> BatchResult:
         with self._work:  # until the end: whoever hears of the last votes finds the worker idle
             finished = self._scheduler.absorb(batch, ballots, sound)
-            self._work.notify_all()  # a stopping rule may want more votes: enough for the idle workers too
+            if self._scheduler.next_session() is not None:  # a stopping rule may want more votes, for idle workers too
+                self._work.notify_all()
             return BatchResult(batch, finished, began, self._ended(batch, began), failed=False)
 
     def _ended(self, batch: Batch, began: float) -> float:

@@ -1,3 +1,5 @@
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -91,6 +93,20 @@ def test_decisions_are_those_of_the_definitions(histogram: NDArray[np.int64], al
         assert found.vote_share[i] == share
         assert found.lower_bound[i] == pytest.approx(bound, rel=1e-9, abs=1e-12)
         assert found.abstain[i] == abstain
+
+
+@given(HISTOGRAMS, st.floats(0.001, 0.5), st.integers(0, 2**32 - 1))
+def test_an_input_alone_is_decided_as_among_others(histogram: NDArray[np.int64], alpha: float, seed: int) -> None:
+    """To the last bit: the short way for one input agrees with the one for many."""
+    histogram = np.concatenate((histogram, histogram))  # two at least
+    histogram += histogram.sum(axis=1, keepdims=True) == 0
+    probabilities = np.random.default_rng(seed).integers(0, 3, histogram.shape)
+    together = decide(Tally(histogram, probabilities), alpha)
+    for i in range(len(histogram)):
+        alone = decide(Tally(histogram[i : i + 1], probabilities[i : i + 1]), alpha)
+        for mine, all_ in zip(astuple(alone), astuple(together), strict=True):
+            assert mine.dtype == all_.dtype
+            assert mine[0] == all_[i]
 
 
 def test_ties_go_to_the_larger_probability_then_to_the_lower_index() -> None:

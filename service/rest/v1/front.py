@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from fastapi import APIRouter
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from noisevote.service.prediction.inputs import ImageInput, RawInput
@@ -16,6 +17,8 @@ from noisevote.service.rest.v1.plan_schemas import PlanRequest
 from noisevote.service.rest.v1.schemas import ErrorResponse, PredictRequest
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (predict.router, stream.router, certify.router, plan.router, models.router)
+# Whose requests are so many, and so short, that the way to them counts.
+FREQUENT: Final = tuple(route for route in predict.router.routes if isinstance(route, APIRoute))
 VOTE_ROUTE: Final = VoteRoute(PATH, demand)
 # Bodies that routes read and answer themselves, so that FastAPI does not see them.
 BODIES: Final[tuple[type[BaseModel], ...]] = (

@@ -106,6 +106,19 @@ async def test_many_requests_at_once_get_their_own_votes(workers: int) -> None:
         np.testing.assert_array_equal(answer.tally.histogram, alone(wanted))
 
 
+async def test_one_row_each_of_two_sessions_is_for_two_workers() -> None:
+    """As many idle workers are woken as there are rows, whatever they are of."""
+    engine = FakeEngine()
+    engine.may_run.clear()
+    async with dispatching(engine, workers=3) as (dispatcher, _):
+        sessions = [KEY, KEY._replace(variant="other")]
+        asked = [asyncio.create_task(dispatcher.vote(replace(request(votes=1), session=each))) for each in sessions]
+        await until(lambda: len(engine.batches) == 2)
+        assert batch_sizes(engine) == [1, 1]
+        engine.may_run.set()
+        await asyncio.gather(*asked)
+
+
 async def test_what_waits_is_shared_evenly_by_idle_workers() -> None:
     """A request smaller than the workers' batches together is computed by all of them, in equal parts."""
     engine = FakeEngine()

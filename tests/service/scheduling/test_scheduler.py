@@ -240,8 +240,8 @@ def test_a_batch_is_shared_by_a_few_requests_in_turn() -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 5)), min_size=1, max_size=6), st.integers(1, 10))
 def test_batches_are_full_while_there_are_rows(sizes: list[tuple[int, int]], max_rows: int) -> None:
-    """Work-conserving: no row waits while a batch has room for it."""
-    scheduler = Scheduler(AMPLE)
+    """Work-conserving: no row waits while a batch has room for it, where short requests are not cut for themselves."""
+    scheduler = Scheduler(AMPLE, short_first=False)
     for seed, (inputs, budget) in enumerate(sizes):
         scheduler.add(request(inputs, budget, seed=seed))
     left = sum(inputs * budget for inputs, budget in sizes)

@@ -1,0 +1,39 @@
+"""Triton by pytriton: two instances, batches of up to four requests."""
+
+import sys
+from typing import Any
+
+import numpy as np
+from digit_votes import CLASSES, Voter
+from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
+from pytriton.triton import Triton, TritonConfig
+
+
+class Digits:
+    """One instance."""
+
+    def __init__(self) -> None:
+        self.voter = Voter()
+
+    def __call__(self, requests: list[Any]) -> list[dict[str, Any]]:
+        """A histogram for each image of each request."""
+        images = [image for request in requests for image in request["image"]]
+        votes = [int(each[0]) for request in requests for each in request["votes"]]
+        found = iter(self.voter.histograms(images, votes))
+        return [{"histogram": np.array([next(found) for _ in request["image"]])} for request in requests]
+
+
+if __name__ == "__main__":
+    port = int(sys.argv[1])
+    with Triton(config=TritonConfig(http_port=port, grpc_port=port + 1, metrics_port=port + 2)) as triton:
+        triton.bind(
+            model_name="digits",
+            infer_func=[Digits(), Digits()],
+            inputs=[
+                Tensor(name="image", dtype=np.uint8, shape=(1, 28, 28)),
+                Tensor(name="votes", dtype=np.int64, shape=(1,)),
+            ],
+            outputs=[Tensor(name="histogram", dtype=np.int64, shape=(CLASSES,))],
+            config=ModelConfig(max_batch_size=4, batcher=DynamicBatcher(max_queue_delay_microseconds=0)),
+        )
+        triton.serve()
