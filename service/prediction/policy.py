@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from noisevote.noise_op.contract import NOISE_KINDS
 from noisevote.service.errors import PolicyError
 from noisevote.service.prediction.certify_options import CertifyRequest
-from noisevote.service.prediction.options import MAX_SIGMA, RETURNS, PredictionRequest, VoteOptions
+from noisevote.service.prediction.options import MAX_SIGMA, PRECISIONS, RETURNS, PredictionRequest, VoteOptions
 from noisevote.service.prediction.policy_rules import Key, Rule, problem_of, resolve
 from noisevote.voting.certification import CERTIFICATE_RULES
 from noisevote.voting.stopping import RULE_NAMES, Confidence, Exact, Fixed, StopRule
@@ -65,6 +65,7 @@ KEYS: Final[Mapping[Route, Mapping[str, Key]]] = {
         "deadline_ms": _number(),
         "priority": _count(_DEFAULTS.priority),
         "variant": _text(_DEFAULTS.variant),
+        "precision": _text(choices=PRECISIONS),
         "return": _text("label", RETURNS),
     },
     "plan": {
@@ -159,7 +160,7 @@ class Policy(BaseModel):
         sigma = _sigma(rules.get("sigma"), options.sigma, found["reads"], given="sigma" in given)
         _resolve_rows(rules, asked.inputs * int(found["votes"]))
         known = {key: found[key] for key in ("noise", "votes", "reads", "seed", "first_vote", "alpha", "deadline_ms")}
-        kept = {key: found[key] for key in ("priority", "variant")}
+        kept = {key: found[key] for key in ("priority", "variant", "precision")}
         stop = _stop(found["stop"], found["delta"])
         return replace(
             asked, options=replace(options, sigma=sigma, rule=stop, returns=found["return"], **known, **kept)
@@ -243,7 +244,10 @@ def _only(rule: Rule | None, value: str) -> bool:
 def _values_of(asked: PredictionRequest) -> dict[str, Any]:
     """The values of a prediction's keys that are not parts of its path."""
     options = asked.options
-    names = ("sigma", "noise", "votes", "reads", "seed", "first_vote", "alpha", "deadline_ms", "priority", "variant")
+    names = (
+        "sigma", "noise", "votes", "reads", "seed", "first_vote", "alpha", "deadline_ms", "priority", "variant",
+        "precision",
+    )  # fmt: skip  # as in KEYS
     return {
         "inputs": asked.inputs,
         **{key: getattr(options, key) for key in names},

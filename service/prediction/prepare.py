@@ -4,10 +4,10 @@ import secrets
 from dataclasses import dataclass
 from typing import Final
 
-from noisevote.model_store.manifest import Variant
+from noisevote.model_store.manifest import PrecisionChoice, Variant
 from noisevote.noise_op.contract import sigma_row
 from noisevote.service.errors import InvalidValueError
-from noisevote.service.models.registry import ServedVersion
+from noisevote.service.models.registry import AUTO, ServedVersion
 from noisevote.service.prediction.options import PredictionRequest, VoteOptions
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.settings import Settings
@@ -40,7 +40,7 @@ def prepare(asked: PredictionRequest, served: ServedVersion, settings: Settings,
     """
     options = asked.options
     refuse_too_much(asked, settings)
-    variant = served.variant(options.variant, options.noise, options.sigma, options.votes, options.reads)
+    variant = chosen_variant(served, options, settings.precision)
     vote_request = VoteRequest(
         session=served.key(variant),
         inputs=asked.decode(served.manifest.input),
@@ -54,6 +54,20 @@ def prepare(asked: PredictionRequest, served: ServedVersion, settings: Settings,
         first_vote=options.first_vote,
     )
     return Prepared(options, served, variant, vote_request)
+
+
+def chosen_variant(served: ServedVersion, options: VoteOptions, usual: PrecisionChoice) -> Variant:
+    """The variant that a request gets, where `auto` computes in the precision `usual` unless the request says another.
+
+    Raises:
+        UnknownVariantError: it names one that does not exist or is not served.
+        InvalidValueError: nothing is served in its precision.
+    """
+    if options.variant != AUTO:
+        named = served.named(options.variant)
+        return named if options.precision is None else served.computed(named, options.precision)
+    noise = (options.noise, options.sigma, options.votes, options.reads)
+    return served.best(*noise, options.precision or usual)
 
 
 def refuse_too_much(asked: PredictionRequest, settings: Settings) -> None:
