@@ -68,6 +68,16 @@ def measure(floats: bytes, eight_bits: bytes, network: str, kernel: Kernel, thre
     return figures | {f"{name} ÷ {base}": timings.ratio(name, base) for name, base in ratios}
 
 
+def published_pair(root: Path, model: str) -> tuple[bytes, bytes, str]:
+    """Files of the first published int8 variant's float32 twin and of itself, and the network's name."""
+    store = ModelStore(root)
+    manifest = store.manifest(model)
+    for twin in manifest.variants:
+        if twin.twin is not None and (variant := manifest.variant(twin.twin)) is not None:
+            return store.read(manifest, variant), store.read(manifest, twin), variant.network
+    raise SystemExit(f"benchmarks: {model} has no int8 variant")
+
+
 def noiseless_bytes(content: bytes) -> bytes:
     """An int8 file without its noise: each product writes the bytes that the next one reads; votes still fan out."""
     model = onnx.load_from_string(content)

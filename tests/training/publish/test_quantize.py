@@ -69,8 +69,9 @@ class Graph:
 
     def node(self, op_type: str) -> onnx.NodeProto:
         """The only node of that type."""
-        (node,) = [node for node in self.model.graph.node if node.op_type == op_type]
-        return node
+        found: list[onnx.NodeProto] = [node for node in self.model.graph.node if node.op_type == op_type]
+        assert len(found) == 1
+        return found[0]
 
 
 def by_integers(model: onnx.ModelProto, feeds: Any) -> NDArray[np.float32]:
@@ -118,7 +119,7 @@ def test_noise_is_that_of_the_float32_file(file: Path, examples: Examples, tmp_p
     original.write_bytes(tiny_network())
     feeds = feed(examples, 0.5)
     expected, found = logits(original, feeds), logits(file, feeds)
-    other = logits(original, feeds | {"seed": np.asarray(feeds["seed"]) ^ 1})
+    other = logits(original, feeds | {"seed": np.asarray(feeds["seed"], np.int64) ^ 1})
     assert np.abs(found - expected).mean() < 0.1 * np.abs(other - expected).mean()
 
 
