@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import draws, graphs, lanes, training_step
+from benchmarks import draws, graphs, lanes, quantized, training_step
 from benchmarks.report import write
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.library import load_kernel
@@ -18,10 +18,11 @@ AIMS = {
     "our noise, kernel ÷ no noise": "≤ 1.3",
     "RandomNormalLike ÷ our noise, kernel": "≥ 3",
     "our noise ÷ no noise, float32": "≤ 1.15",
+    **quantized.AIMS,
 }
 HEADER = "| part | figure | measured | aim |"
 RULE = "|---|---|---|---|"
-PARTS = ("draws", "graph", "graph, all threads", "lanes", "training")
+PARTS = ("draws", "graph", "graph, all threads", "lanes", "int8", "training")
 
 
 def main() -> None:
@@ -59,6 +60,8 @@ def _measure(part: str, options: argparse.Namespace) -> dict[str, float]:
             return graphs.measure(_noisiest(options), kernel, inputs=2, votes=20, threads=options.threads)
         case "lanes":
             return lanes.measure(_noisiest(options), kernel, options.threads)
+        case "int8":
+            return quantized.measure(*quantized.published_pair(options.model_store, options.model), kernel, threads=1)
     return training_step.measure()
 
 
@@ -66,7 +69,8 @@ def _noisiest(options: argparse.Namespace) -> bytes:
     """File of the published variant with the largest σ_train."""
     store = ModelStore(options.model_store)
     manifest = store.manifest(options.model)
-    return store.read(manifest, max(manifest.variants, key=lambda variant: variant.sigma_train))
+    floats = [variant for variant in manifest.variants if variant.precision == "float32"]
+    return store.read(manifest, max(floats, key=lambda variant: variant.sigma_train))
 
 
 if __name__ == "__main__":

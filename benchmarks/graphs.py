@@ -45,6 +45,11 @@ def measure(file: bytes, kernel: Kernel, inputs: int, votes: int, threads: int) 
     return figures
 
 
+def noiseless(file: bytes) -> bytes:
+    """The file without its noise."""
+    return _without(onnx.load_from_string(file), _noiseless)
+
+
 def session_of(model: bytes, threads: int, kernel: Kernel | None = None) -> onnxruntime.InferenceSession:
     """A session as the service makes it, but for the number of threads."""
     options = onnxruntime.SessionOptions()

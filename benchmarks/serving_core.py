@@ -54,7 +54,7 @@ class Core:
         variant_votes: int | None = None,
     ) -> VoteRequest:
         """Multiplicative noise, variant `auto` for `variant_votes` (default: `votes`) votes."""
-        variant = self.served.variant("auto", "multiplicative", sigma, variant_votes or votes, 1)
+        variant = self.served.best("multiplicative", sigma, variant_votes or votes, 1, "float32")
         noise = sigma_row("multiplicative", sigma)
         return VoteRequest(self.served.key(variant), inputs, 10, noise, seed, votes, rule or Fixed())
 

@@ -19,6 +19,9 @@ IMAGE_CHANNELS: Final = (1, 3)
 MOST_EXACT: Final = 2**24  # whole numbers up to here are exact in float32
 
 Padding = Literal["repeat_last"]
+Precision = Literal["float32", "int8"]
+# What may be asked for; `any`: int8 where that is measured to be faster.
+PrecisionChoice = Literal[Precision, "any"]
 
 # One path component each: a first letter or digit rules out "..", hidden files and temporary folders.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
@@ -210,6 +213,15 @@ class Variant(_Record):
     ] = None
     checked: Checked | None = None
 
+    precision: Annotated[
+        Precision,
+        Field(description="how products are computed: in float32, or of bytes, with one result on all processors"),
+    ] = "float32"
+    twin: Annotated[
+        Name | None,
+        Field(description="the float32 variant of this version that an int8 variant was made of; null for float32"),
+    ] = None
+
     @model_validator(mode="before")
     @classmethod
     def _known_by_its_former_name(cls, given: Any) -> Any:
@@ -221,6 +233,14 @@ class Variant(_Record):
     @model_validator(mode="after")
     def _no_point_twice(self) -> Self:
         _refuse_repeats("accuracy", [(p.noise, p.sigma, p.votes, p.reads) for p in self.accuracy])
+        return self
+
+    @model_validator(mode="after")
+    def _twin_of_what_is_quantised(self) -> Self:
+        if (self.twin is not None) != (self.precision == "int8"):
+            raise ValueError(f"twin: {self.twin!r} of {self.precision} variant {self.name}; int8 variants have one")
+        if self.precision == "int8" and self.certifies is not None:
+            raise ValueError(f"certifies: {self.certifies} of int8 variant {self.name}; float32 ones alone certify")
         return self
 
 
@@ -245,6 +265,16 @@ class Manifest(_Record):
         _refuse_repeats("variants.file", [variant.file for variant in self.variants])
         if any(variant.name == "auto" for variant in self.variants):
             raise ValueError("variants.name: 'auto' is reserved for the choice among the variants")
+        return self
+
+    @model_validator(mode="after")
+    def _twins_are_there(self) -> Self:
+        floats = {variant.name for variant in self.variants if variant.precision == "float32"}
+        twins = [variant.twin for variant in self.variants if variant.twin is not None]
+        _refuse_repeats("variants.twin", twins)
+        for twin in twins:
+            if twin not in floats:
+                raise ValueError(f"variants.twin: {twin!r} is no float32 variant of this version")
         return self
 
     def variant(self, name: str) -> Variant | None:

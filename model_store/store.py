@@ -19,7 +19,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from noisevote.model_store.files import flush_folder, write_flushed
+from noisevote.model_store.files import flush_folder, replace_file, write_flushed
 from noisevote.model_store.manifest import MANIFEST_FILE, Manifest, Variant
 from noisevote.model_store.regular_file import UnreadableFileError, read_regular
 from noisevote.model_store.survey import NAME, VERSION, Survey, folders, matches, survey
@@ -176,6 +176,31 @@ class ModelStore:
         flush_folder(folder.parent)
         return folder
 
+    def add(self, name: str, version: str, variant: Variant, content: bytes) -> Path:
+        """Add an int8 variant to a published version; returns its file. All that is there stays as it is.
+
+        It is another way to compute a variant that the version has, so what the version is, and what `auto` chooses,
+        stays the same. The file comes first, then the manifest is replaced whole, so a reader sees it with its file.
+
+        Raises:
+            UnknownVersionError: there is no such version.
+            BadManifestError: its manifest cannot be used.
+            MismatchedFilesError: `content` is not what the variant describes, or it cannot be added to the version.
+        """
+        before = self.manifest(name, version)
+        if variant.precision == "float32":
+            raise MismatchedFilesError(f"variant {variant.name}: is float32; another network is another version")
+        _check_content(variant, content)
+        values = before.model_dump() | {"variants": (*before.variants, variant)}
+        try:
+            after = Manifest.model_validate(values)
+        except ValidationError as error:
+            raise MismatchedFilesError(f"variant {variant.name}: {_first_problem(error)}") from error
+        file = self._folder(before) / variant.file
+        replace_file(file, content)
+        replace_file(file.parent / MANIFEST_FILE, f"{after.model_dump_json(indent=1)}\n".encode())
+        return file
+
     def _folder(self, manifest: Manifest) -> Path:
         return self.root / manifest.name / manifest.version
 
@@ -192,12 +217,15 @@ def _check_files(manifest: Manifest, files: Mapping[str, bytes]) -> None:
     if described != set(files):
         raise MismatchedFilesError(f"files: {sorted(files)} are given, {sorted(described)} are described")
     for variant in manifest.variants:
-        content = files[variant.name]
-        if (digest(content), len(content)) != (variant.sha256, variant.bytes):
-            raise MismatchedFilesError(
-                f"variant {variant.name}: {len(content)} bytes of sha256 {digest(content)} are given, "
-                f"{variant.bytes} bytes of {variant.sha256} are described"
-            )
+        _check_content(variant, files[variant.name])
+
+
+def _check_content(variant: Variant, content: bytes) -> None:
+    if (digest(content), len(content)) != (variant.sha256, variant.bytes):
+        raise MismatchedFilesError(
+            f"variant {variant.name}: {len(content)} bytes of sha256 {digest(content)} are given, "
+            f"{variant.bytes} bytes of {variant.sha256} are described"
+        )
 
 
 @contextmanager

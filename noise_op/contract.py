@@ -2,6 +2,13 @@
 
 The operator is `Y = GaussianNoise(X, sigma, seed, vote, row?, step?)` with the attributes `site`
 and `activation`; docs/architecture.md defines its draws.
+
+`QuantizedNoise` is the same between two signals of 8 bits, X and Y uint8. It has the attributes `scale`, `zero_point`,
+`rate`, `y_zero_point` and `channels_last` beside: X stands for (X − zero_point)·scale, and Y for its distance from
+y_zero_point, of which `rate` make a unit. All is counted in steps of Y: s = (X − zero_point)·(scale·rate), and Y is
+y_zero_point + round(act(s + sqrt((sigma[r,0]·s)² + (sigma[r,1]·rate)²)·z)), halves to the even number, at least 0 and
+at most 255. With `channels_last` 1 the channels of X and Y lie in their last dimension; draws are numbered as if they
+lay in the second.
 """
 
 import math
@@ -9,6 +16,7 @@ from typing import Final, Literal, get_args
 
 DOMAIN: Final = "noisevote"
 OP_TYPE: Final = "GaussianNoise"
+QUANTIZED_OP_TYPE: Final = "QuantizedNoise"
 OP_VERSION: Final = 1
 
 NoiseKind = Literal["multiplicative", "additive"]

@@ -7,19 +7,20 @@ Standard operators cannot ask whether an optional input is there and then use it
 `row` and `step` given: exported graphs pass the identity and 0.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 from onnx import FunctionProto, NodeProto, TensorProto, helper, numpy_helper
 
-from noisevote.noise_op.contract import DOMAIN, OP_TYPE
+from noisevote.noise_op.contract import DOMAIN, OP_TYPE, QUANTIZED_OP_TYPE
 from noisevote.noise_op.reference import MULTIPLIERS, ROUNDS, WEYL
 
 OPSET = 21
 
 INPUTS = ("X", "sigma", "seed", "vote", "row", "step")
 ATTRIBUTES = ("site", "activation")
+QUANTIZED_ATTRIBUTES = (*ATTRIBUTES, "scale", "zero_point", "rate", "y_zero_point", "channels_last")
 
 
 class _Body:
@@ -61,6 +62,21 @@ def gaussian_noise_function() -> FunctionProto:
     words = _philox(body, *_counter_and_key(body))
     _apply(body, _normals(body, words))
     return _function(OP_TYPE, body, ["Y"], ATTRIBUTES)
+
+
+def quantized_noise_function() -> FunctionProto:
+    """`noisevote::QuantizedNoise` as a FunctionProto over ONNX opset 21."""
+    body = _Body()
+    z = _normals(body, _philox(body, *_counter_and_key(body)))
+    x = body("Gather", "X", "row", axis=0)
+    shape = body("Shape", x)
+    in_order, numbered = _in_order_of_draws(body, x)
+    steps = body("Sub", body("Cast", in_order, to=TensorProto.FLOAT), _float_attribute(body, "zero_point", "INT"))
+    rate = _float_attribute(body, "rate", "FLOAT")
+    gain = body("Mul", _float_attribute(body, "scale", "FLOAT"), rate)
+    noisy = _noisy(body, body("Mul", body("Flatten", steps, axis=1), gain), z, rate)
+    _round(body, body("Where", *_choices(body, noisy)), numbered, shape)
+    return _function(QUANTIZED_OP_TYPE, body, ["Y"], QUANTIZED_ATTRIBUTES)
 
 
 def philox_words_function() -> FunctionProto:
@@ -156,17 +172,55 @@ def _apply(body: _Body, z: str) -> None:
     """Y = act(x + sqrt((sigma0·x)² + sigma1²)·z) on x = X[row], flattened to [R, elements] in between."""
     x = body("Gather", "X", "row", axis=0)
     shape = body("Shape", x)
-    flat = body("Flatten", x, axis=1)  # [R, elements]
+    noisy = _noisy(body, body("Flatten", x, axis=1), z)
+    noisy = body("Reshape", noisy, shape)
+    body.output("Y", "Where", *_choices(body, noisy))
+
+
+def _noisy(body: _Body, flat: str, z: str, rate: str | None = None) -> str:
+    """The noise added to a signal [R, elements], which is counted in steps of 1/`rate` where that is given."""
     count = body("Shape", flat, start=1, end=2)
     drawn = body("Flatten", z, axis=1)  # [R, 4 * blocks]
     drawn = body("Slice", drawn, body.constant([0], np.int64), count, body.constant([1], np.int64))
     column = body.constant([1], np.int64)
     multiplicative = body("Gather", "sigma", body.constant([0], np.int64), axis=1)  # [R, 1]
     additive = body("Gather", "sigma", column, axis=1)
+    if rate is not None:
+        additive = body("Mul", additive, rate)
     scaled = body("Mul", flat, multiplicative)
     variance = body("Add", body("Mul", scaled, scaled), body("Mul", additive, additive))
-    noisy = body("Add", flat, body("Mul", body("Sqrt", variance), drawn))
-    noisy = body("Reshape", noisy, shape)
+    return body("Add", flat, body("Mul", body("Sqrt", variance), drawn))
+
+
+def _choices(body: _Body, noisy: str) -> tuple[str, str, str]:
+    """Whether there is a ReLU, and the signal with and without it."""
     activation = body.attribute("activation", onnx.AttributeProto.STRING, "value_string")
     is_relu = body("Equal", activation, body("Constant", value_string="relu"))
-    body.output("Y", "Where", is_relu, body("Relu", noisy), noisy)
+    return is_relu, body("Relu", noisy), noisy
+
+
+def _float_attribute(body: _Body, name: str, kind: Literal["INT", "FLOAT"]) -> str:
+    """A number among the attributes, float32 []."""
+    if kind == "FLOAT":
+        return body.attribute(name, onnx.AttributeProto.FLOAT, "value_float")
+    return body("Cast", body.attribute(name, onnx.AttributeProto.INT, "value_int"), to=TensorProto.FLOAT)
+
+
+def _in_order_of_draws(body: _Body, x: str) -> tuple[str, str]:
+    """X as [R, channels, positions], and that shape; without `channels_last` the channels count as one."""
+    channels = body("Shape", x, start=-1)
+    is_last = body("Cast", body.attribute("channels_last", onnx.AttributeProto.INT, "value_int"), to=TensorProto.BOOL)
+    last = body("Where", is_last, channels, body.constant([1], np.int64))
+    rows = body("Shape", x, start=0, end=1)
+    given = body("Reshape", x, body("Concat", rows, body.constant([-1], np.int64), last, axis=0))
+    in_order = body("Transpose", given, perm=[0, 2, 1])
+    return in_order, body("Shape", in_order)
+
+
+def _round(body: _Body, steps: str, numbered: str, shape: str) -> None:
+    """Y = round(steps) + y_zero_point within a byte, put back as X lies."""
+    steps = body("Add", body("Round", steps), _float_attribute(body, "y_zero_point", "INT"))
+    bounds = (body.constant(0.0, np.float32), body.constant(255.0, np.float32))
+    quantized = body("Cast", body("Clip", steps, *bounds), to=TensorProto.UINT8)
+    lying = body("Transpose", body("Reshape", quantized, numbered), perm=[0, 2, 1])
+    body.output("Y", "Reshape", lying, shape)

@@ -57,6 +57,17 @@ class Batch(ctypes.Structure):
     )
 
 
+class Bytes(ctypes.Structure):
+    """The native `Quantization` (stream.h): how signals of 8 bits are read and written."""
+
+    _fields_ = (
+        ("scale", ctypes.c_float),
+        ("rate", ctypes.c_float),
+        ("zero_point", ctypes.c_int32),
+        ("y_zero_point", ctypes.c_int32),
+    )
+
+
 class Team(ctypes.Structure):
     """The native `Team`: so many threads, of the OpenMP runtime with that GOMP_parallel or (None) new ones."""
 
@@ -99,6 +110,11 @@ class Kernel:
         """Run the operator on the arrays at addresses `x` and `y`, laid out as `batch` says."""
         self._call(self._native.noisevote_forward, isa, ctypes.byref(batch), bf16, x, y, ctypes.byref(team))
 
+    def forward_bytes(self, batch: Batch, how: Bytes, x: int, y: int, team: Team, isa: str | None = None) -> None:
+        """Run QuantizedNoise on the arrays at addresses `x` and `y`, laid out as `batch` says."""
+        self._call(self._native.noisevote_forward_bytes, isa, ctypes.byref(batch), ctypes.byref(how), x, y,
+                   ctypes.byref(team))  # fmt: skip
+
     def backward(
         self, batch: Batch, bf16: bool, x: int, y: int, g: int, gx: int, team: Team, isa: str | None = None
     ) -> None:
@@ -128,6 +144,7 @@ def open_kernel(path: Path) -> Kernel:
     native.noisevote_words.argtypes = draw
     native.noisevote_normals.argtypes = draw
     native.noisevote_forward.argtypes = [text, batch, ctypes.c_int, address, address, team]
+    native.noisevote_forward_bytes.argtypes = [text, batch, ctypes.POINTER(Bytes), address, address, team]
     native.noisevote_backward.argtypes = [text, batch, ctypes.c_int, address, address, address, address, team]
     return Kernel(path, native.noisevote_isa().decode(), native)
 

@@ -3,6 +3,8 @@
 Each step follows the definition in docs/architecture.md, one array operation a line.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -12,6 +14,8 @@ from noisevote.noise_op.contract import Activation
 MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 WEYL = (np.uint64(0x9E3779B9), np.uint64(0xBB67AE85))
 ROUNDS = 10
+
+_LARGEST_BYTE = 255
 
 _MASK = np.uint64(0xFFFFFFFF)
 _WORD = np.uint64(32)
@@ -97,3 +101,75 @@ def gaussian_noise(
         y = signal + np.hypot(sigma[r, 0] * signal, sigma[r, 1]) * z
         rows.append(np.maximum(y, 0) if activation == "relu" else y)
     return np.array(rows, np.float32).reshape(len(sigma), *x.shape[1:])
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How QuantizedNoise reads and writes 8 bits: the attributes of its node, in the contract's words."""
+
+    scale: float
+    zero_point: int
+    rate: float
+    y_zero_point: int
+
+
+def in_steps(x: NDArray[np.uint8], how: Quantization) -> NDArray[np.float32]:
+    """The signal in X, float32, counted in steps of Y."""
+    gain = np.float32(how.scale) * np.float32(how.rate)
+    return (x.astype(np.float32) - np.float32(how.zero_point)) * gain
+
+
+def rounded(steps: NDArray[np.float32], how: Quantization) -> NDArray[np.uint8]:
+    """The nearest bytes, halves to the even one; what lies beyond 0 and 255 becomes these."""
+    return np.clip(np.rint(steps) + np.float32(how.y_zero_point), 0, _LARGEST_BYTE).astype(np.uint8)
+
+
+def noisy(
+    x: NDArray[np.float32], sigma: NDArray[np.float32], z: NDArray[np.float32], activation: Activation
+) -> NDArray[np.float32]:
+    """One row's noisy signal in float32, each operation rounded once, as the kernel does it: what bytes are made of.
+
+    Args:
+        x: [...] signal of one row.
+        sigma: [2] multiplicative and additive standard deviation.
+        z: [...] normals.
+        activation: "none" or "relu".
+    """
+    multiplicative, additive = sigma
+    if additive == 0:
+        amplitude = np.abs(multiplicative * x)
+    elif multiplicative == 0:
+        amplitude = np.full_like(x, additive)
+    else:
+        amplitude = np.sqrt((multiplicative * x) ** 2 + additive * additive)
+    y = x + amplitude * z
+    return np.asarray(np.maximum(y, np.float32(0)) if activation == "relu" else y)
+
+
+def sigma_in_steps(sigma: NDArray[np.float32], how: Quantization) -> NDArray[np.float32]:
+    """Standard deviations [..., 2] of a signal that is counted in steps of Y."""
+    return sigma * np.array([1, how.rate], np.float32)
+
+
+def quantized_noise(
+    x: NDArray[np.uint8],
+    sigma: NDArray[np.float32],
+    seed: NDArray[np.int64],
+    vote: NDArray[np.int64],
+    row: NDArray[np.int64] | None = None,
+    step: int = 0,
+    *,
+    site: int,
+    activation: Activation = "none",
+    how: Quantization,
+    channels_last: bool = False,
+) -> NDArray[np.uint8]:
+    """QuantizedNoise, one row after the other; arguments as of `gaussian_noise`, uint8 [N, ...] → uint8 [R, ...]."""
+    rows = []
+    for r in range(len(sigma)):
+        signal = in_steps(x[r if row is None else row[r]], how)
+        z = normals(int(seed[r]), int(vote[r]), site, step, signal.size)
+        in_order = np.moveaxis(signal, -1, 0) if channels_last else signal  # as draws are numbered
+        y = noisy(in_order, sigma_in_steps(sigma[r], how), z.reshape(in_order.shape), activation)
+        rows.append(rounded(np.moveaxis(y, 0, -1) if channels_last else y, how))
+    return np.array(rows, np.uint8).reshape(len(sigma), *x.shape[1:])

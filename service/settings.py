@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BeforeValidator, DirectoryPath, Field, FilePath, ValidationError, model_validator
 from pydantic_settings import BaseSettings, CliSettingsSource, NoDecode, SettingsConfigDict
 
+from noisevote.model_store.manifest import PrecisionChoice
 from noisevote.service.cpus import usable_cpus
 
 PREFIX: Final = "NOISEVOTE_"
@@ -77,6 +78,9 @@ class Settings(BaseSettings):
     nowhere"""
     policies: FilePath | None = None
     """file (TOML or JSON) of what requests to some models may choose; models without a policy are free"""
+    precision: PrecisionChoice = "float32"
+    """what variant `auto` computes in where a request does not say: float32, int8, or whichever of the two is measured
+    to be faster here"""
     max_votes: Annotated[int, Field(ge=1, le=2**31)] = 10_000
     """most votes a request may ask for, per input"""
     max_certify_votes: Annotated[int, Field(ge=1, le=10**6)] = 10**6

@@ -13,6 +13,7 @@ from noisevote.training.commands.experiment import add_experiment
 from noisevote.training.commands.fit import add_calibrate, add_train
 from noisevote.training.commands.measure import add_evaluate, add_outputs
 from noisevote.training.commands.publish import add_export, add_publish
+from noisevote.training.commands.quantize import add_quantize
 from noisevote.training.commands.report import add_record, add_report
 from noisevote.training.errors import TrainingError
 
@@ -23,6 +24,7 @@ COMMANDS = (
     add_calibrate,
     add_evaluate,
     add_publish,
+    add_quantize,
     add_attack,
     add_record,
     add_outputs,

@@ -22,14 +22,27 @@ inline void store(Bf16* p, float v) {
 
 struct MultiplicativeOnly {
   static float amplitude(const Amplitude& a, float x) { return __builtin_fabsf(a.multiplicative * x); }
+  template <class L>
+  static typename L::F lanes(const Amplitude& a, typename L::F x) {
+    return L::absolute(L::mul(L::splat(a.multiplicative), x));
+  }
 };
 struct AdditiveOnly {
   static float amplitude(const Amplitude& a, float) { return a.additive; }
+  template <class L>
+  static typename L::F lanes(const Amplitude& a, typename L::F) {
+    return L::splat(a.additive);
+  }
 };
 struct Both {
   static float amplitude(const Amplitude& a, float x) {
     const float m = a.multiplicative * x;
     return __builtin_sqrtf(m * m + a.additive * a.additive);
+  }
+  template <class L>
+  static typename L::F lanes(const Amplitude& a, typename L::F x) {
+    const typename L::F m = L::mul(L::splat(a.multiplicative), x);
+    return L::sqrt(L::add(L::mul(m, m), L::splat(a.additive * a.additive)));
   }
 };
 
@@ -58,6 +71,51 @@ void apply(const Amplitude& a, const T* x, const float* z, T* y, size_t n) {
     apply_kind<AdditiveOnly>(a, x, z, y, n);
   else
     apply_kind<Both>(a, x, z, y, n);
+}
+
+// Adding this to |v| < 2^22 leaves round(v), halves to even, in the low bits of the sum.
+constexpr float kRounding = 0x1.8p23f;
+constexpr uint32_t kRoundingBits = 0x4B400000u;
+
+inline uint8_t rounded_byte(float v, int32_t zero_point) {
+  const float rounded = v + kRounding;
+  uint32_t bits;
+  __builtin_memcpy(&bits, &rounded, sizeof bits);
+  return static_cast<uint8_t>(bits - kRoundingBits + static_cast<uint32_t>(zero_point));
+}
+
+// Clamped before it is rounded, which is the same as after, since the bounds are whole numbers.
+template <class Kind, bool Relu>
+void bytes_loop(const QuantizedAmplitude& amplitude, const uint8_t* __restrict x, const float* __restrict z,
+                uint8_t* __restrict y, size_t n) {
+  const QuantizedAmplitude a = amplitude;
+  const auto least = static_cast<float>(-a.y_zero_point);
+  const float low = Relu ? 0.0f : least;
+  const float high = least + 255.0f;
+  for (size_t i = 0; i < n; ++i) {
+    const float v = static_cast<float>(static_cast<int32_t>(x[i]) - a.zero_point) * a.gain;
+    float steps = v + Kind::amplitude(a, v) * z[i];
+    steps = steps > low ? steps : low;  // a NaN too
+    steps = steps < high ? steps : high;
+    y[i] = rounded_byte(steps, a.y_zero_point);
+  }
+}
+
+template <class Kind>
+void bytes_kind(const QuantizedAmplitude& a, const uint8_t* x, const float* z, uint8_t* y, size_t n) {
+  if (a.relu)
+    bytes_loop<Kind, true>(a, x, z, y, n);
+  else
+    bytes_loop<Kind, false>(a, x, z, y, n);
+}
+
+inline void apply_bytes(const QuantizedAmplitude& a, const uint8_t* x, const float* z, uint8_t* y, size_t n) {
+  if (a.additive == 0.0f)
+    bytes_kind<MultiplicativeOnly>(a, x, z, y, n);
+  else if (a.multiplicative == 0.0f)
+    bytes_kind<AdditiveOnly>(a, x, z, y, n);
+  else
+    bytes_kind<Both>(a, x, z, y, n);
 }
 
 // With v = (m x)^2 + s^2 the derivative is 1 + m^2 x z / sqrt(v) = 1 + m^2 x (y - x) / v: what was drawn

@@ -47,6 +47,16 @@ NOISEVOTE_EXPORT int noisevote_forward(const char* isa, const noisevote::Batch* 
   return 0;
 }
 
+// The operator between signals of 8 bits.
+NOISEVOTE_EXPORT int noisevote_forward_bytes(const char* isa, const noisevote::Batch* batch,
+                                             const noisevote::Quantization* bytes, const void* x, void* y,
+                                             const noisevote::Team* team) {
+  const noisevote::Isa* chosen = isa_or_best(isa);
+  if (chosen == nullptr) return 1;
+  forward(*chosen, *batch, *bytes, static_cast<const uint8_t*>(x), static_cast<uint8_t*>(y), *team);
+  return 0;
+}
+
 // Its gradient with respect to the fanned-out signal.
 NOISEVOTE_EXPORT int noisevote_backward(const char* isa, const noisevote::Batch* batch, int bf16, const void* x,
                                         const void* y, const void* g, void* gx,

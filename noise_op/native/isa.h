@@ -19,6 +19,11 @@ struct Isa {
   // y[i] = act(x[i] + amplitude(x[i]) * z[i]), i < n. x and y may be the same array.
   void (*apply_f32)(const Amplitude&, const float* x, const float* z, float* y, size_t n);
   void (*apply_bf16)(const Amplitude&, const Bf16* x, const float* z, Bf16* y, size_t n);
+  // The same between bytes; x and y are different arrays.
+  void (*apply_u8)(const QuantizedAmplitude&, const uint8_t* x, const float* z, uint8_t* y, size_t n);
+  // A whole channels-last row of bytes whose positions are a multiple of 4, drawn and added in one pass.
+  void (*noise_bytes_across)(const Stream&, const QuantizedAmplitude&, size_t channels, size_t positions,
+                             const uint8_t* x, uint8_t* y);
   // gx[i] = g[i] * dy/dx, from x and the y that apply returned.
   void (*gradient_f32)(const Amplitude&, const float* x, const float* y, const float* g, float* gx, size_t n);
   void (*gradient_bf16)(const Amplitude&, const Bf16* x, const Bf16* y, const Bf16* g, Bf16* gx, size_t n);

@@ -10,6 +10,7 @@ namespace {
 
 #include "apply.h"
 #include "draws.h"
+#include "bytes.h"
 #include "table.h"
 
 struct Avx2Lanes {
@@ -63,6 +64,20 @@ struct Avx2Lanes {
   }
   static U bits(F a) { return _mm256_castps_si256(a); }
   static F floats(U a) { return _mm256_castsi256_ps(a); }
+  static F larger(F a, F b) { return _mm256_max_ps(a, b); }
+  static F smaller(F a, F b) { return _mm256_min_ps(a, b); }
+  static F absolute(F a) { return _mm256_andnot_ps(splat(-0.0f), a); }
+  static F load_bytes(const uint8_t* x, size_t lanes) {
+    uint64_t bytes = 0;
+    __builtin_memcpy(&bytes, x, lanes < 8 ? lanes : 8);
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(bytes))));
+  }
+  static void store_bytes(uint8_t* y, F v, int32_t zero_point, size_t lanes) {
+    const U whole = _mm256_add_epi32(_mm256_cvtps_epi32(v), _mm256_set1_epi32(zero_point));
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+    const int64_t bytes = _mm_cvtsi128_si64(_mm_packus_epi16(words, words));
+    __builtin_memcpy(y, &bytes, lanes < 8 ? lanes : 8);
+  }
   static void store(float* out, F a, size_t lanes) {
     const U wanted = _mm256_cmpgt_epi32(splatu(static_cast<uint32_t>(lanes)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
     _mm256_maskstore_ps(out, wanted, a);

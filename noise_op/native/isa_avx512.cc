@@ -10,6 +10,7 @@ namespace {
 
 #include "apply.h"
 #include "draws.h"
+#include "bytes.h"
 #include "table.h"
 
 struct Avx512Lanes {
@@ -61,8 +62,19 @@ struct Avx512Lanes {
   static F from_signed(U a) { return _mm512_cvtepi32_ps(a); }
   static U bits(F a) { return _mm512_castps_si512(a); }
   static F floats(U a) { return _mm512_castsi512_ps(a); }
+  static F larger(F a, F b) { return _mm512_max_ps(a, b); }
+  static F smaller(F a, F b) { return _mm512_min_ps(a, b); }
+  static F absolute(F a) { return _mm512_abs_ps(a); }
+  static __mmask16 first(size_t lanes) { return static_cast<__mmask16>(0xFFFFu >> (16 - lanes)); }
+  static F load_bytes(const uint8_t* x, size_t lanes) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(first(lanes), x)));
+  }
+  static void store_bytes(uint8_t* y, F v, int32_t zero_point, size_t lanes) {
+    const U whole = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(zero_point));
+    _mm_mask_storeu_epi8(y, first(lanes), _mm512_cvtepi32_epi8(whole));
+  }
   static void store(float* out, F a, size_t lanes) {
-    _mm512_mask_storeu_ps(out, static_cast<__mmask16>(0xFFFFu >> (16 - lanes)), a);
+    _mm512_mask_storeu_ps(out, first(lanes), a);
   }
   static void store_blocks(float* out, const F z[4]) {
     const F t0 = _mm512_unpacklo_ps(z[0], z[1]);

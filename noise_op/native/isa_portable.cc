@@ -10,6 +10,7 @@ namespace {
 
 #include "apply.h"
 #include "draws.h"
+#include "bytes.h"
 #include "table.h"
 
 template <class T, int N>
@@ -72,6 +73,17 @@ struct PortableLanes {
     F out;
     __builtin_memcpy(&out, &a, sizeof out);
     return out;
+  }
+  static F larger(F a, F b) { return each<F>([&](int i) { return a.at[i] > b.at[i] ? a.at[i] : b.at[i]; }); }
+  static F smaller(F a, F b) { return each<F>([&](int i) { return a.at[i] < b.at[i] ? a.at[i] : b.at[i]; }); }
+  static F absolute(F a) { return each<F>([&](int i) { return __builtin_fabsf(a.at[i]); }); }
+  static F load_bytes(const uint8_t* x, size_t lanes) {
+    F out{};
+    for (size_t i = 0; i < lanes; ++i) out.at[i] = static_cast<float>(x[i]);
+    return out;
+  }
+  static void store_bytes(uint8_t* y, F v, int32_t zero_point, size_t lanes) {
+    for (size_t i = 0; i < lanes; ++i) y[i] = rounded_byte(v.at[i], zero_point);
   }
   static void store(float* out, F a, size_t lanes) {
     for (size_t i = 0; i < lanes; ++i) out[i] = a.at[i];

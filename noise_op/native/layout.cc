@@ -45,6 +45,9 @@ void apply(const Isa& isa, const Amplitude& a, const float* x, const float* z, f
 void apply(const Isa& isa, const Amplitude& a, const Bf16* x, const float* z, Bf16* y, size_t n) {
   isa.apply_bf16(a, x, z, y, n);
 }
+void apply(const Isa& isa, const QuantizedAmplitude& a, const uint8_t* x, const float* z, uint8_t* y, size_t n) {
+  isa.apply_u8(a, x, z, y, n);
+}
 void gradient(const Isa& isa, const Amplitude& a, const float* x, const float* y, const float* g, float* gx, size_t n) {
   isa.gradient_f32(a, x, y, g, gx, n);
 }
@@ -59,8 +62,8 @@ size_t tile_groups(const Batch& batch) {
   return static_cast<size_t>(std::max<int64_t>(1, kTile / (4 * std::max<int64_t>(1, batch.channels))));
 }
 
-template <class T>
-void contiguous_range(const Isa& isa, const Stream& stream, const Amplitude& a, const T* x, T* y, int64_t begin,
+template <class A, class T>
+void contiguous_range(const Isa& isa, const Stream& stream, const A& a, const T* x, T* y, int64_t begin,
                       int64_t end) {
   alignas(64) float z[kTile] = {};
   const bool draw = !silent(a);
@@ -72,9 +75,8 @@ void contiguous_range(const Isa& isa, const Stream& stream, const Amplitude& a, 
 }
 
 // Positions 4 * group .. of a channels-last row, tile by tile.
-template <class T>
-void across_channels(const Isa& isa, const Batch& batch, const Stream& stream, const Amplitude& a, const T* x, T* y,
-                     float* z) {
+template <class A, class T>
+void across_channels(const Isa& isa, const Batch& batch, const Stream& stream, const A& a, const T* x, T* y, float* z) {
   const auto channels = static_cast<size_t>(batch.channels);
   const auto positions = static_cast<size_t>(batch.positions);
   const size_t tile = tile_groups(batch);
@@ -86,9 +88,18 @@ void across_channels(const Isa& isa, const Batch& batch, const Stream& stream, c
   }
 }
 
+// Bytes are written as they are drawn, without a buffer between.
+void across_channels(const Isa& isa, const Batch& batch, const Stream& stream, const QuantizedAmplitude& a,
+                     const uint8_t* x, uint8_t* y, float* z) {
+  if (silent(a))
+    across_channels<QuantizedAmplitude, uint8_t>(isa, batch, stream, a, x, y, z);
+  else
+    isa.noise_bytes_across(stream, a, static_cast<size_t>(batch.channels), static_cast<size_t>(batch.positions), x, y);
+}
+
 // The same where a block of four draws crosses from one channel into the next: a plain gather.
-template <class T>
-void gathered(const Isa& isa, const Batch& batch, const Stream& stream, const Amplitude& a, const T* x, T* y,
+template <class A, class T>
+void gathered(const Isa& isa, const Batch& batch, const Stream& stream, const A& a, const T* x, T* y,
               std::vector<float>& drawn, float* z) {
   const auto channels = static_cast<size_t>(batch.channels);
   const auto positions = static_cast<size_t>(batch.positions);
@@ -99,26 +110,34 @@ void gathered(const Isa& isa, const Batch& batch, const Stream& stream, const Am
   }
 }
 
+// Rows [first, last), each with the amplitude that `amplitude(row)` says.
+template <class T, class AmplitudeOf>
+void forward_range(const Isa& isa, const Batch& batch, const T* x, T* y, int64_t first, int64_t last,
+                   const AmplitudeOf& amplitude) {
+  const int64_t count = batch.channels * batch.positions;
+  const bool across = batch.channels_last && batch.channels > 1 && batch.positions > 1;  // else both are one layout
+  const bool whole_blocks = batch.positions % 4 == 0;
+  std::vector<float> z, drawn;
+  if (across) z.resize(4 * tile_groups(batch) * static_cast<size_t>(batch.channels));
+  if (across && !whole_blocks) drawn.resize(static_cast<size_t>((count + 3) / 4 * 4));
+  for (int64_t row = first; row < last; ++row) {
+    const Stream stream = make_stream(batch.seed[row], batch.site, batch.vote[row], batch.step);
+    const auto a = amplitude(row);
+    const T* from = x + (batch.source != nullptr ? batch.source[row] : row) * count;
+    T* to = y + row * count;
+    if (!across)
+      contiguous_range(isa, stream, a, from, to, 0, count);
+    else if (whole_blocks)
+      across_channels(isa, batch, stream, a, from, to, z.data());
+    else
+      gathered(isa, batch, stream, a, from, to, drawn, z.data());
+  }
+}
+
 template <class T>
 void forward_rows(const Isa& isa, const Batch& batch, const T* x, T* y, const Team& team) {
-  const int64_t count = batch.channels * batch.positions;
-  const bool whole_blocks = batch.positions % 4 == 0;
   over_rows(batch.rows, team, [&](int64_t first, int64_t last) {
-    std::vector<float> z, drawn;
-    if (batch.channels_last) z.resize(4 * tile_groups(batch) * static_cast<size_t>(batch.channels));
-    if (batch.channels_last && !whole_blocks) drawn.resize(static_cast<size_t>((count + 3) / 4 * 4));
-    for (int64_t row = first; row < last; ++row) {
-      const Stream stream = make_stream(batch.seed[row], batch.site, batch.vote[row], batch.step);
-      const Amplitude a = amplitude_of(batch, row);
-      const T* from = x + (batch.source != nullptr ? batch.source[row] : row) * count;
-      T* to = y + row * count;
-      if (!batch.channels_last)
-        contiguous_range(isa, stream, a, from, to, 0, count);
-      else if (whole_blocks)
-        across_channels(isa, batch, stream, a, from, to, z.data());
-      else
-        gathered(isa, batch, stream, a, from, to, drawn, z.data());
-    }
+    forward_range(isa, batch, x, y, first, last, [&](int64_t row) { return amplitude_of(batch, row); });
   });
 }
 
@@ -142,11 +161,22 @@ void noise_row(const Isa& isa, const Stream& stream, const Amplitude& a, const f
   contiguous_range(isa, stream, a, x, y, begin, end);
 }
 
+void noise_bytes(const Isa& isa, const Batch& batch, const Quantization& bytes, const uint8_t* x, uint8_t* y,
+                 int64_t first, int64_t last) {
+  forward_range(isa, batch, x, y, first, last,
+                [&](int64_t row) { return quantized_amplitude(amplitude_of(batch, row), bytes); });
+}
+
 void forward(const Isa& isa, const Batch& batch, const float* x, float* y, const Team& team) {
   forward_rows(isa, batch, x, y, team);
 }
 void forward(const Isa& isa, const Batch& batch, const Bf16* x, Bf16* y, const Team& team) {
   forward_rows(isa, batch, x, y, team);
+}
+void forward(const Isa& isa, const Batch& batch, const Quantization& bytes, const uint8_t* x, uint8_t* y,
+             const Team& team) {
+  over_rows(batch.rows, team,
+            [&](int64_t first, int64_t last) { noise_bytes(isa, batch, bytes, x, y, first, last); });
 }
 void backward(const Isa& isa, const Batch& batch, const float* x, const float* y, const float* g, float* gx,
               const Team& team) {

@@ -30,6 +30,10 @@ inline Amplitude amplitude_of(const Batch& batch, int64_t row) {
 // drawn tile by tile into a buffer that stays in the first-level cache.
 void noise_row(const Isa&, const Stream&, const Amplitude&, const float* x, float* y, int64_t begin, int64_t end);
 
+// Rows [first, last) of a batch of bytes, in either layout.
+void noise_bytes(const Isa&, const Batch&, const Quantization&, const uint8_t* x, uint8_t* y, int64_t first,
+                 int64_t last);
+
 // Who computes: `threads` threads of the OpenMP runtime whose GOMP_parallel is given, or new ones for this call.
 // A caller that has an OpenMP runtime should lend it: its idle threads spin for a while after each of
 // the caller's own loops, and threads of ours would share their processors with them.
@@ -41,6 +45,7 @@ struct Team {
 // The batch by a team.
 void forward(const Isa&, const Batch&, const float* x, float* y, const Team&);
 void forward(const Isa&, const Batch&, const Bf16* x, Bf16* y, const Team&);
+void forward(const Isa&, const Batch&, const Quantization&, const uint8_t* x, uint8_t* y, const Team&);
 
 // Gradient of every row with respect to the (fanned-out) signal: gx has as many rows as y.
 void backward(const Isa&, const Batch&, const float* x, const float* y, const float* g, float* gx, const Team&);

@@ -28,6 +28,26 @@ struct Amplitude {
   bool relu;
 };
 
+// How signals of 8 bits are read and written: x = (byte - zero_point) * scale, and what becomes of it is
+// y_zero_point + y * rate, to the nearest byte, halves to the even one. In between all is counted in steps of y.
+struct Quantization {
+  float scale;
+  float rate;
+  int32_t zero_point;
+  int32_t y_zero_point;
+};
+
+// The noise of one row between two signals of 8 bits, in steps: a step of x is `gain` steps of y.
+struct QuantizedAmplitude : Amplitude {
+  float gain;
+  int32_t zero_point;
+  int32_t y_zero_point;
+};
+
+inline QuantizedAmplitude quantized_amplitude(const Amplitude& a, const Quantization& q) {
+  return {{a.multiplicative, a.additive * q.rate, a.relu}, q.scale * q.rate, q.zero_point, q.y_zero_point};
+}
+
 // A bfloat16 in memory: the upper half of a float32.
 struct Bf16 {
   uint16_t bits;

@@ -175,4 +175,5 @@ def _reason(error: Exception, name: str) -> str:
 
 def _shape(variant: Variant) -> tuple[str | int, ...]:
     """What decides how long a vote of the variant takes."""
-    return variant.network, variant.parameters, variant.multiply_accumulates, variant.samples, variant.layers
+    size = (variant.parameters, variant.multiply_accumulates, variant.samples, variant.layers)
+    return variant.network, variant.precision, *size

@@ -1,15 +1,16 @@
 """What is served: the versions and variants of the model store that could be loaded, and why others could not."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from typing import Final, NamedTuple
 
 from noisevote.engine.session_key import SessionKey
-from noisevote.model_store.manifest import Manifest, Variant
-from noisevote.model_store.selection import select
+from noisevote.model_store.manifest import Manifest, PrecisionChoice, Variant
+from noisevote.model_store.selection import NoVariantsError, select
 from noisevote.noise_op.contract import NoiseKind
-from noisevote.service.errors import UnknownModelError, UnknownVariantError, UnknownVersionError
+from noisevote.service.errors import InvalidValueError, UnknownModelError, UnknownVariantError, UnknownVersionError
 from noisevote.service.scheduling.batch_size import BatchProfile
 from noisevote.service.validation import shown
 
@@ -35,24 +36,58 @@ class ServedVersion:
     profiles: Mapping[SessionKey, BatchProfile]
 
     @cached_property
-    def _best(self) -> Callable[[NoiseKind, float, int, int], Variant]:
-        """The best variant for a noise and votes, remembered as long as the version itself.
+    def _select(self) -> Callable[[bool, NoiseKind, float, int, int], Variant]:
+        """The best float32 variant for a noise and votes, remembered as long as the version itself.
 
         Choosing walks through all measured points, and requests repeat a few settings over and over.
         """
-        return lru_cache(maxsize=CHOICES_KEPT)(partial(select, self.variants))
+        floats = tuple(variant for variant in self.variants if variant.precision == "float32")
+        twins = {variant.twin for variant in self.variants}
+        with_twin = tuple(variant for variant in floats if variant.name in twins)
+
+        def chosen(twins_only: bool, noise: NoiseKind, sigma: float, votes: int, reads: int) -> Variant:
+            return select(with_twin if twins_only else floats, noise, sigma, votes, reads)
+
+        return lru_cache(maxsize=CHOICES_KEPT)(chosen)
 
     def key(self, variant: Variant) -> SessionKey:
         """Name of a variant's session."""
         return SessionKey(self.manifest.name, self.manifest.version, variant.name)
 
-    def variant(self, name: str, noise: NoiseKind, sigma: float, votes: int, reads: int) -> Variant:
-        """The variant of that name; for `auto` the best for this noise and these votes.
+    def best(self, noise: NoiseKind, sigma: float, votes: int, reads: int, precision: PrecisionChoice) -> Variant:
+        """The variant with the best float32 accuracy for this noise and these votes, computed in this precision.
+
+        In int8 the best of those that have a twin is taken; `any` stays with the best, whether it has one or not.
 
         Raises:
-            UnknownVariantError: it does not exist or is not served.
+            InvalidValueError: nothing is served in this precision.
         """
-        return self._best(noise, sigma, votes, reads) if name == AUTO else self.named(name)
+        try:
+            chosen = self._select(precision == "int8", noise, sigma, votes, reads)
+        except NoVariantsError:
+            whose = f"no variant of {self.manifest.name} {self.manifest.version}"
+            raise InvalidValueError("precision", f"{precision}; {whose} is served in it") from None
+        return chosen if precision == "float32" else self.computed(chosen, precision)
+
+    def computed(self, variant: Variant, precision: PrecisionChoice) -> Variant:
+        """The variant itself or its twin, whichever computes in this precision; of `any` the faster one here.
+
+        Raises:
+            InvalidValueError: it is not served in this precision.
+        """
+        family = variant.twin or variant.name
+        pair = [each for each in self.variants if family in (each.twin, each.name)]
+        if precision == "any":
+            return min(pair, key=self._row_s)
+        for each in pair:
+            if each.precision == precision:
+                return each
+        raise InvalidValueError("precision", f"{precision}; variant {variant.name!r} is not served in it")
+
+    def _row_s(self, variant: Variant) -> float:
+        """Seconds that a vote takes, as measured when the variant was loaded; infinite where it was not."""
+        profile = self.profiles.get(self.key(variant))
+        return math.inf if profile is None else profile.row_s
 
     def named(self, name: str) -> Variant:
         """The variant of that name.

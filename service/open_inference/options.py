@@ -6,6 +6,7 @@ from typing import Any, Final, Literal, get_args
 
 from pydantic import Field, ValidationError
 
+from noisevote.model_store.manifest import PrecisionChoice
 from noisevote.noise_op.contract import NoiseKind
 from noisevote.service.errors import InvalidValueError
 from noisevote.service.open_inference.call import Tensor
@@ -67,6 +68,8 @@ class Options(RequestBody):
     """share of the server beside other waiting requests: one of priority 4 gets four rows where one of 1 gets one"""
     variant: str = DEFAULTS.variant
     """name of a variant, or `auto`: the one whose measured accuracy is best for this noise and these votes"""
+    precision: PrecisionChoice | None = None
+    """what products are computed in; missing: a named variant's own, and for `auto` the server's setting"""
 
     def as_vote_options(self) -> VoteOptions:
         """The same for all protocols, but for how much is shown.
@@ -93,6 +96,7 @@ class Options(RequestBody):
             deadline_ms=self.deadline_ms if self.timeout is None else self.timeout / 1e3,
             priority=self.priority,
             variant=self.variant,
+            precision=self.precision,
         )
 
 
@@ -101,7 +105,7 @@ Kind = Literal["float", "integer", "text"]
 TENSORS: Final[Mapping[str, Kind]] = {
     "sigma": "float", "snr_db": "float", "noise": "text", "votes": "integer", "reads": "integer", "seed": "integer",
     "first_vote": "integer", "stop": "text", "delta": "float", "alpha": "float", "deadline_ms": "float",
-    "priority": "integer", "variant": "text",
+    "priority": "integer", "variant": "text", "precision": "text",
 }  # fmt: skip
 # What the model's metadata says of them, and which others are read.
 DATATYPES: Final[Mapping[Kind, str]] = {"float": "FP32", "integer": "INT64", "text": BYTES}

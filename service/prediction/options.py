@@ -7,7 +7,7 @@ from typing import Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from noisevote.model_store.manifest import InputSpec
+from noisevote.model_store.manifest import InputSpec, PrecisionChoice
 from noisevote.noise_op.contract import NoiseKind, sigma_of_snr_db
 from noisevote.service.errors import InvalidValueError
 from noisevote.service.models.registry import AUTO
@@ -18,6 +18,8 @@ MAX_DEADLINE_MS: Final = 24 * 60 * 60 * 1000
 MAX_PRIORITY: Final = 8
 # With as many votes as a server may allow after it, numbers stay below the operator's 2³².
 MAX_FIRST_VOTE: Final = 2**31
+
+PRECISIONS: Final[tuple[PrecisionChoice, ...]] = get_args(PrecisionChoice)
 
 # How much of the votes an answer shows, each with what is before it: the label alone, votes per class and what follows
 # from them, their mean probabilities, and each vote's logits.
@@ -41,6 +43,7 @@ class VoteOptions:
         deadline_ms: milliseconds after acceptance at which the votes counted so far are the answer.
         priority: share of the server beside other waiting requests.
         variant: name of a variant, or `auto`.
+        precision: what products are computed in; None: a named variant's own, and for `auto` the server's setting.
         returns: how much of the votes is shown.
         top_k: of how many classes it is shown; None: of all.
         preprocess: images are made inputs as the manifest declares, whatever their size.
@@ -57,6 +60,7 @@ class VoteOptions:
     deadline_ms: float | None = None
     priority: int = 1
     variant: str = AUTO
+    precision: PrecisionChoice | None = None
     returns: Returns = "probabilities"
     top_k: int | None = None
     preprocess: bool = False

@@ -168,7 +168,7 @@ def _judged(rules: Rules, asked: PredictionRequest, options: VoteOptions) -> Vot
     found = {key: resolve(key, rules.get(key), values[key], given=key in given) for key in values if key != "sigma"}
     sigma = _sigma(rules.get("sigma"), options.sigma, found["reads"], given="sigma" in given)
     known = {key: found[key] for key in ("noise", "votes", "reads", "seed", "first_vote", "alpha", "deadline_ms")}
-    kept = {key: found[key] for key in ("priority", "variant", "top_k")}
+    kept = {key: found[key] for key in ("priority", "variant", "precision", "top_k")}
     if found["top_k"] is not None and found["return"] == "label":
         raise PolicyError("top_k", f"{found['top_k']}; this model's policy shows the label alone")
     if found["preprocess"] != options.preprocess:  # inputs may have been decoded by now
@@ -182,7 +182,7 @@ def _values_of(asked: PredictionRequest, options: VoteOptions) -> dict[str, Any]
     """The values of a prediction's keys that are not parts of its path."""
     names = (
         "sigma", "noise", "votes", "reads", "seed", "first_vote", "alpha", "deadline_ms", "priority", "variant",
-        "top_k", "preprocess",
+        "precision", "top_k", "preprocess",
     )  # fmt: skip
     return {
         "inputs": asked.inputs,

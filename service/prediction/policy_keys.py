@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from noisevote.noise_op.contract import NOISE_KINDS
 from noisevote.service.prediction.certify_options import CertifyRequest
-from noisevote.service.prediction.options import MAX_SIGMA, RETURNS, VoteOptions
+from noisevote.service.prediction.options import MAX_SIGMA, PRECISIONS, RETURNS, VoteOptions
 from noisevote.service.prediction.policy_rules import Key
 from noisevote.voting.certification import CERTIFICATE_RULES
 from noisevote.voting.stopping import RULE_NAMES
@@ -52,6 +52,7 @@ KEYS: Final[Mapping[Route, Mapping[str, Key]]] = {
         "deadline_ms": _number(),
         "priority": _count(_DEFAULTS.priority),
         "variant": _text(_DEFAULTS.variant),
+        "precision": _text(choices=PRECISIONS),
         "return": _text("label", RETURNS),
         "top_k": _count(),
         "preprocess": Key(_DEFAULTS.preprocess, "flag"),

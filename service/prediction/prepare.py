@@ -7,10 +7,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from noisevote.model_store.manifest import Variant
+from noisevote.model_store.manifest import PrecisionChoice, Variant
 from noisevote.noise_op.contract import sigma_row
 from noisevote.service.errors import InvalidValueError
-from noisevote.service.models.registry import ServedVersion
+from noisevote.service.models.registry import AUTO, ServedVersion
 from noisevote.service.prediction.options import InputRun, PredictionRequest, VoteOptions
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.settings import Settings
@@ -46,7 +46,7 @@ def prepare(
         ServiceError: the request cannot be used; the message names key and value.
     """
     refuse_too_much(asked, settings)
-    variants = [_variant(served, run.options) for run in asked.runs]
+    variants = [chosen_variant(served, run.options, settings.precision) for run in asked.runs]
     if any(run.options.returns == "votes" for run in asked.runs):
         _refuse_too_many_logits(asked, len(served.manifest.classes), settings)
     inputs = asked.decode(served.manifest.input)
@@ -61,10 +61,6 @@ def prepare(
         )
         for run, variant in zip(asked.runs, variants, strict=True)
     )
-
-
-def _variant(served: ServedVersion, options: VoteOptions) -> Variant:
-    return served.variant(options.variant, options.noise, options.sigma, options.votes, options.reads)
 
 
 def _vote_request(
@@ -85,6 +81,20 @@ def _vote_request(
         first_vote=options.first_vote,
         keeps_votes=options.returns == "votes",
     )
+
+
+def chosen_variant(served: ServedVersion, options: VoteOptions, usual: PrecisionChoice) -> Variant:
+    """The variant that a request gets, where `auto` computes in the precision `usual` unless the request says another.
+
+    Raises:
+        UnknownVariantError: it names one that does not exist or is not served.
+        InvalidValueError: nothing is served in its precision.
+    """
+    if options.variant != AUTO:
+        named = served.named(options.variant)
+        return named if options.precision is None else served.computed(named, options.precision)
+    noise = (options.noise, options.sigma, options.votes, options.reads)
+    return served.best(*noise, options.precision or usual)
 
 
 def refuse_too_much(asked: PredictionRequest, settings: Settings) -> None:

@@ -118,3 +118,20 @@ def test_a_point_is_measured_once() -> None:
     """A table with two accuracies for one setting is refused."""
     with pytest.raises(ValidationError, match="occurs twice"):
         variant(accuracy=[point(0.5, 0.9), point(0.5, 0.8)])
+
+
+def test_an_int8_variant_names_its_float32_twin() -> None:
+    """A twin is there, is float32 and has one twin; manifests from before there were twins are float32."""
+    assert variant().precision == "float32"
+    original, twin = variant("mul-0.8"), variant("mul-0.8-int8", precision="int8", twin="mul-0.8")
+    assert manifest({}, variants=(original, twin)).variant("mul-0.8-int8") == twin
+    for variants, message in (
+        ((twin,), "'mul-0.8' is no float32 variant"),
+        ((original, twin, variant("other", precision="int8", twin="mul-0.8")), "'mul-0.8' occurs twice"),
+        ((original, twin, variant("other", precision="int8", twin="mul-0.8-int8")), "is no float32 variant"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            manifest({}, variants=variants)
+    for fields in ({"precision": "int8"}, {"twin": "mul-0.8"}, {"precision": "int8", "twin": "x", "certifies": 0.5}):
+        with pytest.raises(ValidationError):
+            variant(**fields)

@@ -14,7 +14,7 @@ from noisevote.model_store.store import (
     UnknownVersionError,
     VersionExistsError,
 )
-from tests.support.manifests import manifest
+from tests.support.manifests import manifest, variant
 
 FILES = {"mul-0.0": b"zero", "mul-0.8": b"eight"}
 
@@ -161,3 +161,31 @@ def test_an_empty_or_missing_store_has_no_models(tmp_path: Path) -> None:
     """Reading never creates anything."""
     assert ModelStore(tmp_path / "nowhere").names() == []
     assert os.listdir(tmp_path) == []
+
+
+def test_a_twin_is_added_and_all_else_stays(tmp_path: Path) -> None:
+    """A version gains an int8 twin: its other files keep their bytes, and its other entries what they say."""
+    store = ModelStore(tmp_path)
+    store.publish(manifest({"mul-0.8": b"onnx"}), {"mul-0.8": b"onnx"})
+    before = store.manifest("tiny", "1")
+    twin = variant("mul-0.8-int8", b"bytes", precision="int8", twin="mul-0.8")
+    assert store.add("tiny", "1", twin, b"bytes").name == "mul-0.8-int8.onnx"
+    after = store.publication("tiny", "1")
+    assert after.manifest.variants == (*before.variants, twin)
+    assert after.manifest.model_copy(update={"variants": before.variants}) == before
+    assert after.files == {"mul-0.8": b"onnx", "mul-0.8-int8": b"bytes"}
+
+
+def test_what_is_no_twin_cannot_be_added(tmp_path: Path) -> None:
+    """Another network, other bytes, a name that is taken or a twin of nothing are refused, and nothing is written."""
+    store = ModelStore(tmp_path)
+    store.publish(manifest({"mul-0.8": b"onnx"}), {"mul-0.8": b"onnx"})
+    for wrong, content in (
+        (variant("mul-0.9", b"bytes"), b"bytes"),
+        (variant("mul-0.8-int8", b"bytes", precision="int8", twin="mul-0.8"), b"other"),
+        (variant("mul-0.8", b"bytes", precision="int8", twin="mul-0.8"), b"bytes"),
+        (variant("mul-0.9-int8", b"bytes", precision="int8", twin="mul-0.9"), b"bytes"),
+    ):
+        with pytest.raises(MismatchedFilesError, match="variant"):
+            store.add("tiny", "1", wrong, content)
+    assert [file.name for file in sorted((tmp_path / "tiny/1").iterdir())] == ["manifest.json", "mul-0.8.onnx"]

@@ -13,7 +13,7 @@ from noisevote.noise_op.contract import ACTIVATIONS, DOMAIN, OP_VERSION, Activat
 from noisevote.noise_op.function_body import OPSET
 from noisevote.noise_op.library import Kernel, load_kernel
 
-FLOAT, INT64, UINT64 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.UINT64
+FLOAT, INT64, UINT8, UINT64 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.UINT8, TensorProto.UINT64
 
 
 @pytest.fixture(scope="session")
@@ -65,12 +65,12 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 def graph(
-    function: FunctionProto, outputs: dict[str, int], optional: bool = True, **attributes: Any
+    function: FunctionProto, outputs: dict[str, int], optional: bool = True, signal: int = FLOAT, **attributes: Any
 ) -> onnx.ModelProto:
     """A model of one node that calls `function`, with the function inside."""
     row_and_step = ["row", "step"] if optional else []
     inputs = [
-        helper.make_tensor_value_info("x", FLOAT, None),
+        helper.make_tensor_value_info("x", signal, None),
         helper.make_tensor_value_info("sigma", FLOAT, ["R", 2]),
         *(helper.make_tensor_value_info(name, INT64, ["R"]) for name in ("seed", "vote", *row_and_step[:1])),
         *(helper.make_tensor_value_info(name, INT64, []) for name in row_and_step[1:]),

@@ -110,14 +110,15 @@ def respond(body: bytes, served: ServedVersion, settings: Settings, policy: Poli
 
 
 def _variants(names: Sequence[str] | None, served: ServedVersion) -> list[Variant]:
-    """The served variants of these names, or all."""
+    """The served variants of these names; by default those in float32, as int8 is a way to compute one."""
     by_name = {variant.name: variant for variant in served.variants}
     for i, name in enumerate(names or ()):
         if name in served.refused:
             raise UnknownVariantError(f"variants[{i}]: {shown(name)} was refused at start: {served.refused[name]}")
         if name not in by_name:
             raise UnknownVariantError(f"variants[{i}]: {shown(name)} is not one of {', '.join(by_name)}")
-    return [by_name[name] for name in dict.fromkeys(names or by_name)]
+    floats = [variant.name for variant in served.variants if variant.precision == "float32"]
+    return [by_name[name] for name in dict.fromkeys(names or floats or by_name)]
 
 
 def _reason(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Field
 
 from noisevote.model_store import analog_cost
-from noisevote.model_store.manifest import Manifest
+from noisevote.model_store.manifest import Manifest, PrecisionChoice
 from noisevote.noise_op.contract import NoiseKind
 from noisevote.service.errors import InvalidValueError
 from noisevote.service.prediction.inputs import decode_inputs
@@ -94,6 +94,11 @@ class PredictRequest(RequestBody):
     variant: str = DEFAULTS.variant
     """name of a variant, or `auto`: the one whose measured accuracy is best for this noise and these votes"""
 
+    precision: PrecisionChoice | None = None
+    """what the products are computed in: float32, int8 (the twin of the variant that `variant` chooses; it is accurate
+    to 0.1 points, and gives the same answer on every processor), or any: whichever is faster on this server. Without it
+    a named variant's own, and the server's setting for `auto`"""
+
     returns: Annotated[Returns, Field(alias="return")] = DEFAULTS.returns
     """how much of the votes the answer shows: the label alone, votes per class and what follows from them, their mean
     probabilities too, or each vote too"""
@@ -123,6 +128,7 @@ class PredictRequest(RequestBody):
             deadline_ms=self.deadline_ms,
             priority=self.priority,
             variant=self.variant,
+            precision=self.precision,
             returns=self.returns,
             top_k=self.top_k,
             preprocess=self.preprocess,

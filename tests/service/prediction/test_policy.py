@@ -53,7 +53,7 @@ HARD: dict[str, Any] = {
 OTHER: dict[str, Any] = {
     "sigma": 0.1, "snr_db": 6, "noise": "additive", "votes": 3, "reads": 1_000_000, "seed": 7, "first_vote": 5,
     "stop": {"rule": "exact"}, "alpha": 0.5, "deadline_ms": 5, "variant": "mul-0.0", "priority": 8,
-    "return": "probabilities", "top_k": 2, "preprocess": True,
+    "return": "probabilities", "precision": "any", "top_k": 2, "preprocess": True,
 }  # fmt: skip
 PLANS: dict[str, Any] = {
     "sigma": 0.5, "snr_db": 6, "noise": "additive", "accuracy": 0.5, "products": 60, "layer_times": 60,

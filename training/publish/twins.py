@@ -1,0 +1,138 @@
+"""The int8 twin of a published variant: made, measured beside it on all test examples, and added to its version."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import onnx
+from pydantic import JsonValue
+
+from noisevote.evaluation.accuracy import evaluate
+from noisevote.evaluation.accuracy_points import accuracy_points
+from noisevote.evaluation.onnx_runtime import OnnxRuntime
+from noisevote.evaluation.plan import Plan
+from noisevote.evaluation.provenance import git_commit, versions
+from noisevote.model_store.manifest import AccuracyPoint, Manifest, Provenance, Variant
+from noisevote.model_store.store import ModelStore, digest
+from noisevote.training.data.data_set import DataSet
+from noisevote.training.errors import TrainingError
+from noisevote.training.publish import export
+from noisevote.training.publish.quantize import CALIBRATION_INPUTS, CALIBRATION_VOTES, PERCENTILE, quantized
+
+# Of accuracy, 0.1 points: what a twin may be below its float32 variant where both were measured.
+MOST_BELOW: Final = 0.001
+# Where a file says what it was calibrated under.
+CALIBRATED_AT: Final = "calibrated_at"
+
+
+class LessAccurateError(TrainingError):
+    """A twin falls below its float32 variant by more than it may."""
+
+    def __init__(self, name: str, worst: "Difference") -> None:
+        super().__init__(f"{name}: {worst}; it may be {100 * MOST_BELOW:g} points below at most")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Accuracies of a float32 variant and its twin, of the same images, seeds and votes."""
+
+    point: AccuracyPoint
+    twin: AccuracyPoint
+
+    @property
+    def gain(self) -> float:
+        """By how much the twin is more accurate."""
+        return self.twin.accuracy - self.point.accuracy
+
+    def __str__(self) -> str:
+        at = f"{self.point.noise} sigma {self.point.sigma:.4g}, votes {self.point.votes}"
+        return f"{at}: float32 {self.point.accuracy:.2%}, int8 {self.twin.accuracy:.2%} ({100 * self.gain:+.2f} points)"
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A variant, what trained it, and the file of its int8 twin; results are kept beside the file."""
+
+    manifest: Manifest
+    variant: Variant
+    provenance: Provenance
+    file: Path
+
+    @property
+    def name(self) -> str:
+        """The twin's name."""
+        return f"{self.variant.name}-int8"
+
+    def plan(self, votes: int, sigmas: Sequence[float] | None) -> Plan:
+        """What to measure: by default at the sigmas of the float32 variant's table, under the noise of its training."""
+        kind = self.variant.noise
+        measured = sorted({point.sigma for point in self.variant.accuracy if point.noise == kind})
+        seed = self.variant.accuracy[0].seed
+        return Plan((kind,), tuple(sigmas or measured), votes, seed)
+
+    def make(self, store: ModelStore, data: DataSet, sigmas: Sequence[float]) -> None:
+        """Write the file, calibrated on training examples under the variant's noise at these sigmas.
+
+        Raises:
+            UnquantizableError: the network cannot be computed in 8 bits as it is.
+        """
+        about = {"variant": self.name, "precision": "int8", "twin": self.variant.name}
+        about[CALIBRATED_AT] = " ".join(map(str, sigmas))
+        content = store.read(self.manifest, self.variant)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        export.write(quantized(content, data.train, self.variant.noise, sigmas, about), self.file)
+
+    def measured(self, data: DataSet, plan: Plan, threads: int) -> Variant:
+        """The manifest's entry of the file, measured as the plan says; what was measured before is kept."""
+        evaluation = evaluate(OnnxRuntime(self.file, threads), self.file.with_suffix(".json"), data.test, plan)
+        content = self.file.read_bytes()
+        calibration: dict[str, JsonValue] = {
+            "inputs": CALIBRATION_INPUTS,
+            "votes": CALIBRATION_VOTES,
+            "percentile": PERCENTILE,
+            "sigmas": [float(sigma) for sigma in _metadata(content)[CALIBRATED_AT].split()],
+        }
+        provenance = self.provenance.model_copy(update={"commit": git_commit(), "versions": versions()})
+        return Variant.model_validate(
+            self.variant.model_dump()
+            | {
+                "name": self.name,
+                "file": self.file.name,
+                "sha256": digest(content),
+                "bytes": len(content),
+                "recipe": {**self.variant.recipe, "calibration": calibration},
+                "provenance": provenance,
+                "accuracy": accuracy_points(evaluation),
+                "measured_by": evaluation.measured_by,
+                "precision": "int8",
+                "twin": self.variant.name,
+                "certifies": None,
+            }
+        )
+
+    def differences(self, twin: Variant) -> list[Difference]:
+        """Both accuracies wherever both were measured on the same images and draws."""
+        found = {_key(point): point for point in twin.accuracy}
+        return [Difference(point, found[_key(point)]) for point in self.variant.accuracy if _key(point) in found]
+
+
+def add(store: ModelStore, twin: Twin, measured: Variant) -> Path:
+    """Add a measured twin to its variant's version; returns its file there.
+
+    Raises:
+        LessAccurateError: it is, somewhere, by more than it may be.
+        StoreError: it is there already.
+    """
+    worst = min(twin.differences(measured), key=lambda difference: difference.gain)
+    if worst.gain < -MOST_BELOW - 1e-9:
+        raise LessAccurateError(twin.name, worst)
+    return store.add(twin.manifest.name, twin.manifest.version, measured, twin.file.read_bytes())
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    return {entry.key: entry.value for entry in onnx.load_from_string(content).metadata_props}
+
+
+def _key(point: AccuracyPoint) -> tuple[object, ...]:
+    return (point.noise, point.sigma, point.votes, point.reads, point.images, point.seed)
