@@ -153,7 +153,8 @@ def _serve(settings: Settings, listening: socket.socket, access: Access) -> int:
     def on_start(runtime: Runtime) -> None:
         gc.freeze()  # what stays for good need not be looked through again, a tenth of a second each time
         if runtime.problem is None:
-            say(f"noisevote on {address} | {runtime.summary()}", sys.stdout)
+            also = "" if settings.grpc_port is None else f", gRPC on port {settings.grpc_port}"
+            say(f"noisevote on {address}{also} | {runtime.summary()}", sys.stdout)
             if access.made_key is not None:
                 say(f"its key, for this run: {how_to_use(access.made_key, address)}", sys.stdout)
         else:
@@ -164,6 +165,9 @@ def _serve(settings: Settings, listening: socket.socket, access: Access) -> int:
         app = create_app(settings, on_start=on_start, access=access)
     except PolicyFileError as error:
         say(f"noisevote: policies: {error}", sys.stderr)
+        return 2
+    except SettingsError as error:
+        say(f"noisevote: {error}", sys.stderr)
         return 2
     runtime: Runtime = app.state.runtime
     door = _door(settings, runtime)

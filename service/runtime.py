@@ -95,6 +95,14 @@ class Runtime:
         self.dispatcher.start()
         self._loading = asyncio.create_task(self._load(), name="load models")
 
+    def give_up(self, problem: str) -> None:
+        """Load no further, and serve nothing: what is wrong cannot be mended while the server runs."""
+        if self._loading is not None:
+            self._loading.cancel()
+        self.problem = problem
+        if self._on_start is not None:
+            self._on_start(self)
+
     async def drain(self) -> None:
         """Refuse what comes from now on; return when all that was accepted is over, at most the grace time later."""
         await self.dispatcher.drain(max(0, self.settings.grace_seconds - FLUSH_SECONDS))

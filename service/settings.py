@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     """address to listen on"""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """port to listen on; 0: any free one"""
+    grpc_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """port of the Open Inference Protocol by gRPC, on the same address; without it there is none. It needs the extra
+    `grpc`"""
     model_store: DirectoryPath = Path(__file__).resolve().parent.parent / "model_store" / "models"
     """folder of published models"""
     threads: Annotated[int, Field(ge=1, le=1024)] = Field(default_factory=usable_cpus)
