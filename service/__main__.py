@@ -153,7 +153,7 @@ def _serve(settings: Settings, listening: socket.socket, access: Access) -> int:
     def on_start(runtime: Runtime) -> None:
         gc.freeze()  # what stays for good need not be looked through again, a tenth of a second each time
         if runtime.problem is None:
-            also = "" if settings.grpc_port is None else f", gRPC on port {settings.grpc_port}"
+            also = "" if settings.grpc_port is None else f" | gRPC on port {settings.grpc_port}"
             say(f"noisevote on {address}{also} | {runtime.summary()}", sys.stdout)
             if access.made_key is not None:
                 say(f"its key, for this run: {how_to_use(access.made_key, address)}", sys.stdout)

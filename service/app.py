@@ -61,8 +61,8 @@ def app_of(runtime: Runtime, access: Access | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        runtime.start()
         async with grpc_beside(runtime, access):
+            runtime.start()
             yield
         await runtime.close()
 

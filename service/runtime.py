@@ -68,6 +68,7 @@ class Runtime:
         self._registry = ModelRegistry({}, ())
         self._on_start = on_start
         self._loading: asyncio.Task[None] | None = None
+        self._given_up = False
 
     @property
     def unready(self) -> str | None:
@@ -93,12 +94,12 @@ class Runtime:
     def start(self) -> None:
         """Start the dispatcher and begin to load."""
         self.dispatcher.start()
-        self._loading = asyncio.create_task(self._load(), name="load models")
+        if not self._given_up:
+            self._loading = asyncio.create_task(self._load(), name="load models")
 
     def give_up(self, problem: str) -> None:
-        """Load no further, and serve nothing: what is wrong cannot be mended while the server runs."""
-        if self._loading is not None:
-            self._loading.cancel()
+        """Serve nothing, and let `start` load nothing: what is wrong cannot be mended while the server runs."""
+        self._given_up = True
         self.problem = problem
         if self._on_start is not None:
             self._on_start(self)

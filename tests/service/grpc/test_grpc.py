@@ -86,6 +86,9 @@ async def test_the_answer_is_that_of_v1(store: ModelStore) -> None:
         assert arrays(response)["histogram"].tolist() == told
         assert (response.id, response.model_name, response.model_version) == ("a", "tiny", "1")
         assert response.parameters["seed"].int64_param == 7
+        switched = asked(sigma=0.5, votes=9, seed=7)
+        switched.parameters["triton_enable_empty_final_response"].bool_param = True  # as perf_analyzer sends it
+        assert arrays(await call("ModelInfer", switched))["histogram"].tolist() == told
         fields = asked(votes=9)
         del fields.raw_input_contents[:]
         fields.inputs[0].contents.fp32_contents.extend(INPUTS.ravel().tolist())
