@@ -79,6 +79,13 @@ class UnknownVariantError(ServiceError):
     code = "unknown_variant"
 
 
+class RefusedModelError(ServiceError):
+    """The model that was to be loaded is broken; what served before goes on serving."""
+
+    status = 422
+    code = "refused_model"
+
+
 class MissingKeyError(ServiceError):
     """A key is needed, and none or an unknown one was sent."""
 
