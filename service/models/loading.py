@@ -160,16 +160,20 @@ class Loader:
         if self._trials is not None:
             self._trials.abandon()
 
-    def _attempt(self, trial: Trial, manifest: Manifest, variant: Variant) -> bytes:
-        """Read a variant's file and try it."""
+    def unfit(self, manifest: Manifest, variant: Variant) -> str | None:
+        """Why a variant would be refused by what its manifest says alone; None: its file decides."""
         size = 4 * math.prod(manifest.input.shape)
         if size > self._limits.input_bytes:
             shape = list(manifest.input.shape)
-            raise BadModelError(
-                f"input.shape: an input of {shape} takes {size} bytes, more than {self._limits.input_bytes}"
-            )
+            return f"input.shape: an input of {shape} takes {size} bytes, more than {self._limits.input_bytes}"
         if variant.bytes > self._limits.trial.memory // 2:  # its bytes, and what ONNX Runtime makes of them
-            raise BadModelError(f"its {variant.bytes} bytes need more memory than loading may take")
+            return f"its {variant.bytes} bytes need more memory than loading may take"
+        return None
+
+    def _attempt(self, trial: Trial, manifest: Manifest, variant: Variant) -> bytes:
+        """Read a variant's file and try it."""
+        if (reason := self.unfit(manifest, variant)) is not None:
+            raise BadModelError(reason)
         content = self._store.read(manifest, variant)
         expectation = Expectation.of(manifest)
         if (variant.sha256, expectation) not in self._passed:

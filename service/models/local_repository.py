@@ -260,8 +260,8 @@ class LocalRepository:
                 key = session_key(version.manifest, variant)
                 if key in kept.values() and key in profiles:
                     version.profiles[key] = profiles[key]
-                if self._too_large(variant):
-                    version.refused[variant.name] = f"its {variant.bytes} bytes are more than model_bytes allows"
+                if (reason := self._unfit(version.manifest, variant)) is not None:
+                    version.refused[variant.name] = reason
         return loaded
 
     async def _until_cancelled(self, loading: Callable[[], list[LoadedVersion]]) -> list[LoadedVersion]:
@@ -422,8 +422,12 @@ class LocalRepository:
                 return True
         return False
 
-    def _too_large(self, variant: Variant) -> bool:
-        return self._residents.most_bytes is not None and variant.bytes > self._residents.most_bytes
+    def _unfit(self, manifest: Manifest, variant: Variant) -> str | None:
+        """Why a variant is refused before its file is read, which may be at its first request only."""
+        most = self._residents.most_bytes
+        if most is not None and variant.bytes > most:
+            return f"its {variant.bytes} bytes are more than model_bytes allows"
+        return self._loader.unfit(manifest, variant)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(coroutine)
