@@ -97,6 +97,8 @@ class _Server(uvicorn.Server):
         """Note the event loop, for signals to reach it, and begin to look for connections that take too long."""
         self._loop = asyncio.get_running_loop()
         self._sweep(self._loop)
+        if hasattr(signal, "SIGHUP"):
+            self._loop.add_signal_handler(signal.SIGHUP, self._runtime.refresh_soon)
         await super().startup(sockets)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
