@@ -4,11 +4,16 @@
 
 Both send the same float32 inputs to the same server, in turns. How fast a large tensor is read is measured by requests
 whose last value lies outside of the model's range: they are received, decoded and checked whole, and refused before
-any vote, so that it is not the network that is timed.
+any vote, so that it is not the network that is timed. With `--perf-analyzer`, Triton's perf_analyzer measures too: what
+the server says of its own time beside the latency that the client sees.
 """
 
 import argparse
 import asyncio
+import json
+import re
+import subprocess
+import tempfile
 from base64 import b64encode
 from pathlib import Path
 
@@ -30,7 +35,10 @@ V2_PATH = f"/v2/models/{MODEL}/infer"
 HEAD = "| inputs | votes | /v1 base64, requests/s | /v2 binary, requests/s | /v2 ÷ /v1 |"
 RULE = "|---|---|---|---|---|"
 READ_HEAD = "| inputs | float32, MB | /v1 base64, MB/s | /v2 binary, MB/s | /v2 ÷ /v1 |"
+PERF_HEAD = "| votes | clients | perf_analyzer's latency, ms | the server's breakdown, ms | breakdown ÷ latency |"
 MB = 1e6
+LATENCY = re.compile(r"Avg latency: (\d+) usec")
+BREAKDOWN = re.compile(r"Avg request latency: (\d+) usec")
 
 
 def main() -> None:
@@ -44,6 +52,7 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, default=usable_cpus())
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--turn-seconds", type=float, default=1.5)
+    parser.add_argument("--perf-analyzer", help="the command, where it is installed")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with (
@@ -52,7 +61,11 @@ def main() -> None:
     ):
         served = served_model(url)
         figures = {"votes": on.run(_voted(url, options)), "read": on.run(_read(url, options))}
+        if options.perf_analyzer:
+            figures["perf_analyzer"] = _perf_analyzed(url, options)
     table = [HEAD, RULE, *map(_row, figures["votes"]), "", READ_HEAD, RULE, *map(_row, figures["read"])]
+    if options.perf_analyzer:
+        table += ["", PERF_HEAD, RULE, *map(_row, figures["perf_analyzer"])]
     print(*table, sep="\n")
     if options.out:
         about = f"{options.clients} clients, sigma 0.8, {options.lanes} lanes, {options.rounds} rounds."
@@ -95,6 +108,33 @@ async def _turns(
     by_v1.close()
     by_v2.close()
     return found
+
+
+def _perf_analyzed(url: str, options: argparse.Namespace) -> list[dict[str, float]]:
+    rows = []
+    for votes in options.votes:
+        for clients in (1, options.clients):
+            data = {"input": {"content": [0.5] * 784, "shape": [1, 28, 28]}, "sigma": [0.8], "votes": [votes]}
+            with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+                file.write(json.dumps({"data": [data]}))
+                file.flush()
+                command = [
+                    options.perf_analyzer,
+                    "-m",
+                    MODEL,
+                    "-u",
+                    url.removeprefix("http://"),
+                    "--input-data",
+                    file.name,
+                ]
+                command += ["--concurrency-range", str(clients), "--request-count", "400"]
+                said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            latency, breakdown = (
+                int(found[1]) / 1e3 for found in (LATENCY.search(said), BREAKDOWN.search(said)) if found
+            )
+            row = {"votes": votes, "clients": clients, "latency_ms": latency, "breakdown_ms": breakdown}
+            rows.append(row | {"ratio": breakdown / latency})
+    return rows
 
 
 def as_v1(inputs: NDArray[np.float32], votes: int) -> bytes:

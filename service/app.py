@@ -22,6 +22,7 @@ from noisevote.service.rest.error_responses import answer_errors
 from noisevote.service.rest.methods import Methods
 from noisevote.service.rest.v1 import front as v1
 from noisevote.service.rest.v2 import front as v2
+from noisevote.service.rest.v2.parse import HEADER_LENGTH
 from noisevote.service.runtime import Runtime
 from noisevote.service.scheduling.engine import Engine
 from noisevote.service.settings import Settings, read_settings
@@ -96,7 +97,7 @@ def _add_middleware(app: FastAPI, runtime: Runtime, access: Access) -> None:
             CORSMiddleware,
             allow_origins=settings.allowed_origins,
             allow_methods=["GET", "HEAD", "POST"],
-            allow_headers=["authorization", "content-type", "traceparent", "x-api-key", "x-request-id"],
-            expose_headers=["retry-after", "x-request-id", "traceparent"],
+            allow_headers=["authorization", "content-type", HEADER_LENGTH, "traceparent", "x-api-key", "x-request-id"],
+            expose_headers=["retry-after", HEADER_LENGTH, "x-request-id", "traceparent"],
         )
     app.add_middleware(Edge, access=access, root_path=settings.root_path, logged=access.logged(settings))

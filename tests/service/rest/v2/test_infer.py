@@ -209,6 +209,16 @@ async def test_long_answers_are_packed_for_who_accepts_it(
     assert np.asarray(outputs(response)["label"]).shape == (60,)
 
 
+async def test_pages_that_may_ask_may_send_binary_tensors(store: ModelStore) -> None:
+    """An allowed origin may send the header that says where the tensors begin, and read that of the answer."""
+    origin = "https://lab.example"
+    async with serve(store, FakeEngine(CLASSES), allowed_origins=(origin,)) as client:
+        wish = {"origin": origin, "access-control-request-method": "POST", "access-control-request-headers": HEADER}
+        assert (await client.options(PATH, headers=wish)).status_code == 200
+        answer = await client.post(PATH, content=INPUTS[1].tobytes(), headers={HEADER: "0", "origin": origin})
+        assert HEADER in answer.headers["access-control-expose-headers"]
+
+
 async def test_a_long_binary_body_is_not_parsed(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only its JSON object counts for the process that reads long bodies."""
     many = np.repeat(INPUTS, 900, axis=0)[:1024]
