@@ -9,10 +9,14 @@ from urllib.parse import urlsplit
 class Connections:
     """Keep-alive connections that speak as little HTTP as this needs, so that the measuring costs little.
 
-    `address` is the one that they come from, where a server tells its clients apart by it.
+    `address` is the one that they come from, where a server tells its clients apart by it; `header` announces what
+    bodies are.
     """
 
-    def __init__(self, url: str, path: str, address: str | None = None) -> None:
+    def __init__(
+        self, url: str, path: str, address: str | None = None, header: str = "content-type: application/json"
+    ) -> None:
+        self._header = header
         self._local = None if address is None else (address, 0)
         self.path = path
         parts = urlsplit(url)
@@ -22,7 +26,7 @@ class Connections:
     async def post(self, body: bytes) -> tuple[int, bytes]:
         """Status and content of the answer."""
         async with self._connection() as (reader, writer):
-            head = f"POST {self.path} HTTP/1.1\r\nhost: {self.host}\r\ncontent-type: application/json\r\n"
+            head = f"POST {self.path} HTTP/1.1\r\nhost: {self.host}\r\n{self._header}\r\n"
             writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
             lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             length = next(int(line.partition(":")[2]) for line in lines if line.lower().startswith("content-length:"))

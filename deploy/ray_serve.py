@@ -26,14 +26,17 @@ from deploy.cores import claim, keep_to
 from deploy.options import ScaleOut
 from deploy.scaling import METRIC, QueuedRows
 from noisevote.engine.onnx_engine import OnnxEngine
+from noisevote.engine.session_key import SessionKey
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.app import app_of
 from noisevote.service.backends.local import LocalBackend
-from noisevote.service.backends.replica import count
+from noisevote.service.backends.replica import count, hold
 from noisevote.service.backends.replicated import ReplicaLostError, ReplicatedBackend
+from noisevote.service.backends.replicated_repository import Change
 from noisevote.service.errors import ServiceError
 from noisevote.service.metrics import Metrics
 from noisevote.service.models.registry import ModelRegistry
+from noisevote.service.models.repository import VersionEntry
 from noisevote.service.rest.access import access_behind
 from noisevote.service.runtime import Runtime
 from noisevote.service.scheduling.request import VoteRequest
@@ -65,21 +68,37 @@ class Voter:
             self._claim = claim(options.cpus, sorted(os.sched_getaffinity(0)), CORE_LOCKS)
             keep_to(self._claim.cores)
         self._beat_s = options.silence_s / BEATS
-        self._backend = LocalBackend(settings, OnnxEngine(load_kernel()), Metrics())
+        self._backend = LocalBackend(settings, OnnxEngine(load_kernel()), Metrics(), keeps=True)
         self._backend.dispatcher.start()
-        self._registry = await self._backend.load()
-        if not self._registry.models:
+        registry = await self._backend.load()
+        if not registry.models:
             raise RuntimeError(f"model_store: nothing in {settings.model_store} can be served")
 
     async def registry(self) -> ModelRegistry:
         """What it serves."""
-        return self._registry
+        return self._backend.repository.registry
+
+    async def index(self) -> tuple[VersionEntry, ...]:
+        """See `Repository.index`."""
+        return await self._backend.repository.index()
+
+    async def change(self, change: Change) -> ModelRegistry | ServiceError:
+        """What it serves after a change; see `Control.change`. Errors are answers, as of `count`."""
+        try:
+            return await change.at(self._backend.repository)
+        except ServiceError as error:
+            return error
+
+    async def keep(self, sessions: list[SessionKey]) -> None:
+        """See `Control.keep`."""
+        self._backend.repository.keep(sessions)
 
     async def count(
         self, request: VoteRequest, deadline_ms: float | None
     ) -> AsyncIterator[CountedVotes | ServiceError | None]:
         """See `service.replica.count`. Its errors are answers here: Ray would log each as a failure of the replica."""
         try:
+            _held = await hold(self._backend.repository, request.session)  # until this generator ends
             async with aclosing(count(self._backend.dispatcher, request, deadline_ms, self._beat_s)) as answers:
                 async for answer in answers:
                     yield answer
@@ -114,6 +133,44 @@ class Ask:
             raise ReplicaLostError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
 
 
+class Control:
+    """Tells replicas what is done to the models; see `replicated_repository.Control`."""
+
+    def __init__(self, voters: DeploymentHandle) -> None:
+        self._voters = voters
+
+    async def registry(self) -> ModelRegistry:
+        """From any replica that lives long enough to say what it serves."""
+        return cast("ModelRegistry", await self._ask("registry"))
+
+    async def index(self) -> tuple[VersionEntry, ...]:
+        """From any replica, as well."""
+        return cast("tuple[VersionEntry, ...]", await self._ask("index"))
+
+    async def change(self, change: Change) -> ModelRegistry:
+        """Tell all replicas; one that is lost meanwhile loads at its next start."""
+        answers = await self._voters.broadcast("change", change).results_async(return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, ServiceError):
+                raise answer
+        registries = [answer for answer in answers if isinstance(answer, ModelRegistry)]
+        return registries[0] if registries else await self.registry()
+
+    async def keep(self, sessions: list[SessionKey]) -> None:
+        """Tell all replicas."""
+        await self._voters.broadcast("keep", sessions).results_async(return_exceptions=True)
+
+    async def _ask(self, method: str) -> object:
+        while True:
+            try:
+                return await getattr(self._voters, method).remote()
+            except RayTaskError:
+                raise
+            except (RayError, RayServeException) as error:
+                logger.warning("asking again for the %s: %s", method, error)
+                await asyncio.sleep(1)
+
+
 @serve.ingress()
 class Ingress:
     """Reads requests, spreads them over replicas and answers: the application, without an engine."""
@@ -121,22 +178,11 @@ class Ingress:
     def __init__(self, voters: DeploymentHandle, settings: Settings, options: ScaleOut) -> None:
         self._settings = settings
         self._voters = voters
-        self._backend = ReplicatedBackend(settings, options.spreading, Ask(voters), self._registry)
+        self._backend = ReplicatedBackend(settings, options.spreading, Ask(voters), Control(voters))
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
         """Ray Serve starts and ends it, and hands it the requests."""
         return app_of(Runtime(self._settings, self._backend, Metrics()), access_behind(self._settings))
-
-    async def _registry(self) -> ModelRegistry:
-        """From any replica that lives long enough to say what it serves."""
-        while True:
-            try:
-                return cast("ModelRegistry", await self._voters.registry.remote())
-            except RayTaskError:
-                raise
-            except (RayError, RayServeException) as error:
-                logger.warning("asking again what is served: %s", error)
-                await asyncio.sleep(1)
 
 
 def app(options: ScaleOut) -> Any:

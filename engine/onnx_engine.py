@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisevote.engine.feeds import Feeds
+from noisevote.engine.free_memory import give_back
 from noisevote.engine.input_noise import refuse_other_noise
 from noisevote.engine.session import Session, describe, open_session, open_tried
 from noisevote.engine.session_key import SessionKey
@@ -47,6 +48,7 @@ class OnnxEngine:
         if variant is not None and variant.certifies is not None:
             refuse_other_noise(session, manifest.input, variant.certifies)
         self._sessions[key] = session
+        give_back()
 
     def trial(self, limits: TrialLimits) -> TrialProcess:
         """A process that loads and runs files first, so that none that hangs or crashes does so here."""
@@ -54,7 +56,8 @@ class OnnxEngine:
 
     def unload(self, key: SessionKey) -> None:
         """Let go of a session; its memory is free once runs under way have ended."""
-        self._sessions.pop(key, None)
+        if self._sessions.pop(key, None) is not None:
+            give_back()
 
     def run(self, key: SessionKey, feeds: Feeds) -> NDArray[np.float32]:
         """Logits float32 [rows, classes]; a row depends on nothing but itself and its input."""

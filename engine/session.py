@@ -1,6 +1,7 @@
 """One published file in ONNX Runtime, on the native kernel or on the function body inside the file."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -85,6 +86,7 @@ def open_tried(content: bytes, kernel: Kernel | None, threads: int = 1, rows_per
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base but this
         raise BadModelError("ONNX Runtime cannot load it", str(error)) from error
+    session._model_bytes = None  # else the file stays in memory as long as the session, beside its weights
     _check_contract(session)
     return Session(session, padded=kernel is None, rows_per_run=rows_per_run)
 
@@ -108,9 +110,26 @@ def describe(kernel: Kernel | None) -> str:
     return "function body (no native kernel)" if kernel is None else f"kernel {kernel.isa}"
 
 
+@cache
+def _share_an_arena() -> None:
+    """Let all sessions take what a run needs from one arena, once per process.
+
+    Each session would else keep an arena as large as its largest run, once for each thread that ever ran it.
+    """
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    growing_by_doubling = onnxruntime.OrtArenaCfg({"arena_extend_strategy": 0})
+    onnxruntime.create_and_register_allocator(memory, growing_by_doubling)
+
+
 def session_options(kernel: Kernel | None, threads: int) -> Any:
     """How every session runs: on so many threads, idle when there is nothing to do, with the kernel if there is one."""
+    _share_an_arena()
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")  # weights stay out of it
+    options.enable_mem_pattern = False  # one block for a whole run fits no other session's
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle means idle

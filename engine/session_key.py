@@ -4,11 +4,20 @@ from typing import NamedTuple
 
 
 class SessionKey(NamedTuple):
-    """One variant of one published version."""
+    """One variant of one published version, made of the file with the sha256 `file`.
+
+    While a version is replaced by one of the same number, there are two that differ in nothing but the file.
+    """
 
     model: str
     version: str
     variant: str
+    file: str = ""
 
     def __str__(self) -> str:
-        return f"{self.model} {self.version} {self.variant}"
+        return " ".join(self.labels)
+
+    @property
+    def labels(self) -> tuple[str, str, str]:
+        """Model, version and variant."""
+        return self[:3]

@@ -46,10 +46,14 @@ class Expectation:
 
 @dataclass(frozen=True)
 class TrialLimits:
-    """What trying one file may take: seconds, and bytes of memory."""
+    """What trying one file may take: seconds, and bytes of memory.
+
+    `beside`: other models are being served, and have the processors before this.
+    """
 
     seconds: float
     memory: int
+    beside: bool = False
 
 
 class Trial(Protocol):

@@ -72,6 +72,8 @@ class TrialProcess:
             env=os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
             start_new_session=True,  # Ctrl-C is for the server, which tells this process
         )
+        if self._limits.beside:
+            _give_way(process)
         if self._abandoned.is_set():  # since it was looked at last
             process.kill()
         if _ask(process, (), START_S) != (READY, True):
@@ -100,11 +102,7 @@ def _ask(process: subprocess.Popen[bytes], message: tuple[bytes, ...], seconds: 
         late.set()
         process.kill()
 
-    def give_way() -> None:
-        with suppress(OSError):  # it has ended
-            os.setpriority(os.PRIO_PROCESS, process.pid, LOWEST_PRIORITY)
-
-    watches = [threading.Timer(seconds, expire), threading.Timer(YIELD_S, give_way)]
+    watches = [threading.Timer(seconds, expire), threading.Timer(YIELD_S, _give_way, (process,))]
     for watch in watches:
         watch.daemon = True
         watch.start()
@@ -119,6 +117,11 @@ def _ask(process: subprocess.Popen[bytes], message: tuple[bytes, ...], seconds: 
         for watch in watches:
             watch.cancel()
     return answer, not late.is_set()
+
+
+def _give_way(process: subprocess.Popen[bytes]) -> None:
+    with suppress(OSError):  # it has ended
+        os.setpriority(os.PRIO_PROCESS, process.pid, LOWEST_PRIORITY)
 
 
 def _end(process: subprocess.Popen[bytes]) -> int:

@@ -22,9 +22,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
-from scipy.interpolate import PchipInterpolator
 
 from noisevote.model_store.manifest import AccuracyPoint, Variant
+from noisevote.model_store.monotone_cubic import MonotoneCubic
 from noisevote.noise_op.contract import NoiseKind
 from noisevote.voting.bounds import clopper_pearson
 
@@ -106,13 +106,13 @@ class Curve:
         return tuple(point.sigma for point in self.points)
 
     @cached_property
-    def _probits(self) -> PchipInterpolator:
+    def _probits(self) -> MonotoneCubic:
         accuracies = np.array([point.accuracy for point in self.points])
         half_an_image = 0.5 / np.array([point.images for point in self.points])  # the probits of 0 and 1 are infinite
         probits = special.ndtri(np.clip(accuracies, half_an_image, 1 - half_an_image))
         if len(probits) == 1:  # no curve passes through one point, but it may be asked at that point
-            return PchipInterpolator([self.sigmas[0], self.sigmas[0] + 1], np.repeat(probits, 2))
-        return PchipInterpolator(self.sigmas, probits)
+            return MonotoneCubic(np.array([self.sigmas[0], self.sigmas[0] + 1]), np.repeat(probits, 2))
+        return MonotoneCubic(np.array(self.sigmas), probits)
 
     def covers(self, sigma: float) -> bool:
         """Whether it lies within the measured ones."""
@@ -124,7 +124,7 @@ class Curve:
 
     def probits(self, sigmas: NDArray[np.float64]) -> NDArray[np.float64]:
         """Probits of the accuracies at covered sigmas [S]."""
-        return np.asarray(self._probits(sigmas), np.float64)
+        return self._probits(sigmas)
 
     def around(self, sigma: float) -> tuple[Measurement, ...]:
         """The measurement at a covered sigma, or the two that it lies between."""

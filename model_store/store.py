@@ -9,6 +9,7 @@ Messages about unusable files name them relative to the store, because clients g
 
 import codecs
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -111,6 +112,18 @@ class ModelStore:
         if (manifest.name, manifest.version) != (name, chosen):
             raise BadManifestError(f"{place}: describes {manifest.name} version {manifest.version}")
         return manifest
+
+    def fingerprint(self, name: str, version: str) -> tuple[tuple[str, int, int, int], ...]:
+        """What changes when files of a version are written or replaced: names, times, sizes and numbers of its files.
+
+        Empty for a version that is not there or cannot be read.
+        """
+        try:
+            with os.scandir(self.root / name / version) as entries:
+                found = [(entry.name, entry.stat()) for entry in entries]
+        except OSError:
+            return ()
+        return tuple(sorted((file, stat.st_mtime_ns, stat.st_size, stat.st_ino) for file, stat in found))
 
     def read(self, manifest: Manifest, variant: Variant) -> bytes:
         """Content of a variant's ONNX file, equal in hash to what the manifest states.

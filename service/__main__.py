@@ -99,6 +99,8 @@ class _Server(uvicorn.Server):
         """Note the event loop, for signals to reach it, and begin to look for connections that take too long."""
         self._loop = asyncio.get_running_loop()
         self._sweep(self._loop)
+        if hasattr(signal, "SIGHUP"):
+            self._loop.add_signal_handler(signal.SIGHUP, self._runtime.refresh_soon)
         await super().startup([])  # the application alone
         self._acceptors = [Acceptor(each, self._make_protocol, self._door.warn) for each in sockets or ()]
         for acceptor in self._acceptors:
@@ -164,7 +166,8 @@ def _serve(settings: Settings, listening: socket.socket, access: Access) -> int:
     def on_start(runtime: Runtime) -> None:
         gc.freeze()  # what stays for good need not be looked through again, a tenth of a second each time
         if runtime.problem is None:
-            say(f"noisevote on {address} | {runtime.summary()}", sys.stdout)
+            also = "" if settings.grpc_port is None else f" | gRPC on port {settings.grpc_port}"
+            say(f"noisevote on {address}{also} | {runtime.summary()}", sys.stdout)
             if access.made_key is not None:
                 say(f"its key, for this run: {how_to_use(access.made_key, address)}", sys.stdout)
         else:
@@ -175,6 +178,9 @@ def _serve(settings: Settings, listening: socket.socket, access: Access) -> int:
         app = create_app(settings, on_start=on_start, access=access)
     except PolicyFileError as error:
         say(f"noisevote: policies: {error}", sys.stderr)
+        return 2
+    except SettingsError as error:
+        say(f"noisevote: {error}", sys.stderr)
         return 2
     runtime: Runtime = app.state.runtime
     door = _door(settings, runtime)

@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.backends.local import LocalBackend
+from noisevote.service.grpc.beside import grpc_beside, refuse_without_grpc
 from noisevote.service.metrics import Metrics
 from noisevote.service.rest import docs_page, health, openapi
 from noisevote.service.rest.access import Access, access_behind
@@ -22,6 +23,7 @@ from noisevote.service.rest.methods import Methods
 from noisevote.service.rest.shortcuts import Shortcuts
 from noisevote.service.rest.v1 import front as v1
 from noisevote.service.rest.v2 import front as v2
+from noisevote.service.rest.v2.parse import HEADER_LENGTH
 from noisevote.service.runtime import Runtime
 from noisevote.service.scheduling.engine import Engine
 from noisevote.service.settings import Settings, read_settings
@@ -45,7 +47,7 @@ def create_app(
         access: who may come in; default: whoever has a configured key.
 
     Raises:
-        SettingsError: no access is given, and neither keys nor `insecure` are set.
+        SettingsError: no access is given, and neither keys nor `insecure` are set; or gRPC is wanted and not installed.
     """
     settings = settings or read_settings()
     engine = engine or OnnxEngine(load_kernel())
@@ -57,11 +59,13 @@ def create_app(
 def app_of(runtime: Runtime, access: Access | None = None) -> FastAPI:
     """The application on any backend; `runtime` starts and ends with it. See `create_app` for access and errors."""
     access = access or access_behind(runtime.settings)
+    refuse_without_grpc(runtime.settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        runtime.start()
-        yield
+        async with grpc_beside(runtime, access):
+            runtime.start()
+            yield
         await runtime.close()
 
     app = FastAPIOffline(  # FastAPI whose /docs needs no internet access
@@ -95,8 +99,7 @@ def _add_middleware(app: FastAPI, runtime: Runtime, access: Access) -> None:
             CORSMiddleware,
             allow_origins=settings.allowed_origins,
             allow_methods=["GET", "HEAD", "POST"],
-            allow_headers=["authorization", "content-type", "traceparent", "x-api-key", "x-request-id"],
-            expose_headers=["retry-after", "x-request-id", "traceparent"],
+            allow_headers=["authorization", "content-type", HEADER_LENGTH, "traceparent", "x-api-key", "x-request-id"],
+            expose_headers=["retry-after", HEADER_LENGTH, "x-request-id", "traceparent"],
         )
-    logged = access.keyed if settings.access_log == "auto" else settings.access_log == "on"
-    app.add_middleware(Edge, access=access, root_path=settings.root_path, logged=logged)
+    app.add_middleware(Edge, access=access, root_path=settings.root_path, logged=access.logged(settings))

@@ -73,7 +73,7 @@ class UnknownVersionError(ServiceError):
 
 
 class UnknownVariantError(ServiceError):
-    """The version has no such variant, or its file was refused at start."""
+    """The version has no such variant, or its file is refused."""
 
     status = 404
     code = "unknown_variant"

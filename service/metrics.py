@@ -19,11 +19,8 @@ from noisevote.service.errors import QueueFullError
 from noisevote.service.scheduling.load import Load
 from noisevote.service.scheduling.workers import BatchResult
 from noisevote.service.statistics import Statistics
-from noisevote.voting.stopping import RULE_NAMES
 
 OK: Final = "ok"
-# Declared with every session, so that their rates begin at zero and not at their first increment.
-CODES: Final = (OK, QueueFullError.code)
 REASONS: Final = ("deadline", "cancelled", "failed")
 
 SESSION: Final = ("model", "version", "variant")
@@ -91,15 +88,15 @@ class Metrics:
         self._build.info({"version": version, "engine": engine})
 
     def declare(self, sessions: Iterable[SessionKey], refusals: int) -> None:
-        """Declare the loaded sessions, which then count from zero, and the number of refusals."""
+        """Show the sessions that are served, and the number of refusals.
+
+        Their requests count from zero, so that rates do not begin at the first increment. All else of a session, which
+        is a hundred lines, is shown from its first request on: most of many variants are never asked for.
+        """
         self._refusals.set(refusals)
         for session in sessions:
-            self.of_session(session)
             self.requests(session._replace(variant=""), QueueFullError.code)  # refused before its variant is known
-            for code in CODES:
-                self.requests(session, code)
-            for rule in RULE_NAMES:
-                self.of_rule(session, rule)
+            self.requests(session, OK)
 
     def observe_batch(self, result: BatchResult) -> None:
         """Count a batch that the engine has run or failed on."""
@@ -112,21 +109,23 @@ class Metrics:
             self.statistics.note_batch(result.batch.session, len(result.batch), result.seconds)
 
     def forget(self, session: SessionKey) -> None:
-        """Remove an unloaded session from what is exported."""
+        """Remove an unloaded session from what is exported, and with it those that differ in nothing but their file."""
         children = (self._duration, self._queue, self._predictions, self._abstentions, self._incomplete)
         batches = (self._batch_rows, self._batch_duration, self._batches_failed)
-        if self._sessions.pop(session, None) is not None:
+        labels = session.labels
+        for known in [known for known in self._sessions if known.labels == labels]:
+            del self._sessions[known]
             for instrument in (*children, *batches):
-                instrument.remove(*session)
+                instrument.remove(*labels)
             for reason in REASONS:
-                self._votes_dropped.remove(*session, reason)
-        for key in [key for key in self._rules if key[0] == session]:
-            del self._rules[key]
+                self._votes_dropped.remove(*labels, reason)
+        for known, rule in [key for key in self._rules if key[0].labels == labels]:
+            del self._rules[known, rule]
             for counter in (self._votes_asked, self._votes_cast, self._votes_saved):
-                counter.remove(*session, key[1])
-        for code in [code for known, code in self._codes if known == session]:
-            del self._codes[session, code]
-            self._requests.remove(*session, code)
+                counter.remove(*labels, rule)
+        for known, code in [key for key in self._codes if key[0].labels == labels]:
+            del self._codes[known, code]
+            self._requests.remove(*labels, code)
 
     def show(self, load: Load, *, ready: bool) -> None:
         """Set the gauges to this moment; to be called before `exposition`."""
@@ -143,15 +142,15 @@ class Metrics:
         """The children of a session."""
         if session not in self._sessions:
             self._sessions[session] = OfSession(
-                duration=self._duration.labels(*session),
-                queue=self._queue.labels(*session),
-                predictions=self._predictions.labels(*session),
-                abstentions=self._abstentions.labels(*session),
-                incomplete=self._incomplete.labels(*session),
-                batch_rows=self._batch_rows.labels(*session),
-                batch_duration=self._batch_duration.labels(*session),
-                batches_failed=self._batches_failed.labels(*session),
-                votes_dropped={reason: self._votes_dropped.labels(*session, reason) for reason in REASONS},
+                duration=self._duration.labels(*session.labels),
+                queue=self._queue.labels(*session.labels),
+                predictions=self._predictions.labels(*session.labels),
+                abstentions=self._abstentions.labels(*session.labels),
+                incomplete=self._incomplete.labels(*session.labels),
+                batch_rows=self._batch_rows.labels(*session.labels),
+                batch_duration=self._batch_duration.labels(*session.labels),
+                batches_failed=self._batches_failed.labels(*session.labels),
+                votes_dropped={reason: self._votes_dropped.labels(*session.labels, reason) for reason in REASONS},
             )
         return self._sessions[session]
 
@@ -160,14 +159,14 @@ class Metrics:
         key = (session, rule)
         if key not in self._rules:
             counters = (self._votes_asked, self._votes_cast, self._votes_saved)
-            self._rules[key] = OfRule(*(counter.labels(*session, rule) for counter in counters))
+            self._rules[key] = OfRule(*(counter.labels(*session.labels, rule) for counter in counters))
         return self._rules[key]
 
     def requests(self, session: SessionKey, code: str) -> Counter:
         """The counter of a session's requests that ended with this code."""
         key = (session, code)
         if key not in self._codes:
-            self._codes[key] = self._requests.labels(*session, code)
+            self._codes[key] = self._requests.labels(*session.labels, code)
         return self._codes[key]
 
     def _request_instruments(self) -> None:
@@ -198,7 +197,7 @@ class Metrics:
     def _process_instruments(self) -> None:
         self._load = {field: self._gauge(name, text) for field, (name, text) in LOAD_GAUGES.items()}
         self._ready = self._gauge("ready", "1 while requests are accepted.")
-        self._refusals = self._gauge("refusals", "Published versions and variants that were refused at start.")
+        self._refusals = self._gauge("refusals", "Published versions and variants that are refused.")
         self._build = Info("noisevote_build", "What runs.", registry=self._registry)
         ProcessCollector(registry=self._registry)
 

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Coroutine
 from typing import Final, cast
 
 from fastapi import Request
@@ -11,8 +10,8 @@ from fastapi import Request
 from noisevote.service.backends.backend import Backend
 from noisevote.service.errors import NotReadyError
 from noisevote.service.metrics import Metrics
+from noisevote.service.models.choice import NoSuchModelError
 from noisevote.service.models.registry import ModelRegistry
-from noisevote.service.models.repository import Repository
 from noisevote.service.prediction.certify import Certifier
 from noisevote.service.prediction.handle import Predictor
 from noisevote.service.prediction.long_bodies import LongBodyReader
@@ -35,8 +34,6 @@ class Runtime:
     `on_start` is called on the event loop once loading is over, well or not.
     """
 
-    repository: Repository
-
     def __init__(
         self,
         settings: Settings,
@@ -47,6 +44,7 @@ class Runtime:
         self.settings = settings
         self.backend = backend
         self.dispatcher = backend.dispatcher
+        self.repository = backend.repository
         self.metrics = metrics
         self.quotas = QuotaBook()
         self.policies = read_policies(settings.policies)
@@ -68,6 +66,9 @@ class Runtime:
         self._registry = ModelRegistry({}, ())
         self._on_start = on_start
         self._loading: asyncio.Task[None] | None = None
+        self._given_up = False
+        self._refreshing: set[asyncio.Task[None]] = set()
+        self.repository.watch(self._take_up, metrics.forget)
 
     @property
     def unready(self) -> str | None:
@@ -93,7 +94,20 @@ class Runtime:
     def start(self) -> None:
         """Start the dispatcher and begin to load."""
         self.dispatcher.start()
-        self._loading = asyncio.create_task(self._load(), name="load models")
+        if not self._given_up:
+            self._loading = asyncio.create_task(self._load(), name="load models")
+
+    def give_up(self, problem: str) -> None:
+        """Serve nothing, and let `start` load nothing: what is wrong cannot be mended while the server runs."""
+        self._given_up = True
+        self.problem = problem
+        if self._on_start is not None:
+            self._on_start(self)
+
+    def refresh_soon(self) -> None:
+        """Begin to take up what has changed in the store, as SIGHUP asks for. To be called on the event loop."""
+        if not self.loading:
+            self._spawn(self._refresh())
 
     async def drain(self) -> None:
         """Refuse what comes from now on; return when all that was accepted is over, at most the grace time later."""
@@ -102,10 +116,11 @@ class Runtime:
     async def close(self) -> None:
         """Give up what is still being loaded, and end the dispatcher."""
         self._long_bodies.close()
-        if self._loading is not None:
-            self._loading.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._loading
+        tasks = [*self._refreshing, *([] if self._loading is None else [self._loading])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.repository.close()
         await self.dispatcher.close()
 
     def abandon(self) -> None:
@@ -120,14 +135,41 @@ class Runtime:
 
     async def _load(self) -> None:
         try:
-            self._registry = registry = await self.backend.load()
-            self.metrics.declare(registry.sessions(), len(registry.refusals))
+            self._take_up(await self.backend.load())
             self.problem = self._misdirected() if self._registry.models else self._nothing_served()
+        except NoSuchModelError as error:
+            self.problem = str(error)
         except Exception as error:  # whatever it is, the server must say that it serves nothing
             logger.exception("loading failed")
             self.problem = f"loading failed: {type(error).__name__}: {error}"
         if self._on_start is not None:
             self._on_start(self)
+        if self.settings.poll_models is not None and self.problem is None:
+            self._spawn(self._poll(self.settings.poll_models))
+
+    def _take_up(self, registry: ModelRegistry) -> None:
+        """Serve this from now on."""
+        self._registry = registry
+        self.metrics.declare(registry.sessions(), len(registry.refusals))
+
+    def _spawn(self, refreshing: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(refreshing, name="refresh models")
+        self._refreshing.add(task)
+        task.add_done_callback(self._refreshing.discard)
+
+    async def _poll(self, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        before = self._registry
+        try:
+            await self.repository.refresh()
+        except Exception:  # whatever it is, what is served goes on being served
+            logger.exception("refreshing the models failed")
+        if self._registry is not before:
+            logger.info("models: %s", self._registry.summary() or "none")
 
     def _misdirected(self) -> str | None:
         """A policy of a model that is not served: misspelt, it would leave the one that is meant without any."""

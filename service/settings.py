@@ -67,8 +67,23 @@ class Settings(BaseSettings):
     """address to listen on"""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """port to listen on; 0: any free one"""
+    grpc_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """port of the Open Inference Protocol by gRPC, on the same address; without it there is none. It needs the extra
+    `grpc`"""
     model_store: DirectoryPath = Path(__file__).resolve().parent.parent / "model_store" / "models"
     """folder of published models"""
+    models: Names = ()
+    """models to serve, as `name` or `name:version` with commas between them; default: all of the store"""
+    newest_versions: Annotated[int, Field(ge=1)] | None = None
+    """of each model so many of its newest versions are served, and those that `models` names; default: all"""
+    lazy: bool = False
+    """load each variant when it is first asked for, instead of all before the server is ready"""
+    model_bytes: Annotated[int, Field(ge=1)] | None = None
+    """most bytes of model files in memory; beyond, what was used longest ago and has no votes queued is unloaded, and
+    loaded again when it is asked for; implies `lazy`"""
+    poll_models: Annotated[float, Field(gt=0, le=86400)] | None = None
+    """look so many seconds apart for models of the store that are new, changed or gone; default: only on SIGHUP and on
+    `POST /v1/admin/refresh`"""
     threads: Annotated[int, Field(ge=1, le=1024)] = Field(default_factory=usable_cpus)
     """batches computed at once, one thread each; default: the CPUs that the cgroup allows"""
     batch_rows: Annotated[int, Field(ge=1, le=65536)] = 32

@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from noisevote.service.models.registry import ModelRegistry
+from noisevote.service.models.repository import Repository
 from noisevote.service.scheduling.load import Load
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.ticket import VoteTicket
@@ -57,6 +58,10 @@ class Backend(Protocol):
     @property
     def dispatcher(self) -> VoteDispatcher:
         """Takes requests and runs them to their end."""
+
+    @property
+    def repository(self) -> Repository:
+        """What can be done to the models meanwhile."""
 
     async def load(self) -> ModelRegistry:
         """Make what is published ready to serve, and say what that is."""

@@ -4,12 +4,33 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
+from noisevote.engine.session_key import SessionKey
+from noisevote.service.errors import EngineError
+from noisevote.service.models.local_repository import LocalRepository
+from noisevote.service.models.registry import ServedVersion
 from noisevote.service.scheduling.dispatcher import Dispatcher
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.ticket import CountedVotes, VoteTicket
 
 # Standings follow one another no faster; several batches are then told of at a time.
 TELL_S: Final = 0.02
+
+
+async def hold(repository: LocalRepository, session: SessionKey) -> ServedVersion:
+    """The version that a session belongs to, which stays loaded as long as it is held.
+
+    A replica that started after a model was loaded by hand, or in the middle of it, loads it now.
+
+    Raises:
+        ServiceError: there is no such version any more, or it is broken.
+    """
+    served = repository.holding(session)
+    if served is None:
+        await repository.load(session.model, session.version)
+        served = repository.holding(session)
+    if served is None:
+        raise EngineError(f"{session}: its file has changed in the store of this replica")
+    return served
 
 
 async def count(

@@ -7,12 +7,13 @@ had counted is counted once. Knows nothing of how replicas are reached, which `A
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
 from noisevote.service.backends.partition import Part, Standing, merge, split
+from noisevote.service.backends.replicated_repository import Control, ReplicatedRepository
 from noisevote.service.errors import DeadlineExceededError, DrainingError, EngineError, ServiceError, TimedOutError
 from noisevote.service.models.registry import ModelRegistry
 from noisevote.service.scheduling.in_flight import InFlight, without_votes
@@ -92,19 +93,17 @@ class Gathering:
 
 
 class ReplicatedBackend:
-    """Replicas, reached by `ask`; what they serve is what the first of them says that answers `registry`."""
+    """Replicas, reached by `ask`, and all of them at once by `control`."""
 
-    def __init__(
-        self, settings: Settings, spreading: Spreading, ask: Ask, registry: Callable[[], Awaitable[ModelRegistry]]
-    ) -> None:
+    def __init__(self, settings: Settings, spreading: Spreading, ask: Ask, control: Control) -> None:
         self.description = f"on replicas, in parts of {spreading.part_rows} votes"
         limits = QueueLimits(rows=settings.queue_rows, bytes=settings.queue_bytes)
         self.dispatcher = ReplicatedDispatcher(ask, limits, spreading, time.perf_counter)
-        self._registry = registry
+        self.repository = ReplicatedRepository(control)
 
     async def load(self) -> ModelRegistry:
         """Wait until a replica has loaded what it serves."""
-        return await self._registry()
+        return await self.repository.open()
 
 
 class ReplicatedDispatcher:

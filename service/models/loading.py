@@ -5,9 +5,12 @@ Whatever is wrong with a model refuses it by name, and nothing else: the others 
 
 import logging
 import math
+import os
+import sys
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from noisevote.engine.errors import BadModelError
@@ -15,14 +18,20 @@ from noisevote.engine.session_key import SessionKey
 from noisevote.engine.trial import Expectation, Trial, TrialLimits
 from noisevote.model_store.manifest import Manifest, Variant
 from noisevote.model_store.store import BadManifestError, ModelStore, RefusedFileError
-from noisevote.model_store.survey import Survey
-from noisevote.service.models.registry import ModelRegistry, Refusal, ServedVersion
+from noisevote.service.models.registry import ModelRegistry, Refusal, ServedVersion, session_key
 from noisevote.service.models.timings import KeptTimings, name_of
 from noisevote.service.models.trying import AbandonedError, Trials, Tried
 from noisevote.service.scheduling.batch_size import BatchProfile, Clock, measure
 from noisevote.service.scheduling.engine import Engine
 
 logger = logging.getLogger(__name__)
+
+# A model and a version of it.
+VersionName = tuple[str, str]
+# What decides how long a vote of a variant takes.
+Network = tuple[object, ...]
+# As a process's niceness. Lower priority than this, and what holds the interpreter could not get on with it.
+BESIDE_PRIORITY: Final = 10
 
 
 @dataclass(frozen=True)
@@ -43,11 +52,59 @@ def load_models(
 
     What cannot be loaded is refused by name.
     """
-    return Loader(store, engine, most_rows, clock, limits).load()
+    found = look(store)
+    loaded = Loader(store, engine, most_rows, clock, limits).load(found.manifests.values())
+    return registry_of([version.served() for version in loaded], found)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is in a store: manifests by (model, version), oldest version first; what is refused, and passed over."""
+
+    manifests: Mapping[VersionName, Manifest]
+    refusals: tuple[Refusal, ...] = ()
+    ignored: tuple[Refusal, ...] = ()
+
+
+def look(store: ModelStore) -> Found:
+    """Read the manifests of all versions in a store; those that cannot be used are refused by name."""
+    survey = store.survey()
+    refusals = [Refusal(*remark) for remark in survey.unreadable]
+    ignored = tuple(Refusal(*remark) for remark in survey.ignored)
+    for remark in ignored:
+        logger.warning("ignored: %s: %s", *remark)
+    manifests: dict[VersionName, Manifest] = {}
+    for name in survey.versions:
+        manifest = read_manifest(store, name)
+        if isinstance(manifest, Refusal):
+            refusals.append(manifest)
+        else:
+            manifests[name] = manifest
+    return Found(manifests, tuple(refusals), ignored)
+
+
+def read_manifest(store: ModelStore, name: VersionName) -> Manifest | Refusal:
+    """The manifest of a version, or why there is none that can be used."""
+    try:
+        return store.manifest(*name)
+    except Exception as error:  # whatever it is, the manifest is what is wrong
+        return Refusal(" ".join(name), _reason(error, " ".join(name)))
+
+
+def registry_of(versions: Iterable[ServedVersion], found: Found) -> ModelRegistry:
+    """What is served of these versions, and all that is refused."""
+    models: dict[str, dict[str, ServedVersion]] = {}
+    refusals = list(found.refusals)
+    for each in versions:
+        name, version = each.manifest.name, each.manifest.version
+        refusals += [Refusal(f"{name} {version} {variant}", reason) for variant, reason in each.refused.items()]
+        if each.variants:
+            models.setdefault(name, {})[version] = each
+    return ModelRegistry(models, tuple(refusals), found.ignored)
 
 
 class Loader:
-    """Loads a store once; `abandon` ends that from another thread."""
+    """Loads versions of a store; `abandon` ends that from another thread, and whatever would be loaded later."""
 
     def __init__(
         self,
@@ -66,33 +123,47 @@ class Loader:
         self._timings = timings or KeptTimings(None)
         self._trials: Trials | None = None
         self._abandoned = threading.Event()
+        self._measured: dict[Network, BatchProfile] = {}
+        self._passed: set[tuple[str, Expectation]] = set()  # files by their hash, which need no other trial
 
-    def load(self) -> ModelRegistry:
-        """See `load_models`.
+    def load(
+        self,
+        manifests: Iterable[Manifest],
+        wanted: Callable[[Manifest, Variant], bool] = lambda *_: True,
+        *,
+        beside: bool = False,
+        into_memory: bool = True,
+    ) -> list["LoadedVersion"]:
+        """Try, load and time the wanted variants of versions; see `load_models`.
+
+        Args:
+            manifests: of the versions.
+            wanted: which variants.
+            beside: others are being served, and have the processors before this.
+            into_memory: False: files are tried and let go of.
 
         Raises:
             AbandonedError: `abandon` was called.
         """
-        self._timings.read()
-        survey = self._store.survey()
-        refusals = [Refusal(*remark) for remark in survey.unreadable]
-        versions = {(each.manifest.name, each.manifest.version): each for each in self._versions(survey, refusals)}
-        files = [(each.manifest, variant) for each in versions.values() for variant in each.manifest.variants]
-        self._trials = Trials(files, self._attempt, lambda: self._engine.trial(self._limits.trial))
+        if not self._measured:
+            self._timings.read()
+        versions = {(manifest.name, manifest.version): LoadedVersion(manifest) for manifest in manifests}
+        files = [
+            (each.manifest, variant)
+            for each in versions.values()
+            for variant in each.manifest.variants
+            if wanted(each.manifest, variant)
+        ]
+        trial_limits = replace(self._limits.trial, beside=beside)
+        self._trials = Trials(files, self._attempt, lambda: self._engine.trial(trial_limits))
         if self._abandoned.is_set():
             raise AbandonedError
+        if beside:
+            give_way()
         for tried in self._trials:
-            self._take(versions[tried.manifest.name, tried.manifest.version], tried)
+            self._take(versions[tried.manifest.name, tried.manifest.version], tried, into_memory=into_memory)
         self._timings.write()
-        models: dict[str, dict[str, ServedVersion]] = {}
-        for (name, version), each in versions.items():
-            refusals += [Refusal(f"{name} {version} {variant}", reason) for variant, reason in each.refused.items()]
-            if len(each.refused) < len(each.manifest.variants):
-                models.setdefault(name, {})[version] = each.served()
-        ignored = tuple(Refusal(*remark) for remark in survey.ignored)
-        for remark in ignored:
-            logger.warning("ignored: %s: %s", *remark)
-        return ModelRegistry(models, tuple(refusals), ignored)
+        return list(versions.values())
 
     def abandon(self) -> None:
         """End loading as soon as possible, whatever hangs."""
@@ -100,46 +171,51 @@ class Loader:
         if self._trials is not None:
             self._trials.abandon()
 
-    def _versions(self, survey: Survey, refusals: list[Refusal]) -> Iterator["_Version"]:
-        """Every version whose manifest can be used; the others are added to the refusals."""
-        for name, version in survey.versions:
-            try:
-                yield _Version(self._store.manifest(name, version))
-            except Exception as error:  # whatever it is, the manifest is what is wrong
-                refusals.append(Refusal(f"{name} {version}", _reason(error, f"{name} {version}")))
-
-    def _attempt(self, trial: Trial, manifest: Manifest, variant: Variant) -> bytes:
-        """Read a variant's file and try it."""
+    def unfit(self, manifest: Manifest, variant: Variant) -> str | None:
+        """Why a variant would be refused by what its manifest says alone; None: its file decides."""
         size = 4 * math.prod(manifest.input.shape)
         if size > self._limits.input_bytes:
             shape = list(manifest.input.shape)
-            raise BadModelError(
-                f"input.shape: an input of {shape} takes {size} bytes, more than {self._limits.input_bytes}"
-            )
+            return f"input.shape: an input of {shape} takes {size} bytes, more than {self._limits.input_bytes}"
         if variant.bytes > self._limits.trial.memory // 2:  # its bytes, and what ONNX Runtime makes of them
-            raise BadModelError(f"its {variant.bytes} bytes need more memory than loading may take")
+            return f"its {variant.bytes} bytes need more memory than loading may take"
+        return None
+
+    def _attempt(self, trial: Trial, manifest: Manifest, variant: Variant) -> bytes:
+        """Read a variant's file and try it."""
+        if (reason := self.unfit(manifest, variant)) is not None:
+            raise BadModelError(reason)
         content = self._store.read(manifest, variant)
-        trial.check(Expectation.of(manifest, variant), content)
+        expectation = Expectation.of(manifest, variant)
+        if (variant.sha256, expectation) not in self._passed:
+            trial.check(expectation, content)
+            self._passed.add((variant.sha256, expectation))
         return content
 
-    def _take(self, version: "_Version", tried: Tried) -> None:
+    def _take(self, version: "LoadedVersion", tried: Tried, *, into_memory: bool) -> None:
         """Load a variant and time it, or refuse it."""
-        key = SessionKey(tried.manifest.name, tried.manifest.version, tried.variant.name)
+        key = session_key(tried.manifest, tried.variant)
         try:
             if isinstance(tried.outcome, Exception):
                 raise tried.outcome
-            self._engine.load(key, tried.manifest, tried.outcome, tried=True)
-            shape = _shape(tried.variant)
-            if shape not in version.measured:
-                arguments = self._engine, key, tried.manifest, self._most_rows, self._ticking
-                name = name_of(tried.manifest, *shape)
-                version.measured[shape] = self._timings.profile(name, lambda: measure(*arguments))
-            version.profiles[key] = version.measured[shape]
+            if into_memory:
+                self._engine.load(key, tried.manifest, tried.outcome, tried=True)
+                version.profiles[key] = self._profile(key, tried.manifest, tried.variant)
         except AbandonedError:
             raise
         except Exception as error:  # whatever it is, the file is what is wrong
             self._engine.unload(key)
             version.refused[tried.variant.name] = _reason(error, str(key))
+
+    def _profile(self, key: SessionKey, manifest: Manifest, variant: Variant) -> BatchProfile:
+        """The variant's times. Variants of one network differ in weights, not in time: it is timed once for a model."""
+        shape = _shape(variant)
+        network = (manifest.name, manifest.input.shape, len(manifest.classes), *shape)
+        if network not in self._measured:
+            arguments = self._engine, key, manifest, self._most_rows, self._ticking
+            name = name_of(manifest, *shape)
+            self._measured[network] = self._timings.profile(name, lambda: measure(*arguments))
+        return self._measured[network]
 
     def _ticking(self) -> float:
         """The clock, until loading is given up: timing looks at it before and after each run."""
@@ -149,18 +225,24 @@ class Loader:
 
 
 @dataclass
-class _Version:
-    """A version while it is loaded. Variants of one network differ in weights, not in time: `measured` is of each."""
+class LoadedVersion:
+    """A version after it was loaded: batch profiles of what is in memory, and why other variants are refused."""
 
     manifest: Manifest
     refused: dict[str, str] = field(default_factory=dict)
     profiles: dict[SessionKey, BatchProfile] = field(default_factory=dict)
-    measured: dict[tuple[str | int, ...], BatchProfile] = field(default_factory=dict)
 
     def served(self) -> ServedVersion:
-        """As it is served."""
-        loaded = tuple(variant for variant in self.manifest.variants if variant.name not in self.refused)
-        return ServedVersion(self.manifest, loaded, self.refused, self.profiles)
+        """As it is served, with all variants that are not refused."""
+        good = tuple(variant for variant in self.manifest.variants if variant.name not in self.refused)
+        return ServedVersion(self.manifest, good, self.refused, self.profiles)
+
+
+def give_way() -> None:
+    """Let threads that answer requests have the processors before this one, on Linux; it stays so to its end."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BESIDE_PRIORITY)
 
 
 def _reason(error: Exception, name: str) -> str:
@@ -173,7 +255,7 @@ def _reason(error: Exception, name: str) -> str:
     return f"loading it fails ({type(error).__name__})"
 
 
-def _shape(variant: Variant) -> tuple[str | int, ...]:
+def _shape(variant: Variant) -> Network:
     """What decides how long a vote of the variant takes."""
     size = (variant.parameters, variant.multiply_accumulates, variant.samples, variant.layers)
     return variant.network, variant.precision, *size

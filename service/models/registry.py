@@ -19,6 +19,11 @@ AUTO: Final = "auto"
 CHOICES_KEPT: Final = 4096
 
 
+def session_key(manifest: Manifest, variant: Variant) -> SessionKey:
+    """Name of a variant's session."""
+    return SessionKey(manifest.name, manifest.version, variant.name, variant.sha256)
+
+
 class Refusal(NamedTuple):
     """What of the store is not served, by name, and why."""
 
@@ -52,7 +57,7 @@ class ServedVersion:
 
     def key(self, variant: Variant) -> SessionKey:
         """Name of a variant's session."""
-        return SessionKey(self.manifest.name, self.manifest.version, variant.name)
+        return session_key(self.manifest, variant)
 
     def best(self, noise: NoiseKind, sigma: float, votes: int, reads: int, precision: PrecisionChoice) -> Variant:
         """The variant with the best float32 accuracy for this noise and these votes, computed in this precision.
@@ -99,7 +104,7 @@ class ServedVersion:
             if variant.name == name:
                 return variant
         if name in self.refused:
-            raise UnknownVariantError(f"variant: {shown(name)} was refused at start: {self.refused[name]}")
+            raise UnknownVariantError(f"variant: {shown(name)} is refused: {self.refused[name]}")
         known = ", ".join([AUTO, *(variant.name for variant in self.variants)])
         raise UnknownVariantError(f"variant: {shown(name)} is not one of {known}")
 

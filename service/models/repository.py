@@ -1,7 +1,11 @@
 """What can be done to the models while the server runs: list them, load them, unload them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
+
+from noisevote.engine.session_key import SessionKey
+from noisevote.service.models.registry import ModelRegistry
 
 # `unavailable`: in the store but not served; `reason` says why.
 State = Literal["ready", "loading", "unloading", "unavailable"]
@@ -70,3 +74,9 @@ class Repository(Protocol):
 
         What was unloaded by hand stays unloaded. A version that is broken is refused by name in its entry.
         """
+
+    def watch(self, changed: Callable[[ModelRegistry], None], gone: Callable[[SessionKey], None]) -> None:
+        """Let be told what is served whenever it changes, and of sessions that are unloaded and not served any more."""
+
+    async def close(self) -> None:
+        """Give up what is being loaded."""

@@ -25,7 +25,7 @@ INTEGERS: Final = frozenset(name for name, dtype in NUMBERS.items() if dtype.kin
 FLOATS: Final = frozenset(name for name, dtype in NUMBERS.items() if dtype.kind == "f")
 LENGTH: Final = struct.Struct("<I")
 # What the elements of a JSON tensor may be.
-ELEMENTS: Final[Mapping[str, frozenset[type]]] = {"?": frozenset({bool}), "f": frozenset({int, float})}
+ELEMENTS: Final[Mapping[str, frozenset[type]]] = {"b": frozenset({bool}), "f": frozenset({int, float})}
 
 
 def elements(tensor: Tensor, key: str) -> list[Any]:
@@ -64,7 +64,7 @@ def numbers(tensor: Tensor, key: str) -> NDArray[Any]:
         raise InvalidValueError(f"{key}.data", f"{shown(wrong)} is no element of {tensor.datatype}")
     try:
         with np.errstate(over="ignore"):  # beyond its float type a number is infinite, which no input may be
-            return np.array(flat, dtype if dtype.kind in "iu?" else np.float64).astype(dtype)
+            return np.array(flat, dtype if dtype.kind in "iub" else np.float64).astype(dtype)
     except OverflowError:
         wrong = next(each for each in flat if not _fits(each, dtype))
         raise InvalidValueError(f"{key}.data", f"{wrong} does not fit into {tensor.datatype}") from None

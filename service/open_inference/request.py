@@ -14,6 +14,8 @@ from noisevote.service.validation import shown
 
 # More are no request that anybody means, and each is looked at.
 MOST_TENSORS: Final = 1 + len(TENSORS)
+# Parameters by which Triton's clients ask for ways of streaming that a single answer has nothing of.
+SWITCHES: Final = "triton_"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ def as_prediction_request(call: InferenceCall) -> PredictionRequest:
     _refuse_impossible(call.outputs)
     number = inputs.count(tensor)
     columns = {name: column(each, number) for name, each in tensors.items()}
-    runs, given = read_runs(call.parameters, columns, number)
+    parameters = {key: value for key, value in call.parameters.items() if not key.startswith(SWITCHES)}
+    runs, given = read_runs(parameters, columns, number)
     if call.outputs is not None:
         level = level_of(call.outputs)
         runs = tuple(replace(run, options=replace(run.options, returns=level)) for run in runs)

@@ -47,6 +47,10 @@ class Access:
         """Clients need keys."""
         return not self.keyless
 
+    def logged(self, settings: Settings) -> bool:
+        """Each request has a line in the log."""
+        return self.keyed if settings.access_log == "auto" else settings.access_log == "on"
+
     def refuse_strangers(self, opens: Opening, method: str, headers: Mapping[bytes, bytes]) -> None:
         """Refuse pages of others, names of others, and proxies where there are no keys.
 

@@ -27,11 +27,18 @@ def error_response(
     scope: Scope, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
 ) -> Response:
     """The answer to what a scope asks for; the message is for people, the code for programs."""
-    cut = message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}…"
-    printable = cut.encode(errors="backslashreplace").decode()  # a key may hold half a surrogate pair
-    told: Any = printable if MESSAGE_ALONE.match(get_route_path(scope)) else {"code": code, "message": printable}
+    shown_message = printable(message)
+    told: Any = (
+        shown_message if MESSAGE_ALONE.match(get_route_path(scope)) else {"code": code, "message": shown_message}
+    )
     content = orjson.dumps({"error": told})
     return Response(content, status, headers, media_type="application/json")
+
+
+def printable(message: str) -> str:
+    """A message as it can be sent: cut where it is long; what was sent may hold half a surrogate pair."""
+    cut = message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}…"
+    return cut.encode(errors="backslashreplace").decode()
 
 
 def response_of(error: ServiceError, scope: Scope) -> Response:

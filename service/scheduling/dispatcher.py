@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from noisevote.engine.session_key import SessionKey
-from noisevote.service.errors import QueueFullError
+from noisevote.service.errors import QueueFullError, ServiceError
 from noisevote.service.scheduling.batch_size import BatchProfile
 from noisevote.service.scheduling.in_flight import InFlight
 from noisevote.service.scheduling.load import Load
@@ -33,6 +33,7 @@ class Dispatcher:
         self._clock = clock
         self._in_flight = InFlight()
         self._waking = False  # workers will be woken at the event loop's next turn
+        self._used: Callable[[SessionKey], None] | None = None
 
     @property
     def draining(self) -> bool:
@@ -56,6 +57,28 @@ class Dispatcher:
     def expect(self, profiles: Mapping[SessionKey, BatchProfile]) -> None:
         """Set the batch sizes that were measured when the models were loaded."""
         self._workers.expect(profiles)
+
+    def forget(self, session: SessionKey) -> None:
+        """Forget an unloaded session."""
+        self._workers.forget(session)
+
+    def tell_of_use(self, used: Callable[[SessionKey], None]) -> None:
+        """Let `used` be told the session of each accepted request, which may be one that was put away."""
+        self._used = used
+
+    def put_away(self, session: SessionKey) -> bool:
+        """Let requests to a session wait from now on; False, and nothing changes, if votes of it are queued."""
+        return self._workers.put_away(session)
+
+    def bring_back(self, session: SessionKey) -> None:
+        """Go on with a session that was put away."""
+        self._workers.bring_back(session)
+
+    def give_up(self, session: SessionKey, error: ServiceError) -> None:
+        """End the requests that wait for a session that is away."""
+        for finished in self._workers.give_up(session, error):
+            if (ticket := self._in_flight.get(finished.request)) is not None:
+                ticket.finish(finished)
 
     def load(self) -> Load:
         """What waits and runs now."""
@@ -91,6 +114,8 @@ class Dispatcher:
             self._workers.add(request)
         self._wake_soon()
         with self._in_flight.hold(VoteTicket(request, self._workers, self._clock), deadline_ms) as ticket:
+            if self._used is not None:
+                self._used(request.session)
             try:
                 yield ticket
             finally:

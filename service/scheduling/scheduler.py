@@ -113,6 +113,7 @@ class Scheduler:
         self._requests: dict[VoteRequest, Progress] = {}
         self._rings: OrderedDict[SessionKey, Ring] = OrderedDict()
         self._short = ShortWork(enabled=short_first)
+        self._parked: dict[SessionKey, Ring] = {}  # of the sessions that are away
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -151,11 +152,31 @@ class Scheduler:
         if progress is None:
             return
         self._hold(progress, -1)
+        ring = self._parked.get(request.session)
+        if ring is not None:
+            ring.remove(progress)
+            return
         ring = self._rings.get(request.session)
         if ring is not None and progress in ring:
             ring.remove(progress)
             self._short.leave(progress)
             self._drop_if_empty(request.session)
+
+    def put_away(self, session: SessionKey) -> bool:
+        """Hand out no rows of a session from now on, until it is `brought_back`; False if it has requests."""
+        if self._rows_of[session] > 0:
+            return False
+        self._parked.setdefault(session, deque())
+        return True
+
+    def bring_back(self, session: SessionKey) -> None:
+        """Hand out rows of a session again; what waited for it joins. A session that is not away is no error."""
+        for progress in self._parked.pop(session, ()):
+            self._join(progress)
+
+    def give_up(self, session: SessionKey, error: ServiceError) -> list[RequestResult]:
+        """End the requests that wait for a session that is away, which stays away."""
+        return [self._finish(progress, error) for progress in list(self._parked.get(session, ()))]
 
     def expire(self, request: VoteRequest) -> RequestResult:
         """End a waiting request with the votes counted so far; the rest is dropped as by `cancel`."""
@@ -269,7 +290,11 @@ class Scheduler:
         self.bytes += sign * progress.request.bytes
 
     def _join(self, progress: Progress) -> None:
-        self._rings.setdefault(progress.request.session, deque()).append(progress)
+        session = progress.request.session
+        if (parked := self._parked.get(session)) is not None:
+            parked.append(progress)
+            return
+        self._rings.setdefault(session, deque()).append(progress)
         self._short.note(progress)
 
     def _drop_if_empty(self, session: SessionKey) -> None:

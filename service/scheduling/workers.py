@@ -8,6 +8,7 @@ batches are cut at the last moment, so that a new request is in the very next on
 import logging
 import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisevote.engine.session_key import SessionKey
-from noisevote.service.errors import EngineError
+from noisevote.service.errors import EngineError, ServiceError
 from noisevote.service.scheduling.batch import Batch
 from noisevote.service.scheduling.batch_size import BatchProfile, compute, finite_without_noise
 from noisevote.service.scheduling.engine import Engine
@@ -55,6 +56,7 @@ class WorkerPool:
         self._clock = clock
         self._work = threading.Condition()  # guards what follows, and the scheduler
         self._running = 0  # workers that have a batch in flight
+        self._running_of: Counter[SessionKey] = Counter()
         self._closing = False
         self._rows: dict[SessionKey, int] = {}  # of a good batch
         self._row_s: dict[SessionKey, float] = {}  # seconds that a worker takes for a row, smoothed
@@ -84,10 +86,28 @@ class WorkerPool:
             self._row_s |= {session: pace.row_s for session, pace in profiles.items()}
 
     def forget(self, session: SessionKey) -> None:
-        """Forget the measurements of an unloaded session."""
+        """Forget an unloaded session."""
         with self._work:
+            self._scheduler.bring_back(session)
+            self._running_of.pop(session, None)
             self._rows.pop(session, None)
             self._row_s.pop(session, None)
+
+    def put_away(self, session: SessionKey) -> bool:
+        """Run no more batches of a session, whose requests wait from now on; False if some of it is queued or runs."""
+        with self._work:
+            return not self._running_of[session] and self._scheduler.put_away(session)
+
+    def bring_back(self, session: SessionKey) -> None:
+        """Run batches of a session again."""
+        with self._work:
+            self._scheduler.bring_back(session)
+            self._work.notify_all()
+
+    def give_up(self, session: SessionKey, error: ServiceError) -> list[RequestResult]:
+        """See `Scheduler.give_up`."""
+        with self._work:
+            return self._scheduler.give_up(session, error)
 
     def add(self, request: VoteRequest) -> None:
         """Accept a request, which idle workers hear of by `wake`; see `Scheduler.add` for errors."""
@@ -173,6 +193,7 @@ class WorkerPool:
                 batch = self._scheduler.next_batch(self._rows_of_next_batch())
                 if batch is not None:
                     self._running += 1
+                    self._running_of[batch.session] += 1
                     return batch
                 self._work.wait()
             return None
@@ -208,6 +229,7 @@ class WorkerPool:
         """Mark the worker as idle, note how long a row took, and return the batch's seconds."""
         seconds = self._clock() - began
         self._running -= 1
+        self._running_of[batch.session] -= 1
         before = self._row_s.get(batch.session, seconds / len(batch))
         self._row_s[batch.session] = 0.9 * before + 0.1 * seconds / len(batch)
         return seconds

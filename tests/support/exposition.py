@@ -12,7 +12,10 @@ def exported_metrics() -> dict[str, tuple[str, set[str]]]:
     """Type and labels of each metric of ours, by the name that one asks Prometheus for."""
     metrics = Metrics()
     metrics.describe("1", "kernel")
-    metrics.declare([SessionKey("model", "1", "variant")], 0)
+    session = SessionKey("model", "1", "variant")
+    metrics.declare([session], 0)
+    metrics.of_session(session)
+    metrics.of_rule(session, "fixed")
     text, _ = metrics.exposition(accept="")
     return {
         family.name + ("_total" if family.type == "counter" else ""): (

@@ -114,7 +114,7 @@ def _variants(names: Sequence[str] | None, served: ServedVersion) -> list[Varian
     by_name = {variant.name: variant for variant in served.variants}
     for i, name in enumerate(names or ()):
         if name in served.refused:
-            raise UnknownVariantError(f"variants[{i}]: {shown(name)} was refused at start: {served.refused[name]}")
+            raise UnknownVariantError(f"variants[{i}]: {shown(name)} is refused: {served.refused[name]}")
         if name not in by_name:
             raise UnknownVariantError(f"variants[{i}]: {shown(name)} is not one of {', '.join(by_name)}")
     floats = [variant.name for variant in served.variants if variant.precision == "float32"]

@@ -342,7 +342,7 @@ class ModelDescription(Body):
     variants: list[str]
     """served variants"""
     refused: dict[str, str]
-    """variants that were refused at start, and why"""
+    """variants that are refused, and why"""
     policy: dict[str, Any] | None
     """what requests may choose, by route and key; what is not listed is forbidden. null: everything is free"""
     manifest: Manifest

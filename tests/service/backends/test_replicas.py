@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import pickle
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from itertools import cycle
@@ -13,13 +14,17 @@ import numpy as np
 import pytest
 
 from noisevote.engine.onnx_engine import OnnxEngine
+from noisevote.engine.session_key import SessionKey
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.app import app_of
 from noisevote.service.backends.local import LocalBackend
-from noisevote.service.backends.replica import count
+from noisevote.service.backends.replica import count, hold
 from noisevote.service.backends.replicated import ReplicaLostError, ReplicatedBackend, Spreading
+from noisevote.service.backends.replicated_repository import Change
 from noisevote.service.metrics import Metrics
+from noisevote.service.models.registry import ModelRegistry
+from noisevote.service.models.repository import VersionEntry
 from noisevote.service.runtime import Runtime
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.ticket import CountedVotes
@@ -31,18 +36,50 @@ from tests.support.smoothed import SHAPE, publish_smoothed
 SPREADING = Spreading(part_rows=25, timeout_s=30, silence_s=30)
 
 
+class Copying:
+    """Tells the replicas, and hands out copies of what they say, as another process would get them."""
+
+    def __init__(self, replicas: list[LocalBackend]) -> None:
+        self.repositories = [replica.repository for replica in replicas]
+
+    async def registry(self) -> ModelRegistry:
+        """Of the first."""
+        return _copied(self.repositories[0].registry)
+
+    async def index(self) -> tuple[VersionEntry, ...]:
+        """Of the first."""
+        return await self.repositories[0].index()
+
+    async def change(self, change: Change) -> ModelRegistry:
+        """Of the last, after all have made it."""
+        return _copied([await change.at(repository) for repository in self.repositories][-1])
+
+    async def keep(self, sessions: list[SessionKey]) -> None:
+        """All do."""
+        for repository in self.repositories:
+            repository.keep(sessions)
+
+
+def _copied(registry: ModelRegistry) -> ModelRegistry:
+    copy = pickle.loads(pickle.dumps(registry))
+    assert isinstance(copy, ModelRegistry)
+    return copy
+
+
 @asynccontextmanager
 async def on_replicas(store: ModelStore, losses: int = 0, **limits: int) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an application that has two replicas; the first so many asked are lost after their first word."""
     settings = Settings(model_store=store.root, threads=1, **limits)  # type: ignore[arg-type]  # limits are numbers
-    replicas = [LocalBackend(settings, OnnxEngine(load_kernel()), Metrics()) for _ in range(2)]
+    replicas = [LocalBackend(settings, OnnxEngine(load_kernel()), Metrics(), keeps=True) for _ in range(2)]
     turns = cycle(replicas)
     left = losses
     started = asyncio.Event()
 
     async def ask(part: VoteRequest, deadline_ms: float | None) -> AsyncGenerator[CountedVotes | None]:
         nonlocal left
-        async with aclosing(count(next(turns).dispatcher, part, deadline_ms, 1.0)) as answers:
+        replica = next(turns)
+        _held = await hold(replica.repository, part.session)
+        async with aclosing(count(replica.dispatcher, part, deadline_ms, 1.0)) as answers:
             async for answer in answers:
                 if left:
                     left -= 1
@@ -52,7 +89,7 @@ async def on_replicas(store: ModelStore, losses: int = 0, **limits: int) -> Asyn
     for replica in replicas:
         replica.dispatcher.start()
         await replica.load()
-    backend = ReplicatedBackend(settings, SPREADING, ask, replicas[0].load)
+    backend = ReplicatedBackend(settings, SPREADING, ask, Copying(replicas))
     app = app_of(Runtime(settings, backend, Metrics(), lambda _: started.set()), OPEN)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://t") as client:

@@ -11,7 +11,7 @@ from noisevote.engine.trial import Expectation, TrialLimits
 from noisevote.model_store.manifest import Manifest, Variant
 from noisevote.model_store.store import ModelStore
 from noisevote.service.models import loading, trying
-from noisevote.service.models.loading import Loader, load_models
+from noisevote.service.models.loading import LoadedVersion, Loader, load_models, look
 from noisevote.service.models.registry import ModelRegistry
 from noisevote.service.models.trying import MOST_WORKERS, AbandonedError
 from noisevote.service.scheduling.batch_size import BatchProfile
@@ -178,7 +178,7 @@ def test_loading_can_be_given_up_while_files_hang(hanging: ModelStore) -> None:
     threading.Timer(0.5, loader.abandon).start()
     began = time.monotonic()
     with pytest.raises(AbandonedError):
-        loader.load()
+        loader.load(look(hanging).manifests.values())
     assert time.monotonic() - began < 30
     assert all(trial.ended.is_set() for trial in engine.trials)
 
@@ -188,11 +188,11 @@ def test_loading_can_be_given_up_while_a_model_is_timed(store: ModelStore) -> No
     engine = FakeEngine()
     loader = Loader(store, engine, 32, time.monotonic)
     engine.may_run.clear()
-    ended: list[ModelRegistry | Exception] = []
+    ended: list[list[LoadedVersion] | Exception] = []
 
     def load() -> None:
         try:
-            ended.append(loader.load())
+            ended.append(loader.load(look(store).manifests.values()))
         except AbandonedError as error:
             ended.append(error)
 

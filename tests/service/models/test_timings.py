@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from noisevote.model_store.store import ModelStore
-from noisevote.service.models.loading import DEFAULT_LIMITS, Loader
+from noisevote.service.models.loading import DEFAULT_LIMITS, Loader, look, registry_of
 from noisevote.service.models.registry import ModelRegistry
 from noisevote.service.models.timings import KeptTimings, processor
 from noisevote.service.scheduling.batch_size import BatchProfile
@@ -29,7 +29,8 @@ def start(store: ModelStore, file: Path | None, *about: object) -> tuple[ModelRe
     """Load a store, on an engine that knows what it ran."""
     engine, now = FakeEngine(CLASSES), iter(range(10**6))
     loader = Loader(store, engine, 4, lambda: next(now) / 1e3, DEFAULT_LIMITS, KeptTimings(file, *about))
-    return loader.load(), engine
+    found = look(store)
+    return registry_of([version.served() for version in loader.load(found.manifests.values())], found), engine
 
 
 def test_a_second_start_measures_nothing_again(store: ModelStore, tmp_path: Path) -> None:
@@ -41,8 +42,8 @@ def test_a_second_start_measures_nothing_again(store: ModelStore, tmp_path: Path
     assert not idle.batches
     assert second.profiles() == first.profiles()
     assert start(store, file, "another engine")[1].batches
-    publish_tiny(store, "2")
-    assert start(store, file, "another engine")[1].batches  # version 2 alone
+    publish_tiny(store, name="other")
+    assert {key.model for key, *_ in start(store, file, "another engine")[1].batches} == {"other"}
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     assert [each.name for each in file.parent.iterdir()] == [file.name]
 

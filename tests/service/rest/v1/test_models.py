@@ -54,7 +54,7 @@ async def test_a_corrupted_file_is_refused_by_name_and_the_others_serve(
     assert described["variants"] == ["mul-0.0"]
     assert list(described["refused"]) == ["mul-0.8"]
     assert asked.status_code == 404
-    assert "'mul-0.8' was refused at start" in asked.json()["error"]["message"]
+    assert "'mul-0.8' is refused" in asked.json()["error"]["message"]
     assert "sha256" in asked.json()["error"]["message"]
     assert auto.json()["variant"] == "mul-0.0"
 

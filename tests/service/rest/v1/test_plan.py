@@ -120,7 +120,7 @@ async def test_a_refused_variant_is_not_planned(store: ModelStore) -> None:
     async with serve(store, FakeEngine(CLASSES)) as client:
         asked = await client.post(PATH, json=GOOD | {"variants": ["mul-0.8"]})
         assert asked.status_code == 404
-        assert "variants[0]: 'mul-0.8' was refused at start" in asked.json()["error"]["message"]
+        assert "variants[0]: 'mul-0.8' is refused" in asked.json()["error"]["message"]
         assert (await plan(client, "tiny", **GOOD))["searched"]["variants"] == ["mul-0.0"]
 
 

@@ -17,7 +17,7 @@ from noisevote.model_store.store import ModelStore
 from tests.support.engines import FakeEngine
 from tests.support.graphs import CLASSES, SHAPE
 from tests.support.open_inference import HEADER, binary, outputs, some_options, tensor
-from tests.support.serving import serve
+from tests.support.serving import serve, serve_to
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PATH = "/v2/models/tiny/infer"
@@ -207,6 +207,16 @@ async def test_long_answers_are_packed_for_who_accepts_it(
     response = await tiny.post(PATH, json={"inputs": [many]}, headers={"accept-encoding": accepted})
     assert response.headers.get("content-encoding") == coding
     assert np.asarray(outputs(response)["label"]).shape == (60,)
+
+
+async def test_pages_that_may_ask_may_send_binary_tensors(store: ModelStore) -> None:
+    """An allowed origin may send the header that says where the tensors begin, and read that of the answer."""
+    origin = "https://lab.example"
+    async with serve_to(None, store, FakeEngine(CLASSES), insecure=True, allowed_origins=(origin,)) as client:
+        wish = {"origin": origin, "access-control-request-method": "POST", "access-control-request-headers": HEADER}
+        assert (await client.options(PATH, headers=wish)).status_code == 200
+        answer = await client.post(PATH, content=INPUTS[1].tobytes(), headers={HEADER: "0", "origin": origin})
+        assert HEADER in answer.headers["access-control-expose-headers"]
 
 
 async def test_a_long_binary_body_is_not_parsed(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 from noisevote.model_store.store import ModelStore
-from noisevote.service.errors import UnknownModelError
-from noisevote.service.models.repository import VersionEntry
 from noisevote.service.open_inference.options import TENSORS
 from tests.support.engines import FakeEngine
 from tests.support.graphs import CLASSES, SHAPE
@@ -88,54 +86,35 @@ async def test_statistics_add_up(store: ModelStore) -> None:
     assert second["last_inference"] > 1.6e12
 
 
-class Repository:
-    """Two versions, of which one is served; notes what it is asked to do."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, ...]] = []
-
-    async def index(self) -> tuple[VersionEntry, ...]:
-        return VersionEntry("tiny", "1", "ready", serving=True), VersionEntry("tiny", "2", "unavailable", "broken")
-
-    async def load(self, name: str, version: str | None = None) -> tuple[VersionEntry, ...]:
-        self.asked.append(("load", name, *filter(None, [version])))
-        if name != "tiny":
-            raise UnknownModelError(f"model: {name!r} is not in the store")
-        return ()
-
-    async def unload(self, name: str, version: str | None = None) -> tuple[VersionEntry, ...]:
-        self.asked.append(("unload", name, *filter(None, [version])))
-        return ()
-
-    async def refresh(self) -> tuple[VersionEntry, ...]:
-        return ()
-
-
 async def test_an_admin_lists_loads_and_unloads(store: ModelStore, tmp_path: Path) -> None:
-    """With an admin's key alone; what would upload a model is refused by name, and nothing is asked of the store."""
-    repository = Repository()
+    """With an admin's key alone; what would upload a model is refused by name. Requests meet what is loaded."""
     paths = ("index", "models/tiny/load", "models/tiny/unload")
     async with keyed(store, tmp_path) as client:
-        transport: Any = client._transport
-        transport.app.state.runtime.repository = repository
+
+        async def asked(path: str, **content: Any) -> httpx.Response:
+            return await client.post(f"/v2/repository/{path}", headers=OPS, **content)
+
+        async def versions(**content: Any) -> dict[str, str]:
+            return {each["version"]: each["state"] for each in (await asked("index", json=content)).json()}
+
         for path in paths:
             assert (await client.post(f"/v2/repository/{path}")).status_code == 401
             assert (await client.post(f"/v2/repository/{path}", headers=ALICE)).status_code == 403
-        entries = (await client.post("/v2/repository/index", headers=OPS)).json()
-        assert entries == [
-            {"name": "tiny", "version": "1", "state": "READY", "reason": ""},
-            {"name": "tiny", "version": "2", "state": "UNAVAILABLE", "reason": "broken"},
-        ]
-        ready = await client.post("/v2/repository/index", json={"ready": True}, headers=OPS)
-        assert [each["version"] for each in ready.json()] == ["1"]
+        publish_tiny(store, "2")
+        assert await versions() == {"1": "READY", "2": "UNAVAILABLE"}
+        assert await versions(ready=True) == {"1": "READY"}
         for parameters in ({"config": "{}"}, {"file:1/model.onnx": "AAAA"}):
-            refused = await client.post("/v2/repository/models/tiny/load", json={"parameters": parameters}, headers=OPS)
+            refused = await asked("models/tiny/load", json={"parameters": parameters})
             assert (refused.status_code, next(iter(parameters)) in refused.json()["error"]) == (403, True)
-        assert not repository.asked
-        loaded = await client.post("/v2/repository/models/tiny/load", json={}, headers=OPS)
+        assert await versions(ready=True) == {"1": "READY"}
+        loaded = await asked("models/tiny/load")
         assert (loaded.status_code, loaded.content) == (200, b"")
+        assert await versions() == {"1": "READY", "2": "READY"}
+        answer = await client.post("/v2/models/tiny/infer", json={"inputs": [ONE]}, headers=ALICE)
+        assert answer.json()["model_version"] == "2"
         unload = {"parameters": {"unload_dependents": False}}
-        assert (await client.post("/v2/repository/models/tiny/unload", json=unload, headers=OPS)).status_code == 200
-        unknown = await client.post("/v2/repository/models/none/load", headers=OPS)
-        assert (unknown.status_code, unknown.json()["error"]) == (404, "model: 'none' is not in the store")
-        assert repository.asked == [("load", "tiny"), ("unload", "tiny"), ("load", "none")]
+        assert (await asked("models/tiny/unload", json=unload)).status_code == 200
+        assert (await client.post("/v2/models/tiny/infer", json={"inputs": [ONE]}, headers=ALICE)).status_code == 404
+        assert await versions(ready=True) == {}
+        unknown = await asked("models/none/load")
+        assert (unknown.status_code, "none" in unknown.json()["error"]) == (404, True)
