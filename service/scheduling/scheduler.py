@@ -144,9 +144,8 @@ class Scheduler:
         if progress is None:
             return
         self._hold(progress, -1)
-        ring = self._parked.get(request.session)
-        if ring is not None:
-            ring.remove(progress)
+        if (parked := self._parked.get(request.session)) is not None:
+            parked.remove(progress)
             return
         ring = self._rings.get(request.session)
         if ring is not None and progress in ring:
@@ -162,8 +161,8 @@ class Scheduler:
 
     def bring_back(self, session: SessionKey) -> None:
         """Hand out rows of a session again; what waited for it joins. A session that is not away is no error."""
-        if ring := self._parked.pop(session, None):
-            self._rings.setdefault(session, deque()).extend(ring)
+        for progress in self._parked.pop(session, ()):
+            self._join(progress)
 
     def give_up(self, session: SessionKey, error: ServiceError) -> list[RequestResult]:
         """End the requests that wait for a session that is away, which stays away."""
@@ -260,9 +259,10 @@ class Scheduler:
         self.bytes += sign * progress.request.bytes
 
     def _join(self, progress: Progress) -> None:
-        session = progress.request.session
-        ring = self._parked.get(session)
-        (self._rings.setdefault(session, deque()) if ring is None else ring).append(progress)
+        if (parked := self._parked.get(progress.request.session)) is not None:
+            parked.append(progress)
+            return
+        self._rings.setdefault(progress.request.session, deque()).append(progress)
 
     def _drop_if_empty(self, session: SessionKey) -> None:
         if not self._rings[session]:
