@@ -97,8 +97,7 @@ class Runtime:
 
     def refresh_soon(self) -> None:
         """Begin to take up what has changed in the store, as SIGHUP asks for. To be called on the event loop."""
-        if not self.loading:
-            self._spawn(self._refresh())
+        self._spawn(self._refresh())
 
     async def drain(self) -> None:
         """Refuse what comes from now on; return when all that was accepted is over, at most the grace time later."""
