@@ -229,7 +229,7 @@ async def loaded(url: str, bodies: list[bytes], expected: Histograms, load: Load
 
 
 async def reload_under_load(reloads: int, rounds: int, warm_s: float = WARM_S) -> dict[str, Any]:
-    """Publish and take up versions while clients ask, in turns with half as much time in which nothing is taken up.
+    """Publish and take up versions while clients ask, in turns with a quarter as much time without.
 
     Two versions are served at a time. Memory is that of the server when the clients of a reload have gone on for a
     while, after the third and after the last.
@@ -259,7 +259,7 @@ async def reload_under_load(reloads: int, rounds: int, warm_s: float = WARM_S) -
             for _ in range(rounds):
                 before = sum(took)
                 await loaded(url, bodies, expected, busy, reload)
-                await loaded(url, bodies, expected, quiet, partial(asyncio.sleep, (sum(took) - before) / 2))
+                await loaded(url, bodies, expected, quiet, partial(asyncio.sleep, (sum(took) - before) / 4))
     return {
         "reloads": len(took),
         "clients": CLIENTS,
