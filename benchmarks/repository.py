@@ -35,6 +35,9 @@ ADMIN: Final = {"authorization": "Bearer ops"}
 SEEDS: Final = range(16)
 CLIENTS: Final = 8
 TIMEOUT_S: Final = 300.0
+# Clients ask for so long before anything is measured, and after a reload until memory is.
+WARM_S: Final = 5.0
+DRAINED_S: Final = 0.2
 SERVED: Final = "v"
 # Answers for each version, by seed.
 Histograms = dict[int, list[list[int]]]
@@ -225,8 +228,8 @@ async def loaded(url: str, bodies: list[bytes], expected: Histograms, load: Load
         connections.close()
 
 
-async def reload_under_load(reloads: int, rounds: int) -> dict[str, Any]:
-    """Publish and take up versions while clients ask, in turns with as much time in which nothing is taken up.
+async def reload_under_load(reloads: int, rounds: int, warm_s: float = WARM_S) -> dict[str, Any]:
+    """Publish and take up versions while clients ask, in turns with a quarter as much time without.
 
     Two versions are served at a time. Memory is that of the server when the clients of a reload have gone on for a
     while, after the third and after the last.
@@ -249,13 +252,14 @@ async def reload_under_load(reloads: int, rounds: int) -> dict[str, Any]:
                         took.append(time.perf_counter() - began)
                         entries = {each["version"]: each for each in answer.json()["models"]}
                         assert entries[str(editions.newest)]["serving"], entries
+                        await asyncio.sleep(DRAINED_S)
                         memory.append(memory_mib(process))
 
-            await loaded(url, bodies, expected, Load(), lambda: asyncio.sleep(1))
+            await loaded(url, bodies, expected, Load(), partial(asyncio.sleep, warm_s))
             for _ in range(rounds):
                 before = sum(took)
                 await loaded(url, bodies, expected, busy, reload)
-                await loaded(url, bodies, expected, quiet, partial(asyncio.sleep, sum(took) - before))
+                await loaded(url, bodies, expected, quiet, partial(asyncio.sleep, (sum(took) - before) / 4))
     return {
         "reloads": len(took),
         "clients": CLIENTS,

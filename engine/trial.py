@@ -5,10 +5,15 @@ No ONNX Runtime here: the service speaks of trials without it.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:  # a process that tries files starts in half the time without pydantic
     from noisevote.model_store.manifest import Manifest, Variant
+
+
+# Niceness of what loads beside models that are being served. At the lowest priority a good file could not keep its time
+# under full load, and a thread that holds the interpreter could not get on with it.
+BESIDE_PRIORITY: Final = 10
 
 
 @dataclass(frozen=True)

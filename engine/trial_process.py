@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from noisevote.engine.errors import BadModelError
-from noisevote.engine.trial import Expectation, TrialLimits
+from noisevote.engine.trial import BESIDE_PRIORITY, Expectation, TrialLimits
 from noisevote.noise_op.library import Kernel
 
 CHILD: Final = "noisevote.engine.trial_child"
@@ -73,7 +73,7 @@ class TrialProcess:
             start_new_session=True,  # Ctrl-C is for the server, which tells this process
         )
         if self._limits.beside:
-            _give_way(process)
+            _give_way(process, BESIDE_PRIORITY)
         if self._abandoned.is_set():  # since it was looked at last
             process.kill()
         if _ask(process, (), START_S) != (READY, True):
@@ -119,9 +119,9 @@ def _ask(process: subprocess.Popen[bytes], message: tuple[bytes, ...], seconds: 
     return answer, not late.is_set()
 
 
-def _give_way(process: subprocess.Popen[bytes]) -> None:
+def _give_way(process: subprocess.Popen[bytes], priority: int = LOWEST_PRIORITY) -> None:
     with suppress(OSError):  # it has ended
-        os.setpriority(os.PRIO_PROCESS, process.pid, LOWEST_PRIORITY)
+        os.setpriority(os.PRIO_PROCESS, process.pid, priority)
 
 
 def _end(process: subprocess.Popen[bytes]) -> int:

@@ -106,8 +106,7 @@ class Runtime:
 
     def refresh_soon(self) -> None:
         """Begin to take up what has changed in the store, as SIGHUP asks for. To be called on the event loop."""
-        if not self.loading:
-            self._spawn(self._refresh())
+        self._spawn(self._refresh())
 
     async def drain(self) -> None:
         """Refuse what comes from now on; return when all that was accepted is over, at most the grace time later."""
@@ -149,8 +148,10 @@ class Runtime:
 
     def _take_up(self, registry: ModelRegistry) -> None:
         """Serve this from now on."""
-        self._registry = registry
+        before, self._registry = self._registry.summary(), registry
         self.metrics.declare(registry.sessions(), len(registry.refusals))
+        if not self.loading and (now := registry.summary()) != before:
+            logger.info("models: %s", now or "none")
 
     def _spawn(self, refreshing: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(refreshing, name="refresh models")
@@ -163,13 +164,10 @@ class Runtime:
             await self._refresh()
 
     async def _refresh(self) -> None:
-        before = self._registry
         try:
             await self.repository.refresh()
         except Exception:  # whatever it is, what is served goes on being served
             logger.exception("refreshing the models failed")
-        if self._registry is not before:
-            logger.info("models: %s", self._registry.summary() or "none")
 
     def _misdirected(self) -> str | None:
         """A policy of a model that is not served: misspelt, it would leave the one that is meant without any."""

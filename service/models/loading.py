@@ -15,7 +15,7 @@ from typing import Final
 
 from noisevote.engine.errors import BadModelError
 from noisevote.engine.session_key import SessionKey
-from noisevote.engine.trial import Expectation, Trial, TrialLimits
+from noisevote.engine.trial import BESIDE_PRIORITY, Expectation, Trial, TrialLimits
 from noisevote.model_store.manifest import Manifest, Variant
 from noisevote.model_store.store import BadManifestError, ModelStore, RefusedFileError
 from noisevote.service.models.registry import ModelRegistry, Refusal, ServedVersion, session_key
@@ -30,8 +30,6 @@ logger = logging.getLogger(__name__)
 VersionName = tuple[str, str]
 # What decides how long a vote of a variant takes.
 Network = tuple[object, ...]
-# As a process's niceness. Lower priority than this, and what holds the interpreter could not get on with it.
-BESIDE_PRIORITY: Final = 10
 
 
 @dataclass(frozen=True)

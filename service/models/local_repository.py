@@ -354,14 +354,15 @@ class LocalRepository:
 
     async def _let_go(self, key: SessionKey) -> None:
         """Unload a session that nothing asks for any more, unless it is served again."""
-        if key not in self.registry.sessions() and self.holding(key) is None:
-            while not self._dispatcher.put_away(key):  # noqa: ASYNC110  # a worker ends a dropped request's batch
-                await asyncio.sleep(LOOK_S)
-            await in_thread(partial(self._engine.unload, key))
-            self._residents.remove(key)
-            self._dispatcher.forget(key)
-            if all(key.labels != session.labels for session in self.registry.sessions()):
-                self._gone(key)
+        async with self._one_at_a_time:  # or it might be loaded again meanwhile
+            if key not in self.registry.sessions() and self.holding(key) is None:
+                while not self._dispatcher.put_away(key):  # noqa: ASYNC110  # a worker ends a dropped batch
+                    await asyncio.sleep(LOOK_S)
+                await in_thread(partial(self._engine.unload, key))
+                self._residents.remove(key)
+                self._dispatcher.forget(key)
+                if all(key.labels != session.labels for session in self.registry.sessions()):
+                    self._gone(key)
         if (leaving := self._leaving.pop(key, None)) is not None and not leaving.done():
             leaving.set_result(None)
 
@@ -377,6 +378,9 @@ class LocalRepository:
                 await self._fetch_now(key)
         except ServiceError as error:
             self._dispatcher.give_up(key, error)
+        except Exception:  # whatever it is, nobody may wait for it any more
+            logger.exception("loading %s failed", key)
+            self._dispatcher.give_up(key, NotReadyError(f"model: {key} could not be loaded; ask again"))
         finally:
             del self._fetching[key]
 

@@ -152,9 +152,8 @@ class Scheduler:
         if progress is None:
             return
         self._hold(progress, -1)
-        ring = self._parked.get(request.session)
-        if ring is not None:
-            ring.remove(progress)
+        if (parked := self._parked.get(request.session)) is not None:
+            parked.remove(progress)
             return
         ring = self._rings.get(request.session)
         if ring is not None and progress in ring:

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.ray_cluster import Cluster, cluster
 from noisevote.model_store.store import ModelStore
+from noisevote.service.rest.keys import key_line
 from tests.service.rest.v1.test_predict import INPUTS, PATH
 from tests.support.process import server, start_line
 from tests.support.serving import publish_tiny
@@ -22,6 +23,7 @@ pytestmark = [
 ]
 
 TIMEOUT_S = 60.0
+ADMIN = {"authorization": "Bearer ops"}
 BODIES: list[dict[str, Any]] = [
     {"votes": 20, "seed": 7},
     {"votes": 3001, "seed": 2**64 - 1, "noise": "additive"},
@@ -50,7 +52,13 @@ def one_process(folder: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def ray(folder: Path) -> Iterator[Cluster]:
     """Two nodes with a replica each; requests of more than 2,000 votes are split."""
-    settings = {"NOISEVOTE_MODEL_STORE": str(folder / "models"), "NOISEVOTE_INSECURE": "true"}
+    keys = folder / "keys.jsonl"
+    keys.write_text(key_line("ops", ["admin"], "ops") + "\n")
+    settings = {
+        "NOISEVOTE_MODEL_STORE": str(folder / "models"),
+        "NOISEVOTE_INSECURE": "true",
+        "NOISEVOTE_KEYS_FILE": str(keys),
+    }
     with cluster(folder / "r", nodes=2, environment=settings) as made:
         made.deploy(min_replicas=2, max_replicas=2, part_rows=2000, timeout_s=TIMEOUT_S)
         yield made
@@ -81,6 +89,23 @@ def test_what_cannot_be_used_is_refused_as_by_one_process(ray: Cluster, one_proc
         answers = [httpx.post(f"{url}{path}", json=body, timeout=TIMEOUT_S) for url in (ray.url, one_process)]
         assert answers[0].status_code == answers[1].status_code >= 400
         assert answers[0].json() == answers[1].json()
+
+
+def test_every_replica_follows_what_is_loaded_and_unloaded(ray: Cluster, one_process: str, folder: Path) -> None:
+    """Parts on both nodes are of the version that was loaded, and the one beside it goes on."""
+    publish_tiny(ModelStore(folder / "models"), "2")
+    admin = httpx.Client(base_url=f"{ray.url}/v1/admin/models/tiny", headers=ADMIN, timeout=TIMEOUT_S)
+    loaded = admin.post("/load").json()["models"]
+    assert [(each["version"], each["state"]) for each in loaded] == [("1", "ready"), ("2", "ready")]
+    expected = predictions(one_process, LOAD)  # the same files
+    for version in ("1", "2"):
+        answer = httpx.post(f"{ray.url}/v1/models/tiny/versions/{version}/predict", json=LOAD, timeout=TIMEOUT_S)
+        assert answer.json()["version"] == version
+        assert answer.json()["predictions"] == expected
+    assert admin.post("/versions/2/unload").json()["models"][0]["serving"] is False
+    admin.close()
+    assert httpx.post(f"{ray.url}/v1/models/tiny/versions/2/predict", json=LOAD, timeout=TIMEOUT_S).status_code == 404
+    assert predictions(ray.url, LOAD) == expected
 
 
 def kill_while_it_computes(ray: Cluster, one_process: str) -> None:

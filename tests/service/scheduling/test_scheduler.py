@@ -419,3 +419,39 @@ def test_once_levelled_no_input_is_left_without_votes() -> None:
         scheduler.absorb(batch, ballots_of(batch))
     (result,) = drain(scheduler)
     np.testing.assert_array_equal(result.tally.histogram, alone(wanted))
+
+
+def test_requests_to_a_session_that_is_away_wait_for_it() -> None:
+    """They count among what waits, may leave, and go on once it is back; others are not kept waiting."""
+    away = key(0)
+    scheduler = Scheduler(QueueLimits(rows=100, bytes=10**6))
+    assert scheduler.put_away(away)
+    first, leaves, third = (request(votes=4) for _ in range(3))
+    for each in (first, leaves, third, beside := request(votes=2, session=1)):
+        scheduler.add(each)
+    assert scheduler.rows == 14
+    scheduler.cancel(leaves)
+    batch = scheduler.next_batch(32)
+    assert batch is not None
+    assert [share.request for share in batch.shares] == [beside]
+    assert scheduler.next_session() is None
+    assert not scheduler.put_away(away)
+    scheduler.bring_back(away)
+    batch = scheduler.next_batch(32)
+    assert batch is not None
+    assert [share.request for share in batch.shares] == [first, third]
+
+
+def test_requests_to_a_session_that_does_not_come_back_end_with_its_error() -> None:
+    """And nothing of them is held any more."""
+    scheduler = Scheduler(QueueLimits(rows=100, bytes=10**6))
+    scheduler.put_away(key(0))
+    requests = [request(votes=4) for _ in range(2)]
+    for each in requests:
+        scheduler.add(each)
+    error = EngineError("it is broken")
+    assert [(done.request, done.error) for done in scheduler.give_up(key(0), error)] == [
+        (each, error) for each in requests
+    ]
+    assert (len(scheduler), scheduler.rows, scheduler.bytes) == (0, 0, 0)
+    assert scheduler.put_away(key(0))
