@@ -88,7 +88,10 @@ def _add_middleware(app: FastAPI, runtime: Runtime, access: Access) -> None:
     app.add_middleware(Admission, runtime=runtime, routes=(front.VOTE_ROUTE,))
     app.add_middleware(AnsweredAtTheEnd)
     app.add_middleware(Methods, routes=app.router.routes)
-    app.add_middleware(Gate, access=access, count=lambda visit: runtime.quotas.count_request(visit.caller))
+    refused = runtime.metrics.refuse
+    app.add_middleware(
+        Gate, access=access, count=lambda visit: runtime.quotas.count_request(visit.caller), refused=refused
+    )
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -98,4 +101,4 @@ def _add_middleware(app: FastAPI, runtime: Runtime, access: Access) -> None:
             expose_headers=["retry-after", "x-request-id", "traceparent"],
         )
     logged = access.keyed if settings.access_log == "auto" else settings.access_log == "on"
-    app.add_middleware(Edge, access=access, root_path=settings.root_path, logged=logged)
+    app.add_middleware(Edge, access=access, root_path=settings.root_path, logged=logged, refused=refused)
