@@ -14,6 +14,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -73,11 +74,12 @@ def measure(options: argparse.Namespace) -> None:
     graph.write_bytes(with_random_normal_like(_file(options.model_store), SIGMA))
     kept = _kept(options.folder)
     with ExitStack() as stack, asyncio.Runner(loop_factory=uvloop.new_event_loop) as on:
+        began = time.monotonic()
         starting = [(peer, _launched(peer, graph, options, stack)) for peer in PEERS]
         ours, _ = stack.enter_context(serving_ours(options.lanes, options.model_store))
         contenders = [on.run(Contender.ours(ours, PATH, VOTES))]
         for peer, url in starting:
-            contender = url if isinstance(url, Unavailable) else on.run(_ready(peer, url))
+            contender = url if isinstance(url, Unavailable) else on.run(_ready(peer, url, began))
             if isinstance(contender, Unavailable):
                 kept["missing"][peer.name] = str(contender)
                 print(f"{peer.name}: left out: {contender}", file=sys.stderr)
@@ -99,10 +101,10 @@ def _launched(peer: Peer, graph: Path, options: argparse.Namespace, stack: ExitS
         return why
 
 
-async def _ready(peer: Peer, url: str) -> Contender | Unavailable:
+async def _ready(peer: Peer, url: str, began: float) -> Contender | Unavailable:
     contender = Contender.of(peer, url, VOTES)
     try:
-        await ready(peer, contender.connections)
+        await ready(peer, contender.connections, began)
     except Unavailable as why:
         return why
     return contender

@@ -175,17 +175,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             continue
 
 
-async def ready(peer: Peer, connections: Connections) -> None:
-    """Ask until it answers.
+async def ready(peer: Peer, connections: Connections, began: float) -> None:
+    """Ask until it answers; it began to start at `began`, seconds of the monotonic clock.
 
     Raises:
         Unavailable: it does not in time.
     """
-    end, body = time.monotonic() + START_S, json.dumps(peer.body(1)).encode()
+    end, body = began + START_S, json.dumps(peer.body(1)).encode()
     said = ""
     while time.monotonic() < end:
         try:
-            async with asyncio.timeout(START_S):
+            async with asyncio.timeout(max(1.0, end - time.monotonic())):
                 status, content = await connections.post(body)
         except (OSError, EOFError, RuntimeError) as error:
             said = f"{type(error).__name__}: {error}"
