@@ -82,7 +82,18 @@ def feeds(session: onnxruntime.InferenceSession, inputs: int, votes: int) -> Arr
 
 def with_random_normal_like(file: bytes, sigma: float) -> bytes:
     """A published file as one writes it with what ONNX offers: multiplicative noise of a fixed sigma, without seeds."""
-    return _without(onnx.load_from_string(file), partial(_random_normal_like, sigma=sigma))
+    model = onnx.load_from_string(_without(onnx.load_from_string(file), partial(_random_normal_like, sigma=sigma)))
+    read = {value.name for value in model.graph.output}
+    for node in list(model.graph.node)[::-1]:  # what only our noise read has no reader any more
+        if read.isdisjoint(node.output):
+            model.graph.node.remove(node)
+        else:
+            read.update(node.input)
+    for unread in [value for value in model.graph.input if value.name not in read]:
+        model.graph.input.remove(unread)
+    for weights in [each for each in model.graph.initializer if each.name not in read]:
+        model.graph.initializer.remove(weights)
+    return bytes(model.SerializeToString())
 
 
 def _without(model: onnx.ModelProto, replace: Replace) -> bytes:

@@ -7,14 +7,19 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from noisevote.noise_op.library import load_kernel
+
 PACKAGES = ("numpy", "onnxruntime", "torch")
 
 
 def machine() -> dict[str, object]:
-    """What the figures depend on: processor, its cores that this process may use, library versions."""
+    """What the figures depend on: processor and what it can do, cores that this process may use, library versions."""
+    kernel = load_kernel()
     return {
         "processor": _processor_name(),
         "processors": len(os.sched_getaffinity(0)),
+        "kernel": "none" if kernel is None else kernel.isa,
+        "vnni": "yes" if _has_vnni() else "no",
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
     }
@@ -29,6 +34,12 @@ def write(out: Path, figures: object, table: Sequence[str], title: str, model: s
     on = ", ".join(f"{name} {value}" for name, value in about.items())
     measured = f"{f'Model: {model}. ' if model else ''}Measured on: {on}."
     out.with_suffix(".md").write_text("\n".join([f"# {title}", "", *table, "", measured, ""]))
+
+
+def _has_vnni() -> bool:
+    """Whether the processor multiplies bytes in one instruction (AVX-512 VNNI or AVX VNNI)."""
+    info = Path("/proc/cpuinfo")
+    return info.exists() and "vnni" in info.read_text()
 
 
 def _processor_name() -> str:

@@ -220,7 +220,7 @@ def _door(settings: Settings, runtime: Runtime) -> Door:
             "connections: at most %d, not %d: this process may open %d files",
             limits.connections, settings.max_connections, files,
         )  # fmt: skip
-    return Door(settings, OpenConnections(limits), runtime.unread)
+    return Door(settings, OpenConnections(limits), runtime.unread, runtime.metrics.refuse)
 
 
 if __name__ == "__main__":

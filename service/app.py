@@ -93,7 +93,10 @@ def _add_middleware(app: FastAPI, runtime: Runtime, access: Access) -> None:
     app.add_middleware(Admission, runtime=runtime, routes=(v1.VOTE_ROUTE, v2.VOTE_ROUTE))
     app.add_middleware(AnsweredAtTheEnd)
     app.add_middleware(Methods, routes=app.router.routes)
-    app.add_middleware(Gate, access=access, count=lambda visit: runtime.quotas.count_request(visit.caller))
+    refused = runtime.metrics.refuse
+    app.add_middleware(
+        Gate, access=access, count=lambda visit: runtime.quotas.count_request(visit.caller), refused=refused
+    )
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -102,4 +105,5 @@ def _add_middleware(app: FastAPI, runtime: Runtime, access: Access) -> None:
             allow_headers=["authorization", "content-type", HEADER_LENGTH, "traceparent", "x-api-key", "x-request-id"],
             expose_headers=["retry-after", HEADER_LENGTH, "x-request-id", "traceparent"],
         )
-    app.add_middleware(Edge, access=access, root_path=settings.root_path, logged=access.logged(settings))
+    logged = access.logged(settings)
+    app.add_middleware(Edge, access=access, root_path=settings.root_path, logged=logged, refused=refused)

@@ -23,6 +23,9 @@ from noisevote.service.statistics import Statistics
 OK: Final = "ok"
 REASONS: Final = ("deadline", "cancelled", "failed")
 
+# A connection that is closed for a new one, of which no error tells.
+CONNECTION_LIMIT: Final = "connection_limit"
+
 SESSION: Final = ("model", "version", "variant")
 REQUEST_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 BATCH_SECONDS: Final = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024)
@@ -97,6 +100,12 @@ class Metrics:
         for session in sessions:
             self.requests(session._replace(variant=""), QueueFullError.code)  # refused before its variant is known
             self.requests(session, OK)
+
+    def refuse(self, code: str) -> None:
+        """Count what was refused before it was known what it asks for, by the error's code."""
+        if code not in self._refused_by:
+            self._refused_by[code] = self._refused.labels(code)
+        self._refused_by[code].inc()
 
     def observe_batch(self, result: BatchResult) -> None:
         """Count a batch that the engine has run or failed on."""
@@ -174,6 +183,11 @@ class Metrics:
         duration = "From a request's arrival to its answer, of answered requests."
         queue = "From a request's acceptance to its first batch, of answered requests."
         self._requests = self._counter("requests", requests, (*SESSION, "code"))
+        refused = (
+            "Requests and connections refused at the door, by the error's code: keys, origins, quotas, limits, HTTP."
+        )
+        self._refused = self._counter("refused", refused, ("code",))
+        self._refused_by = {CONNECTION_LIMIT: self._refused.labels(CONNECTION_LIMIT)}
         self._duration = self._histogram("request_duration_seconds", duration, REQUEST_SECONDS)
         self._queue = self._histogram("queue_duration_seconds", queue, REQUEST_SECONDS)
         self._predictions = self._counter("predictions", "Inputs answered.")

@@ -14,6 +14,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +22,7 @@ from typing import Any, Final
 import uvloop
 
 from benchmarks.graphs import with_random_normal_like
-from benchmarks.peers.contenders import PEERS, REQUIREMENTS, Peer, Unavailable, ready, serving
+from benchmarks.peers.contenders import PEERS, REQUIREMENTS, Peer, Unavailable, launched, ready
 from benchmarks.peers.rounds import CLIENTS, LARGE_CLIENTS, OURS, SIGMA, Contender, alone, beside
 from benchmarks.peers.tables import draw, ratios, summary, table
 from benchmarks.report import write
@@ -73,16 +74,18 @@ def measure(options: argparse.Namespace) -> None:
     graph.write_bytes(with_random_normal_like(_file(options.model_store), SIGMA))
     kept = _kept(options.folder)
     with ExitStack() as stack, asyncio.Runner(loop_factory=uvloop.new_event_loop) as on:
+        began = time.monotonic()
+        starting = [(peer, _launched(peer, graph, options, stack)) for peer in PEERS]
         ours, _ = stack.enter_context(serving_ours(options.lanes, options.model_store))
         contenders = [on.run(Contender.ours(ours, PATH, VOTES))]
-        for peer in PEERS:
-            try:
-                contenders.append(_started(peer, graph, options, stack, on))
-            except Unavailable as why:
-                kept["missing"][peer.name] = str(why)
-                print(f"{peer.name}: left out: {why}", file=sys.stderr)
+        for peer, url in starting:
+            contender = url if isinstance(url, Unavailable) else on.run(_ready(peer, url, began))
+            if isinstance(contender, Unavailable):
+                kept["missing"][peer.name] = str(contender)
+                print(f"{peer.name}: left out: {contender}", file=sys.stderr)
             else:
                 kept["missing"].pop(peer.name, None)
+                contenders.append(contender)
         for number in range(options.rounds):
             order = contenders[:: -1 if len(kept["rounds"]) % 2 else 1]
             kept["rounds"].append(on.run(_round(order, options.seconds)))
@@ -90,11 +93,20 @@ def measure(options: argparse.Namespace) -> None:
             print(f"round {number + 1} of {options.rounds}")
 
 
-def _started(peer: Peer, graph: Path, options: argparse.Namespace, stack: ExitStack, on: asyncio.Runner) -> Contender:
+def _launched(peer: Peer, graph: Path, options: argparse.Namespace, stack: ExitStack) -> str | Unavailable:
     folder = options.folder.resolve() / "run" / peer.name.replace(" ", "-").replace(",", "")
-    url = stack.enter_context(serving(peer, options.folder.resolve(), graph, folder))
+    try:
+        return stack.enter_context(launched(peer, options.folder.resolve(), graph, folder))
+    except Unavailable as why:
+        return why
+
+
+async def _ready(peer: Peer, url: str, began: float) -> Contender | Unavailable:
     contender = Contender.of(peer, url, VOTES)
-    on.run(ready(peer, contender.connections))
+    try:
+        await ready(peer, contender.connections, began)
+    except Unavailable as why:
+        return why
     return contender
 
 

@@ -21,7 +21,7 @@ from benchmarks.server_process import DIGIT
 
 SERVERS: Final = Path(__file__).resolve().parent / "servers"
 REQUIREMENTS: Final = Path(__file__).resolve().parent / "requirements"
-START_S: Final = 60
+START_S: Final = 40
 IMAGE: Final = b64encode(DIGIT.read_bytes()).decode()
 
 Body = Callable[[int], dict[str, Any]]
@@ -123,11 +123,11 @@ class Unavailable(Exception):  # noqa: N818  # it is no error that a peer is mis
 
 
 @contextmanager
-def serving(peer: Peer, environments: Path, graph: Path, folder: Path) -> Iterator[str]:
-    """The address of a peer, once it answers.
+def launched(peer: Peer, environments: Path, graph: Path, folder: Path) -> Iterator[str]:
+    """The address of a peer that starts; `ready` waits until it has.
 
     Raises:
-        Unavailable: it was not installed, or did not begin to answer.
+        Unavailable: it was not installed.
     """
     programs = environments / peer.environment / "bin"
     if not (programs / peer.command[0]).exists():
@@ -147,9 +147,7 @@ def serving(peer: Peer, environments: Path, graph: Path, folder: Path) -> Iterat
             command, cwd=SERVERS, env=environment, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        url = f"http://127.0.0.1:{port}"
-        _wait_until_listening(port, process, folder / "log")
-        yield url
+        yield f"http://127.0.0.1:{port}"
     finally:
         _end(process)
 
@@ -162,21 +160,6 @@ def _free_port() -> int:
             port = int(one.getsockname()[1])
         if port < 65_000:
             return port
-
-
-def _wait_until_listening(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + START_S
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            break
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    last = log.read_text(errors="replace").strip().splitlines()[-1:]
-    raise Unavailable(f"it does not begin to listen ({''.join(last)[:200]})")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -192,18 +175,19 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             continue
 
 
-async def ready(peer: Peer, connections: Connections) -> None:
-    """Ask until it answers.
+async def ready(peer: Peer, connections: Connections, began: float) -> None:
+    """Ask until it answers; it began to start at `began`, seconds of the monotonic clock.
 
     Raises:
         Unavailable: it does not in time.
     """
-    end, body = time.monotonic() + START_S, json.dumps(peer.body(1)).encode()
+    end, body = began + START_S, json.dumps(peer.body(1)).encode()
     said = ""
     while time.monotonic() < end:
         try:
-            status, content = await connections.post(body)
-        except (OSError, EOFError, StopIteration, RuntimeError) as error:
+            async with asyncio.timeout(max(1.0, end - time.monotonic())):
+                status, content = await connections.post(body)
+        except (OSError, EOFError, RuntimeError) as error:
             said = f"{type(error).__name__}: {error}"
         else:
             if status == 200:

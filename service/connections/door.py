@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from noisevote.service.connections.limits import OpenConnections, Phase
@@ -30,12 +31,19 @@ class Connection(Protocol):
 
 
 class Door:
-    """What all connections of a server share: limits, and what of them is used."""
+    """What all connections of a server share: limits, and what of them is used; `refused` is told codes of refusals."""
 
-    def __init__(self, settings: Settings, connections: OpenConnections[Connection], unread: UnreadBytes) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        connections: OpenConnections[Connection],
+        unread: UnreadBytes,
+        refused: Callable[[str], None],
+    ) -> None:
         self.max_header_bytes = settings.max_header_bytes
         self.connections = connections
         self.unread = unread
+        self.refused = refused
         self.holders: dict[Connection, None] = {}  # those whose bytes are counted, longest first
         self.deaf: dict[Connection, float] = {}  # those that do not take their answer, and since when
         self._rarely = OncePerMinute()

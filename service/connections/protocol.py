@@ -21,6 +21,7 @@ from noisevote.service.errors import (
     TooManyBytesError,
     TooSlowError,
 )
+from noisevote.service.metrics import CONNECTION_LIMIT
 from noisevote.service.rest.disconnection import DEPARTURE, Departure
 from noisevote.service.rest.error_responses import response_of
 
@@ -69,6 +70,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 "address at its own); the longest without a complete request is closed for each new one",
                 len(connections) - 1,
             )
+            self.door.refused(CONNECTION_LIMIT)
             leaving.drop()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -280,6 +282,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._refused:
             return
         self._refused = True
+        self.door.refused(error.code)
         self._release()
         silent = self._answered() or not self.cycle.response_started
         self._tell_departure()

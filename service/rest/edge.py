@@ -36,6 +36,7 @@ class Edge:
         access: whose pages may ask, and under which names.
         root_path: prefix under which a proxy publishes the server.
         logged: each request has a line in the log; those for `admin` routes have one anyway.
+        refused: is told the code of what is refused here.
         clock: seconds.
     """
 
@@ -46,12 +47,14 @@ class Edge:
         root_path: str,
         *,
         logged: bool,
+        refused: Callable[[str], None],
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._app = app
         self._access = access
         self._root_path = root_path
         self._logged = logged
+        self._refused = refused
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,6 +73,7 @@ class Edge:
             self._access.refuse_strangers(opens, scope["method"], headers)
             await self._app(scope, receive, answer.send)
         except ServiceError as error:
+            self._refused(error.code)
             await response_of(error, scope)(scope, receive, answer.send)
         except Exception as error:
             if not answer.status:
@@ -128,12 +132,16 @@ class Gate:
         app: the application.
         access: which keys open what.
         count: counts a request; raises `ServiceError` where it is one too many.
+        refused: is told the code of what is refused here.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, count: Callable[[Visit], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, access: Access, count: Callable[[Visit], None], refused: Callable[[str], None]
+    ) -> None:
         self._app = app
         self._access = access
         self._count = count
+        self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on."""
@@ -141,6 +149,7 @@ class Gate:
             try:
                 self._admit(scope[VISIT], scope[OPENING], scope[HEADERS])
             except ServiceError as error:
+                self._refused(error.code)
                 await response_of(error, scope)(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 # Where less work waits, requests are refused too rarely for it to be worth looking whether one will be.
 CROWDED_S: Final = 0.02
+CROWDED_SHARE: Final = 1 / 16
 
 
 @dataclass(frozen=True)
@@ -148,10 +149,10 @@ class WorkerPool:
 
     @property
     def crowded(self) -> bool:
-        """So much waits that a request may be refused: half of what is allowed, or what takes a while."""
+        """So much waits that a request may well be refused: a share of what is allowed, or what takes a while."""
         queue = self._scheduler
-        full = 2 * queue.rows > queue.limits.rows or 2 * queue.bytes > queue.limits.bytes
-        return full or self.waiting_seconds() > CROWDED_S
+        filled = max(queue.rows / queue.limits.rows, queue.bytes / queue.limits.bytes)
+        return filled > CROWDED_SHARE or self.waiting_seconds() > CROWDED_S
 
     def waiting_seconds(self) -> float:
         """Seconds that all workers together need for the rows that wait."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.peers.contenders import PEERS, REQUIREMENTS, SERVERS, Unavailable, serving
+from benchmarks.peers.contenders import PEERS, REQUIREMENTS, SERVERS, Unavailable, launched
 from benchmarks.peers.rounds import OURS, Contender, WrongAnswerError
 from benchmarks.peers.tables import draw, ratios, summary, table
 
@@ -88,5 +88,5 @@ def test_what_is_not_installed_is_left_out_with_a_reason(tmp_path: Path) -> None
     assert {peer.environment for peer in PEERS} == {file.stem for file in REQUIREMENTS.glob("*.txt")}
     assert len(list(SERVERS.glob("*_digits.py"))) == len({peer.environment for peer in PEERS})
     for peer in PEERS:
-        with pytest.raises(Unavailable, match="not installed"), serving(peer, tmp_path, tmp_path, tmp_path):
+        with pytest.raises(Unavailable, match="not installed"), launched(peer, tmp_path, tmp_path, tmp_path):
             pass

@@ -4,7 +4,7 @@ import bentoml
 from digit_votes import Voter
 
 
-@bentoml.service(workers=2)
+@bentoml.service(workers=2, logging={"access": {"enabled": False}})
 class Digits:
     """One worker."""
 

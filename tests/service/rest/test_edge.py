@@ -93,6 +93,19 @@ async def test_strangers_are_not_told_which_models_there_are(store: ModelStore, 
     assert "tiny" not in ready.text
 
 
+async def test_refusals_at_the_door_are_counted_by_code(store: ModelStore, tmp_path: Path) -> None:
+    """Those of strangers, of keys and of pages elsewhere; what is answered is not among them."""
+    async with keyed(store, tmp_path) as client:
+        await client.post(PREDICT, json=BODY)
+        await client.post(PREDICT, json=BODY, headers=ALICE | {"origin": "https://elsewhere.example"})
+        await client.post(PREDICT, json=BODY, headers=ALICE)
+        text = (await client.get("/metrics", headers=ALICE)).text
+    assert 'noisevote_refused_total{code="missing_key"} 1.0' in text
+    assert 'noisevote_refused_total{code="forbidden"} 1.0' in text
+    assert 'noisevote_refused_total{code="connection_limit"} 0.0' in text
+    assert text.count("noisevote_refused_total{") == 3
+
+
 async def test_quotas_hold_for_each_key(store: ModelStore, tmp_path: Path) -> None:
     """429 with Retry-After naming key and quota, before anything is queued; another key is not concerned."""
     engine = FakeEngine(CLASSES)
