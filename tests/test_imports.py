@@ -15,7 +15,7 @@ ALLOWED = {
     "training": {"voting", "noise_op", "model_store", "engine", "evaluation"},
     "service": {"voting", "noise_op", "model_store", "engine"},
     "loadtest": set[str](),
-    "noisevote": {"service", "loadtest", "evaluation", "training"},
+    "noisevote": {"noise_op", "model_store", "evaluation", "training", "service", "loadtest"},
     "deploy": {"voting", "noise_op", "model_store", "engine", "service"},
 }
 PACKAGE = "noisevote"  # what the rooms are installed as: noisevote.service and so on

@@ -16,9 +16,12 @@ NAMES: Final[tuple[str, ...]] = (
     "predict",
     "plan",
     "certify",
+    "replay",
     "verify",
     "loadtest",
+    "doctor",
     "key",
+    "completion",
 )
 USUAL: Final = "serve"
 
