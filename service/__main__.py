@@ -165,6 +165,9 @@ def _serve(settings: Settings, listening: socket.socket, access: Access) -> int:
     except PolicyFileError as error:
         say(f"noisevote: policies: {error}", sys.stderr)
         return 2
+    except SettingsError as error:
+        say(f"noisevote: {error}", sys.stderr)
+        return 2
     runtime: Runtime = app.state.runtime
     door = _door(settings, runtime)
     server = _Server(

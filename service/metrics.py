@@ -18,6 +18,7 @@ from noisevote.engine.session_key import SessionKey
 from noisevote.service.errors import QueueFullError
 from noisevote.service.scheduling.load import Load
 from noisevote.service.scheduling.workers import BatchResult
+from noisevote.service.triton_metrics import TritonNames
 from noisevote.voting.stopping import RULE_NAMES
 
 OK: Final = "ok"
@@ -98,6 +99,11 @@ class Metrics:
                 self.requests(session, code)
             for rule in RULE_NAMES:
                 self.of_rule(session, rule)
+
+    def add_triton_names(self) -> None:
+        """Show what Triton has a name for under that name too."""
+        shown = (self._requests, self._predictions, self._duration, self._queue, self._batch_duration)
+        self._registry.register(TritonNames((*shown, self._load["rows"])))
 
     def observe_batch(self, result: BatchResult) -> None:
         """Count a batch that the engine has run or failed on."""

@@ -15,8 +15,8 @@ from opentelemetry.context import Context, get_current
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanProcessor
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.ticket import CountedVotes
@@ -69,9 +69,7 @@ class OpenTelemetry:
         """Send what is not yet sent."""
         self._provider.shutdown()
 
-    def _span(
-        self, request: VoteRequest, name: str, began: float, ended: float, attributes: Mapping[str, int]
-    ) -> None:
+    def _span(self, request: VoteRequest, name: str, began: float, ended: float, attributes: Mapping[str, int]) -> None:
         context = self._requests.get(request)
         if context is None:
             return

@@ -1,6 +1,6 @@
 """Who is told how a request spends its time; nobody, unless traces are wanted."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.ticket import CountedVotes
@@ -19,6 +19,9 @@ class Traces(Protocol):
     def decided(self, request: VoteRequest, counted: CountedVotes, began: float, ended: float) -> None:
         """A request's votes were all counted at `began`, and its answer was decided at `ended`."""
 
+    def close(self) -> None:
+        """Send what is not yet sent; may wait for whoever receives it."""
+
 
 class NoTraces:
     """Tells nobody."""
@@ -31,3 +34,9 @@ class NoTraces:
 
     def decided(self, request: VoteRequest, counted: CountedVotes, began: float, ended: float) -> None:
         """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+NO_TRACES: Final = NoTraces()

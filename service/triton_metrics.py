@@ -4,10 +4,10 @@ https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/use
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 Totals = dict[tuple[str, str], float]
@@ -30,6 +30,7 @@ COUNTERS: Final = {
 REQUESTS: Final = "noisevote_requests_total"
 ROWS_WAITING: Final = "noisevote_queue_rows"
 OK: Final = "ok"
+FAILURES: Final = "nv_inference_request_failure"
 # Triton's reasons of failures, by our codes; any other is OTHER.
 REASONS: Final = {"queue_full": "REJECTED", "client_left": "CANCELED", "engine_error": "BACKEND"}
 
@@ -71,17 +72,18 @@ class TritonNames(Collector):
         yield GaugeMetricFamily("nv_inference_pending_request_count", "Votes asked for and not yet counted.", waiting)
 
 
-def _counter(name: str, text: str, totals: Totals, factor: float) -> CounterMetricFamily:
-    family = CounterMetricFamily(name, text, labels=LABELS)
+def _counter(name: str, text: str, totals: Totals, factor: float) -> Metric:
+    """Of no declared type, because the library would end a counter's name in _total, which theirs does not."""
+    family = Metric(name, text, "unknown")
     for of, value in totals.items():
         if of[0]:
-            family.add_metric(of, value * factor)
+            family.add_sample(name, dict(zip(LABELS, of, strict=True)), value * factor)
     return family
 
 
-def _failures(failures: dict[tuple[str, str, str], float]) -> CounterMetricFamily:
-    family = CounterMetricFamily("nv_inference_request_failure", "Requests refused or failed.", labels=(*LABELS, "reason"))
+def _failures(failures: Mapping[tuple[str, str, str], float]) -> Metric:
+    family = Metric(FAILURES, "Requests refused or failed.", "unknown")
     for of, value in failures.items():
         if of[0]:
-            family.add_metric(of, value)
+            family.add_sample(FAILURES, dict(zip((*LABELS, "reason"), of, strict=True)), value)
     return family

@@ -41,8 +41,9 @@ SERVING_ROOMS = ("model_store", "engine", "evaluation", "service", "deploy")
 
 # Along a request's path backwards: each part of the service imports those before it, never those after it.
 SERVICE = (
-    "errors", "once", "validation", "cpus", "settings", "unread", "callers", "scheduling", "models", "metrics",
-    "backends", "prediction", "runtime", "rest", "connections", "output", "key_command", "app", "__main__",
+    "errors", "once", "validation", "cpus", "settings", "unread", "callers", "scheduling", "traces", "models",
+    "triton_metrics", "metrics",
+    "backends", "prediction", "runtime", "rest", "connections", "output", "key_command", "telemetry", "app", "__main__",
 )  # fmt: skip
 # Scheduling is tested without a server and without a model: it knows neither.
 NOT_IN_SCHEDULING = {"fastapi", "starlette", "orjson", "prometheus_client", "onnxruntime", "pydantic_settings"}

@@ -15,8 +15,9 @@ from noisevote.service.models.registry import ModelRegistry
 from noisevote.service.scheduling.dispatcher import Dispatcher
 from noisevote.service.scheduling.engine import Engine
 from noisevote.service.scheduling.scheduler import MOST_SHARING, QueueLimits, Scheduler
-from noisevote.service.scheduling.workers import WorkerPool
+from noisevote.service.scheduling.workers import BatchResult, WorkerPool
 from noisevote.service.settings import Settings
+from noisevote.service.traces import NO_TRACES, Traces
 
 Result = TypeVar("Result")
 
@@ -27,11 +28,16 @@ ABANDON_S: Final = 1.0
 class LocalBackend:
     """The threads of this process, with an engine of its own."""
 
-    def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, engine: Engine, metrics: Metrics, traces: Traces = NO_TRACES) -> None:
         self.description = f"{engine.description}, {settings.threads} thread{'s' if settings.threads > 1 else ''}"
         limits = QueueLimits(rows=settings.queue_rows, bytes=settings.queue_bytes)
         workers = WorkerPool(Scheduler(limits), engine, settings.threads, settings.batch_rows, time.perf_counter)
-        self.dispatcher = Dispatcher(workers, metrics.observe_batch, time.perf_counter)
+
+        def observe(result: BatchResult) -> None:
+            metrics.observe_batch(result)
+            traces.computed(result)
+
+        self.dispatcher = Dispatcher(workers, observe, time.perf_counter)
         self._settings = settings
         self._engine = engine
 

@@ -36,9 +36,9 @@ def test_from_a_fresh_environment_five_lines_get_an_answer(
     wheel = built("wheel", ROOT, tmp_path / "wheel")
     began = time.perf_counter()
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=INSTALL_S)
-    python = tmp_path / "venv" / "bin" / "python"
+    python = str(tmp_path / "venv" / "bin" / "python")
     pip = [python, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
-    subprocess.run([*pip, wheel], check=True, capture_output=True, timeout=INSTALL_S)
+    subprocess.run([*pip, str(wheel)], check=True, capture_output=True, timeout=INSTALL_S)
     installed = time.perf_counter()
     code = five_lines().replace("http://127.0.0.1:8000", published)
     shutil.copy(DIGIT, tmp_path / "digit.png")
