@@ -37,7 +37,11 @@ def kernel() -> Iterator[Finding]:
     """Whether noise is drawn by the kernel, and on which instruction set."""
     from noisevote.noise_op.library import load_kernel  # noqa: PLC0415  # tells why there is none
 
-    found = load_kernel()
+    try:
+        found = load_kernel()
+    except (OSError, AttributeError) as error:  # a library of another version of this package
+        yield failure("kernel", f"cannot be loaded: {error}", "install noisevote again, which builds it anew")
+        return
     if found is None:
         advice = "install a C++ compiler and noisevote again; until then the slower function body draws the same noise"
         yield warning("kernel", "is not built", advice)
