@@ -7,10 +7,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from noisevote import model_store
 from noisevote.console.command import NAMES, find, hint
 from noisevote.doctor.finding import Finding, failure, ok, warning
 
-STORE: Final = Path(__file__).resolve().parents[2] / "model_store" / "models"
+# As the server's default, wherever the room is installed.
+STORE: Final = Path(str(model_store.__file__)).resolve().parent / "models"
 # A module by which each extra is known.
 OF_EXTRA: Final = {"serve": "uvicorn", "verify": "scipy", "onnx": "onnx", "training": "torch", "loadtest": "locust"}
 
