@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, Protocol
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from noisevote.engine.certificate_seed import certificate_seed
-from noisevote.engine.feeds import Feeds
+from noisevote.evaluation.votes_on import Runs, VotesOn
 from noisevote.model_store.manifest import Manifest, Variant
 from noisevote.noise_op.contract import sigma_row
 from noisevote.voting.certification import Certificate, certificate, rule_of
@@ -17,7 +17,6 @@ from noisevote.voting.decision import leaders
 from noisevote.voting.tally import Tally, ballots, count_all, empty_tally
 
 OPERATOR: Final = 1
-RUN_ROWS: Final = 64
 LARGEST_FIGURE_ERROR: Final = 1e-12  # of figures that pass through decimal digits
 
 
@@ -55,13 +54,6 @@ class CertifyAnswer(BaseModel):
     radius_asked: Annotated[float, Field(gt=0)] | None
     nonce: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
     certificates: list[AnsweredCertificate]
-
-
-class Runs(Protocol):
-    """Computes logits."""
-
-    def run(self, feeds: Feeds) -> NDArray[np.float32]:
-        """Logits float32 [rows, classes]."""
 
 
 @dataclass(frozen=True)
@@ -118,14 +110,14 @@ def _recompute(
     rule = rule_of(answer.rule, answer.n, answer.alpha, answer.sigma, answer.radius_asked)
     late = answered.stopped_by == "deadline"
     unselected = late and answered.index is None
-    cast = _Votes(session, example, answer.sigma, seed, classes)
-    index = None if unselected else int(leaders(cast.tally(0, answer.n0))[0])
+    cast = VotesOn(session, example, sigma_row("additive", answer.sigma), seed)
+    index = None if unselected else int(leaders(_tally(cast, 0, answer.n0, classes))[0])
     count = trials = 0
     while index is not None and (more := rule.more(count, trials)):
         more = min(more, answered.votes_used - trials) if late else more
         if not more:
             break
-        count += int(cast.tally(answer.n0 + trials, more).histogram[0, index])
+        count += int(_tally(cast, answer.n0 + trials, more, classes).histogram[0, index])
         trials += more
     found: Certificate = certificate(rule, answer.sigma, answer.radius_asked, count, trials)
     return {
@@ -141,29 +133,12 @@ def _recompute(
     }
 
 
-@dataclass(frozen=True)
-class _Votes:
-    """The votes of one input under one seed."""
-
-    session: Runs
-    example: NDArray[np.float32]
-    sigma: float
-    seed: int
-    classes: int
-
-    def tally(self, first: int, votes: int) -> Tally:
-        """Votes `first` … `first` + `votes` − 1, counted."""
-        total = empty_tally(1, self.classes)
-        for start in range(first, first + votes, RUN_ROWS):
-            numbers = np.arange(start, min(start + RUN_ROWS, first + votes), dtype=np.int64)
-            count_all(total, ballots(self.session.run(self._feeds(numbers))))
-        return total
-
-    def _feeds(self, numbers: NDArray[np.int64]) -> Feeds:
-        rows = len(numbers)
-        sigma = np.tile(np.array(sigma_row("additive", self.sigma), np.float32), (rows, 1))
-        seed = np.full(rows, self.seed, np.uint64).view(np.int64)
-        return Feeds(self.example[np.newaxis], sigma, seed, numbers, np.zeros(rows, np.int64))
+def _tally(cast: VotesOn, first: int, votes: int, classes: int) -> Tally:
+    """Votes `first` … `first` + `votes` − 1, counted."""
+    total = empty_tally(1, classes)
+    for logits in cast.logits(first, votes):
+        count_all(total, ballots(logits))
+    return total
 
 
 def _equal(answered: object, recomputed: object) -> bool:

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    listed = (f"  {name:<10}{_described(find(name))}" for name in NAMES)
+    listed = (f"  {name:<11} {_described(find(name))}" for name in NAMES)
     parser = argparse.ArgumentParser(
         prog="noisevote",
         usage="noisevote [-h | --version] [command] [flags]",

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -26,7 +27,11 @@ from noisevote.service.rest.v2 import front as v2
 from noisevote.service.rest.v2.parse import HEADER_LENGTH
 from noisevote.service.runtime import Runtime
 from noisevote.service.scheduling.engine import Engine
-from noisevote.service.settings import Settings, read_settings
+from noisevote.service.settings import Settings, SettingsError, read_settings
+from noisevote.service.traces import NO_TRACES
+
+if TYPE_CHECKING:
+    from noisevote.service.telemetry import OpenTelemetry  # of an extra
 
 DESCRIPTION = """Serves classifiers whose computation is noisy: every input runs several times with independent
 noise, and the runs vote. Every answer carries its seed, so it can be repeated to the vote."""
@@ -47,13 +52,36 @@ def create_app(
         access: who may come in; default: whoever has a configured key.
 
     Raises:
-        SettingsError: no access is given, and neither keys nor `insecure` are set; or gRPC is wanted and not installed.
+        SettingsError: no access is given, and neither keys nor `insecure` are set; or gRPC or traces are wanted, and
+            what they need is not installed.
     """
     settings = settings or read_settings()
     engine = engine or OnnxEngine(load_kernel())
     metrics = Metrics()
     metrics.describe(version("noisevote"), engine.description)
-    return app_of(Runtime(settings, LocalBackend(settings, engine, metrics), metrics, on_start), access)
+    if settings.triton_metrics:
+        metrics.add_triton_names()
+    telemetry = _telemetry() if settings.traces else None
+    traces = telemetry or NO_TRACES
+    backend = LocalBackend(settings, engine, metrics, traces)
+    app = app_of(Runtime(settings, backend, metrics, on_start, traces), access)
+    if telemetry is not None:
+        telemetry.trace(app)
+    return app
+
+
+def _telemetry() -> "OpenTelemetry":
+    """What sends traces.
+
+    Raises:
+        SettingsError: the extra is not installed.
+    """
+    try:
+        from noisevote.service.telemetry import OpenTelemetry  # noqa: PLC0415  # of an extra
+    except ModuleNotFoundError as error:
+        problem = f'traces: package {error.name} is not installed; pip install "noisevote[otel]"'
+        raise SettingsError(problem) from error
+    return OpenTelemetry()
 
 
 def app_of(runtime: Runtime, access: Access | None = None) -> FastAPI:

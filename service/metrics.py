@@ -19,6 +19,7 @@ from noisevote.service.errors import QueueFullError
 from noisevote.service.scheduling.load import Load
 from noisevote.service.scheduling.workers import BatchResult
 from noisevote.service.statistics import Statistics
+from noisevote.service.triton_metrics import TritonNames
 
 OK: Final = "ok"
 REASONS: Final = ("deadline", "cancelled", "failed")
@@ -106,6 +107,11 @@ class Metrics:
         if code not in self._refused_by:
             self._refused_by[code] = self._refused.labels(code)
         self._refused_by[code].inc()
+
+    def add_triton_names(self) -> None:
+        """Show what Triton has a name for under that name too."""
+        shown = (self._requests, self._predictions, self._duration, self._queue, self._batch_duration)
+        self._registry.register(TritonNames((*shown, self._load["rows"])))
 
     def observe_batch(self, result: BatchResult) -> None:
         """Count a batch that the engine has run or failed on."""

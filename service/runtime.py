@@ -18,6 +18,7 @@ from noisevote.service.prediction.long_bodies import LongBodyReader
 from noisevote.service.prediction.policy import read_policies
 from noisevote.service.prediction.quotas import QuotaBook
 from noisevote.service.settings import Settings
+from noisevote.service.traces import NO_TRACES, Traces
 from noisevote.service.unread import UnreadBytes
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class Runtime:
         backend: Backend,
         metrics: Metrics,
         on_start: Callable[["Runtime"], None] | None = None,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self.settings = settings
         self.backend = backend
@@ -58,12 +60,14 @@ class Runtime:
             self.quotas,
             self._long_bodies,
             self.policies,
+            traces,
         )
         self.certifier = Certifier(
             lambda: self.registry, backend.dispatcher, metrics, settings, self.quotas, self.policies
         )
         self.problem: str | None = "models are being loaded"
         self._registry = ModelRegistry({}, ())
+        self._traces = traces
         self._on_start = on_start
         self._loading: asyncio.Task[None] | None = None
         self._given_up = False
@@ -121,6 +125,7 @@ class Runtime:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.repository.close()
         await self.dispatcher.close()
+        await asyncio.to_thread(self._traces.close)
 
     def abandon(self) -> None:
         """End what would outlive this process. To be called from any thread, just before the end."""

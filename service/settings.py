@@ -151,6 +151,10 @@ class Settings(BaseSettings):
     """refuse to start without `keys_file` on an address other than loopback, instead of making a key for this run"""
     open_metrics: bool = False
     """`/metrics` needs no key"""
+    triton_metrics: bool = False
+    """`/metrics` shows what Triton has a name for under that name (`nv_inference_…`) too, for its dashboards"""
+    traces: bool = False
+    """send traces by OTLP, to where OpenTelemetry's own variables say; needs `noisevote[otel]`"""
     key_requests_per_minute: Annotated[int, Field(ge=1)] | None = None
     """most requests a minute of a key whose line does not say otherwise"""
     key_votes_per_minute: Annotated[int, Field(ge=1)] | None = None

@@ -16,7 +16,7 @@ ALLOWED = {
     "training": {"voting", "noise_op", "model_store", "engine", "evaluation"},
     "service": {"voting", "noise_op", "model_store", "engine"},
     "loadtest": set[str](),
-    "noisevote": {"service", "loadtest", "evaluation", "training"},
+    "noisevote": {"noise_op", "model_store", "evaluation", "training", "service", "loadtest"},
     "deploy": {"voting", "noise_op", "model_store", "engine", "service"},
 }
 PACKAGE = "noisevote"  # what the rooms are installed as: noisevote.service and so on
@@ -53,9 +53,9 @@ OF_ONNX = (
 
 # Along a request's path backwards: each part of the service imports those before it, never those after it.
 SERVICE = (
-    "errors", "once", "validation", "cpus", "settings", "unread", "callers", "scheduling", "models", "statistics",
-    "metrics", "backends", "prediction", "runtime", "open_inference", "rest", "grpc", "connections", "output",
-    "key_command", "app", "__main__",
+    "errors", "once", "validation", "cpus", "settings", "unread", "callers", "scheduling", "traces", "models",
+    "statistics", "triton_metrics", "metrics", "backends", "prediction", "runtime", "open_inference", "rest", "grpc",
+    "connections", "output", "key_command", "telemetry", "app", "__main__",
 )  # fmt: skip
 # Scheduling is tested without a server and without a model: it knows neither.
 NOT_IN_SCHEDULING = {"fastapi", "starlette", "orjson", "prometheus_client", "onnxruntime", "pydantic_settings"}

@@ -151,10 +151,16 @@ def _differences(number: int, answered: Prediction, repeated: Prediction) -> Ite
         if value != other:
             yield Difference(f"predictions[{number}].{key}", value, other)
     for mine, theirs in zip(answered.votes or (), repeated.votes or (), strict=False):
-        if mine != theirs:
-            key = "index" if mine.index != theirs.index else "logits"
-            place = f"predictions[{number}].votes[{mine.vote}].{key}"
-            yield Difference(place, getattr(mine, key), getattr(theirs, key))
+        place = f"predictions[{number}].votes[{mine.vote}]"
+        if mine.index != theirs.index:
+            yield Difference(f"{place}.index", mine.index, theirs.index)
+        elif not _same_floats(mine.logits, theirs.logits):
+            yield Difference(f"{place}.logits", mine.logits, theirs.logits)
+
+
+def _same_floats(mine: tuple[float, ...], theirs: tuple[float, ...]) -> bool:
+    """Whether these are the same float32, which can be written with more or fewer digits."""
+    return np.array_equal(np.asarray(mine, np.float32), np.asarray(theirs, np.float32))
 
 
 def _close(number: int, prediction: Prediction) -> Iterator[CloseVote]:
@@ -211,7 +217,7 @@ def _explained(answered: Prediction, repeated: Prediction, close: list[CloseVote
         return bool(close)
     moved = np.maximum(np.subtract(repeated.histogram, answered.histogram), 0)
     leaving = np.bincount([each.index for each in close], minlength=len(moved))
-    return answered.votes_used == repeated.votes_used and bool((moved <= leaving).all())
+    return sum(answered.histogram) == sum(repeated.histogram) and bool((moved <= leaving).all())
 
 
 def as_program(replay: Replay) -> dict[str, Any]:

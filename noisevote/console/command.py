@@ -16,12 +16,15 @@ NAMES: Final[tuple[str, ...]] = (
     "predict",
     "plan",
     "certify",
+    "replay",
     "verify",
     "inject",
     "publish",
     "evaluate",
     "loadtest",
+    "doctor",
     "key",
+    "completion",
 )
 USUAL: Final = "serve"
 

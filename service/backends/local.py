@@ -13,8 +13,9 @@ from noisevote.service.models.timings import KeptTimings
 from noisevote.service.scheduling.dispatcher import Dispatcher
 from noisevote.service.scheduling.engine import Engine
 from noisevote.service.scheduling.scheduler import MOST_SHARING, QueueLimits, Scheduler
-from noisevote.service.scheduling.workers import WorkerPool
+from noisevote.service.scheduling.workers import BatchResult, WorkerPool
 from noisevote.service.settings import Settings
+from noisevote.service.traces import NO_TRACES, Traces
 
 
 class LocalBackend:
@@ -23,11 +24,18 @@ class LocalBackend:
     `keeps`: see `LocalRepository`.
     """
 
-    def __init__(self, settings: Settings, engine: Engine, metrics: Metrics, *, keeps: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine, metrics: Metrics, traces: Traces = NO_TRACES, *, keeps: bool = False
+    ) -> None:
         self.description = f"{engine.description}, {settings.threads} thread{'s' if settings.threads > 1 else ''}"
         limits = QueueLimits(rows=settings.queue_rows, bytes=settings.queue_bytes)
         workers = WorkerPool(Scheduler(limits), engine, settings.threads, settings.batch_rows, time.perf_counter)
-        self.dispatcher = Dispatcher(workers, metrics.observe_batch, time.perf_counter)
+
+        def observe(result: BatchResult) -> None:
+            metrics.observe_batch(result)
+            traces.computed(result)
+
+        self.dispatcher = Dispatcher(workers, observe, time.perf_counter)
         load_limits = LoadLimits(
             TrialLimits(settings.load_seconds, settings.load_bytes),
             input_bytes=settings.queue_bytes // MOST_SHARING,  # a batch shares so many, while they are timed and later

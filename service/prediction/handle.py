@@ -1,6 +1,7 @@
 """The steps of a prediction, once for all protocols: look up, read, prepare, queue, answer, account."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from noisevote.service.prediction.reader import ParseBody, Question
 from noisevote.service.prediction.visit import Visit
 from noisevote.service.scheduling.ticket import CountedVotes, VoteTicket
 from noisevote.service.settings import Settings
+from noisevote.service.traces import NO_TRACES, Traces
 
 # Longer bodies are decoded on another thread, one at a time: unpacking images leaves the event loop free meanwhile.
 THREADED_BODY_BYTES: Final = 64 * 1024
@@ -57,13 +59,20 @@ class Prediction:
     """An accepted request and its votes."""
 
     def __init__(
-        self, prepared: Prepared, ticket: VoteTicket, record: RequestRecord, account: VoteAccount, visit: Visit
+        self,
+        prepared: Prepared,
+        ticket: VoteTicket,
+        record: RequestRecord,
+        account: VoteAccount,
+        visit: Visit,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self.prepared = prepared
         self._visit = visit
         self._ticket = ticket
         self._record = record
         self._account = account
+        self._traces = traces
 
     @property
     def over(self) -> bool:
@@ -80,7 +89,10 @@ class Prediction:
 
     async def answer(self) -> Answer:
         """Wait for the last vote; see `VoteTicket.answer` for errors."""
-        answer = answer_of(self.prepared, await self._ticket.answer())
+        counted = await self._ticket.answer()
+        began = time.perf_counter()
+        answer = answer_of(self.prepared, counted)
+        self._traces.decided(self.prepared.vote_request, counted, began, time.perf_counter())
         self._account.settle(answer)
         self._visit.queue_s = answer.counted.queue_s
         return answer
@@ -103,6 +115,7 @@ class Predictor:
         quotas: what each caller may have at most.
         long_bodies: reads those that would take long.
         policies: what of it operators allow for some models.
+        traces: are told how requests spend their time.
     """
 
     def __init__(
@@ -114,6 +127,7 @@ class Predictor:
         quotas: QuotaBook,
         long_bodies: LongBodyReader,
         policies: Policies,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self._registry = registry
         self._dispatcher = dispatcher
@@ -122,6 +136,7 @@ class Predictor:
         self._quotas = quotas
         self._long_bodies = long_bodies
         self._policies = policies
+        self._traces = traces
         self._one_at_a_time = asyncio.Lock()
 
     @asynccontextmanager
@@ -205,7 +220,8 @@ class Predictor:
             self._quotas.queued(visit.caller, request.rows),
             VoteAccount(self._metrics, request, record) as account,
         ):
-            yield Prediction(prepared, ticket, record, account, visit)
+            self._traces.accepted(request)
+            yield Prediction(prepared, ticket, record, account, visit, self._traces)
 
     async def _prepare(
         self, reading: Reading, body: bytes, judge: Judge, served: ServedVersion, anytime: bool

@@ -171,3 +171,38 @@ def test_output_into_a_pipe_that_closes_is_no_error(published: str) -> None:
         ["bash", "-o", "pipefail", "-c", line], cwd=ROOT, env=environment, capture_output=True, check=False, timeout=60
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b'{"models":', b"")
+
+
+def test_replay_repeats_an_answer_on_server_kernel_and_function_body(published: str, tmp_path: Path) -> None:
+    """To the last bit where the same code computes; but for close votes on the body in stock ONNX Runtime."""
+    file = tmp_path / "answer.json"
+    printed("predict", DIGIT, "--sigma", "1", "--votes", "300", "--return", "votes", "--save", file, url=published)
+    for place in ("server", "process"):
+        shown = printed("replay", file, "--input", DIGIT, "--on", place, url=published)
+        assert shown.startswith("same to the last bit: 300 votes on 1 inputs, seed ")
+    found = json.loads(printed("replay", file, "--input", DIGIT, "--on", "stock", "--json", url=published))
+    assert found["repeats"]
+    assert found["close_votes"] is not None
+
+
+def test_replay_says_no_and_says_that_it_cannot(published: str, tmp_path: Path) -> None:
+    """Statuses 1 and 2, each with its reason."""
+    file = tmp_path / "answer.json"
+    printed("predict", DIGIT, "--sigma", "1", "--save", file, url=published)
+    answer = json.loads(file.read_text())
+    answer["predictions"][0]["histogram"][0] += 1
+    file.write_text(json.dumps(answer))
+    done = run("replay", file, "--input", DIGIT, url=published)
+    assert done.returncode == 1
+    assert done.stdout.startswith(b"different: 20 votes")
+    assert b"predictions[0].histogram: (" in done.stdout
+    answer["predictions"][0]["complete"] = False
+    file.write_text(json.dumps(answer))
+    done = run("replay", file, "--input", DIGIT, url=published)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"a deadline cut it after 20 of at most 20 votes" in done.stderr
+    assert b"cannot be repeated" in done.stderr
+    file.write_text("{}")
+    done = run("replay", file, "--input", DIGIT, url=published)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert str(file).encode() in done.stderr

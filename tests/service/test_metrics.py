@@ -397,3 +397,29 @@ def test_a_forgotten_session_is_exported_no_more() -> None:
     metrics.declare([KEY], 0)
     assert shown(metrics).sum("requests_total", variant=KEY.variant, code="ok") == 0
     assert shown(metrics).total("votes_cast_total", variant=KEY.variant) == 0
+
+
+async def test_metrics_have_tritons_names_where_they_are_wanted(store: ModelStore) -> None:
+    """The same counts, added up over variants and in microseconds; none of them without the setting."""
+    body = {"inputs": np.zeros((2, *SHAPE)).tolist(), "votes": 3, "sigma": 1}
+    for wanted in (True, False):
+        async with serve(store, FakeEngine(CLASSES), triton_metrics=wanted) as client:
+            for variant in ("mul-0.0", "mul-0.8"):
+                assert (await client.post("/v1/models/tiny/predict", json=body | {"variant": variant})).is_success
+            await client.post("/v1/models/tiny/predict", json=body | {"votes": 0})
+            shown = {
+                line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
+                for line in (await client.get("/metrics")).text.splitlines()
+                if not line.startswith("#")
+            }
+        theirs = {name: value for name, value in shown.items() if name.startswith("nv_inference_")}
+        assert bool(theirs) == wanted
+        if not wanted:
+            continue
+        of = '{model="tiny",version="1"}'
+        assert theirs[f"nv_inference_request_success{of}"] == 2
+        assert theirs[f"nv_inference_count{of}"] == 4
+        assert theirs[f"nv_inference_exec_count{of}"] >= 2
+        assert theirs['nv_inference_request_failure{model="tiny",reason="OTHER",version="1"}'] == 1
+        seconds = sum(v for k, v in shown.items() if k.startswith("noisevote_request_duration_seconds_sum"))
+        assert theirs[f"nv_inference_request_duration_us{of}"] == pytest.approx(1e6 * seconds)

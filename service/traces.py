@@ -1,0 +1,42 @@
+"""Who is told how a request spends its time; nobody, unless traces are wanted."""
+
+from typing import Final, Protocol
+
+from noisevote.service.scheduling.request import VoteRequest
+from noisevote.service.scheduling.ticket import CountedVotes
+from noisevote.service.scheduling.workers import BatchResult
+
+
+class Traces(Protocol):
+    """Is told on the event loop. Times are in seconds of the performance counter."""
+
+    def accepted(self, request: VoteRequest) -> None:
+        """A request was queued, by whoever runs now."""
+
+    def computed(self, result: BatchResult) -> None:
+        """A batch was run and its votes are counted."""
+
+    def decided(self, request: VoteRequest, counted: CountedVotes, began: float, ended: float) -> None:
+        """A request's votes were all counted at `began`, and its answer was decided at `ended`."""
+
+    def close(self) -> None:
+        """Send what is not yet sent; may wait for whoever receives it."""
+
+
+class NoTraces:
+    """Tells nobody."""
+
+    def accepted(self, request: VoteRequest) -> None:
+        """Nothing."""
+
+    def computed(self, result: BatchResult) -> None:
+        """Nothing."""
+
+    def decided(self, request: VoteRequest, counted: CountedVotes, began: float, ended: float) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+NO_TRACES: Final = NoTraces()
