@@ -36,12 +36,12 @@ def original(manifest: Manifest, twin: Variant) -> Variant:
 
 
 @EACH
-def test_it_is_as_accurate_wherever_both_were_measured(manifest: Manifest, twin: Variant) -> None:
+def test_it_is_no_less_accurate_wherever_both_were_measured(manifest: Manifest, twin: Variant) -> None:
     """At every sigma and number of votes of its own table, on all test images and with the same draws."""
     differences = Twin(manifest, original(manifest, twin), Path(twin.file)).differences(twin)
     assert len(differences) == len(twin.accuracy)
     assert {each.twin.images for each in differences} == {10_000}
-    assert all(abs(each.gain) <= MOST_BELOW + 1e-9 for each in differences)
+    assert all(each.gain >= -MOST_BELOW - 1e-9 for each in differences)
 
 
 @EACH
