@@ -9,6 +9,7 @@ Messages about unusable files name them relative to the store, because clients g
 
 import codecs
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -204,15 +205,16 @@ class ModelStore:
         if variant.precision == "float32":
             raise MismatchedFilesError(f"variant {variant.name}: is float32; another network is another version")
         _check_content(variant, content)
-        values = before.model_dump() | {"variants": (*before.variants, variant)}
+        folder = self._folder(before)
+        written = json.loads((folder / MANIFEST_FILE).read_bytes())  # keys stay as they are written
+        written["variants"].append(variant.model_dump(mode="json"))
         try:
-            after = Manifest.model_validate(values)
+            Manifest.model_validate_json(json.dumps(written))
         except ValidationError as error:
             raise MismatchedFilesError(f"variant {variant.name}: {_first_problem(error)}") from error
-        file = self._folder(before) / variant.file
-        replace_file(file, content)
-        replace_file(file.parent / MANIFEST_FILE, f"{after.model_dump_json(indent=1)}\n".encode())
-        return file
+        replace_file(folder / variant.file, content)
+        replace_file(folder / MANIFEST_FILE, f"{json.dumps(written, indent=1, ensure_ascii=False)}\n".encode())
+        return folder / variant.file
 
     def _folder(self, manifest: Manifest) -> Path:
         return self.root / manifest.name / manifest.version

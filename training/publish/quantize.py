@@ -221,7 +221,8 @@ def _refuse_floats(graph: onnx.GraphProto) -> None:
     """
     left = [node.name for node in graph.node if node.op_type == OP_TYPE and node.output[0] != "logits"]
     if left:
-        raise UnquantizableError(f"noise {', '.join(left)}: what it reads or what reads it is not computed in 8 bits")
+        others = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        raise UnquantizableError(f"{left[0]}{others}: what it reads or what reads it is not computed in 8 bits")
     constants = _constants(graph)
     for node in graph.node:
         if node.op_type not in ("QLinearConv", "QGemm"):
