@@ -19,7 +19,7 @@ from noisevote.evaluation.data import DataError, picked, read_data
 from noisevote.evaluation.decisions import Decisions
 from noisevote.evaluation.examples import Labelled
 from noisevote.evaluation.flags import STORE, add_measuring, plan_of, sigmas
-from noisevote.evaluation.onnx_runtime import OnnxRuntime
+from noisevote.evaluation.onnx_runtime import OnnxRuntime, usable_threads
 from noisevote.evaluation.over_http import ServedModel, ServerError
 from noisevote.evaluation.plan import Plan
 from noisevote.evaluation.provenance import git_commit, versions
@@ -215,8 +215,7 @@ def _engine(each: Measurable) -> OnnxRuntime:
 
 
 def _engine_of(file: Path, variant: Variant) -> OnnxRuntime:
-    threads = len(os.sched_getaffinity(0))
-    return OnnxRuntime(file, threads, samples=variant.samples, rows_per_run=variant.rows_per_run)
+    return OnnxRuntime(file, usable_threads(), samples=variant.samples, rows_per_run=variant.rows_per_run)
 
 
 def command_parser() -> argparse.ArgumentParser:

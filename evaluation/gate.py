@@ -62,7 +62,7 @@ def examine(candidate: Candidate, examples: Array | None) -> GateReport:
 
     Args:
         candidate: the file.
-        examples: real inputs [n, *shape]; the first 32 are used. None: random ones.
+        examples: real inputs [n, *shape]; the first 32 are used, fewer more than once. None: random ones.
 
     Raises:
         GateError: it may not.
@@ -78,7 +78,7 @@ def examine(candidate: Candidate, examples: Array | None) -> GateReport:
     model = onnx_probes.read(candidate.content)
     digital = _refuse_quiet_products(model, candidate.digital)
     return GateReport(
-        examples=len(inputs),
+        examples=len(inputs) if examples is None else min(len(examples), EXAMPLES),
         given=examples is not None,
         error=error,
         scale=float(np.abs(logits).max()),

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from noisevote.model_store.manifest import Checked
+
 
 class GateError(Exception):
     """A file is not published; the message names the check, the place and the number."""
@@ -52,3 +54,8 @@ class GateReport:
     products: int
     digital: tuple[str, ...]
     sites: tuple[SiteFound, ...]
+
+    def for_manifest(self) -> Checked:
+        """What a manifest says of it."""
+        seen = sum(1 for site in self.sites if site.samples)
+        return Checked(examples=self.examples, given=self.given, error=self.error, scale=self.scale, sites=seen)

@@ -1,5 +1,6 @@
 """An exported file measured on ONNX Runtime, as the service runs it."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +19,11 @@ ROWS: Final = 40  # measured on mnist-cnn: from 20 to 320 rows a vote costs the 
 # Networks of large images hold as many bytes for each noise sample of a row; a run shall not hold more than the other.
 BYTES_PER_SAMPLE: Final = 16
 MOST_BYTES: Final = 2**28
+
+
+def usable_threads() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class OnnxRuntime:

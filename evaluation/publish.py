@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -24,13 +23,12 @@ from noisevote.evaluation.flags import STORE, add_measuring, numbers, plan_of, s
 from noisevote.evaluation.gate import EXAMPLES, Candidate, examine
 from noisevote.evaluation.gate_report import GateError, GateReport
 from noisevote.evaluation.injection_record import InjectionRecord, RecordError
-from noisevote.evaluation.onnx_runtime import OnnxRuntime
+from noisevote.evaluation.onnx_runtime import OnnxRuntime, usable_threads
 from noisevote.evaluation.plan import Plan
 from noisevote.evaluation.report import measure_into
 from noisevote.evaluation.results import Evaluation, EvaluationError
 from noisevote.model_store.manifest import (
     AccuracyPoint,
-    Checked,
     DigitalProduct,
     InputSpec,
     Manifest,
@@ -147,8 +145,7 @@ def _spread(count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 def _measured(
     publication: Publication, costs: FileCosts, found: GateReport, data: Labelled, plan: Plan, report: Path | None
 ) -> Evaluation:
-    threads = len(os.sched_getaffinity(0))
-    engine = OnnxRuntime(publication.noisy, threads, samples=costs.samples, rows_per_run=found.rows_per_run)
+    engine = OnnxRuntime(publication.noisy, usable_threads(), samples=costs.samples, rows_per_run=found.rows_per_run)
     if report is not None:
         return measure_into(report, engine, publication.variant, data, plan, publication.classes)
     with tempfile.TemporaryDirectory() as folder:
@@ -164,7 +161,6 @@ def _manifest(
     accuracy: tuple[AccuracyPoint, ...],
 ) -> Manifest:
     record = publication.record
-    error = None if found.error is None else float(found.error)
     variant = Variant(
         name=publication.variant,
         file=f"{publication.variant}.onnx",
@@ -190,13 +186,7 @@ def _manifest(
         ),
         cut_off=None if record.head == "none" else record.head,
         rows_per_run=found.rows_per_run,
-        checked=Checked(
-            examples=found.examples,
-            given=found.given,
-            error=error,
-            scale=found.scale,
-            sites=sum(1 for site in found.sites if site.samples),
-        ),
+        checked=found.for_manifest(),
     )
     versions = store.versions(publication.name)
     return Manifest(

@@ -7,7 +7,7 @@ name, never silently left noiseless.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -39,6 +39,9 @@ from noisevote.noise_op.onnx_products import FoundProduct, find_products
 
 RESERVED: Final = (INPUT, SIGMA, SEED, VOTE, ROW, OUTPUT)
 FIRST, LAST = "first", "last"
+# Tensors that every site reads beside its own: rows as they are, and time step 0.
+_IDENTITY: Final = "noisevote_identity"
+_STEP: Final = "noisevote_step"
 
 
 @dataclass(frozen=True)
@@ -120,16 +123,15 @@ def inject(source: ModelProto, options: Options) -> Injected:
     del graph.graph.output[:]
     graph.graph.output.append(helper.make_empty_tensor_value_info(outcome.tensor))
     graph.prune()
-    outcome = type(outcome)(_free_reserved_names(graph, outcome.tensor), outcome.head)
+    outcome = replace(outcome, tensor=_free_reserved_names(graph, outcome.tensor))
     if taken.batch == 1:
         _free_batch(graph)
     fold_norms(graph)
     found = find_products(graph)
     products = _choose(found, options)
     _put_sites(graph, found, products)
-    taken = type(taken)(graph.graph.input[0].name, taken.element, taken.shape, taken.batch)
-    put_output(graph, type(outcome)(graph.outputs[0], outcome.head))
-    shape = put_input(graph, taken)
+    put_output(graph, replace(outcome, tensor=graph.outputs[0]))
+    shape = put_input(graph, replace(taken, name=graph.graph.input[0].name))
     _put_fan_out(graph)
     return Injected(_finished(graph, products, options), products, shape, ends)
 
@@ -223,10 +225,6 @@ def _put_site(graph: OnnxGraph, signal: str, product: Product) -> None:
                 each.input[0] = signal
     for value in graph.graph.output:
         value.name = noisy if value.name == replaced else value.name
-
-
-_IDENTITY: Final = "noisevote_identity"
-_STEP: Final = "noisevote_step"
 
 
 def _scaled_sigma(graph: OnnxGraph, factor: float) -> str:

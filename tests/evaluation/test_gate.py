@@ -55,6 +55,7 @@ def test_what_passes_is_described() -> None:
 def test_random_inputs_stand_in_where_there_are_no_examples() -> None:
     """And the report says so."""
     assert not examine(candidate(softmax()), None).given
+    assert examine(candidate(softmax()), REAL[:5]).examples == 5
 
 
 @pytest.mark.parametrize("model", ["mnist-cnn/3/mul-0.8", "stroke-lstm/1/mul-0.8"])

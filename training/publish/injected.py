@@ -3,13 +3,18 @@
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import JsonValue
 from torch.utils.flop_counter import FlopCounterMode
 
+from noisevote.engine.feeds import Feeds
 from noisevote.evaluation.accuracy import evaluate
+from noisevote.evaluation.gate import EXAMPLES
 from noisevote.evaluation.onnx_runtime import OnnxRuntime
 from noisevote.evaluation.plan import Plan
 from noisevote.evaluation.provenance import git_commit, versions
@@ -20,6 +25,7 @@ from noisevote.noise_op.torch_twin import Draws, GaussianNoise, drawing
 from noisevote.training.data.data_set import DataSet
 from noisevote.training.networks.layers import Counts
 from noisevote.training.publish import export, manifests
+from noisevote.training.publish.gate import pass_gate
 from noisevote.training.publish.manifests import ModelDescription, Training
 
 
@@ -43,6 +49,7 @@ def publish(
         plan: kinds, sigmas and votes of the measured table.
 
     Raises:
+        RefusedFileError: the gate refuses a file.
         StoreError: the version exists, or the store refuses it.
     """
     contents: dict[str, bytes] = {}
@@ -95,8 +102,11 @@ def _measured(name: str, module: NoisyModule, described: Description, data: Data
         commit=git_commit(),
         versions=versions(),
     )
+    found = pass_gate(
+        file, described.input, len(data.classes), partial(_logits, module), data.test.values(slice(0, EXAMPLES)), None
+    )
     engine = OnnxRuntime(file, torch.get_num_threads())
-    return manifests.variant(
+    variant = manifests.variant(
         name,
         file,
         network=described.name,
@@ -104,3 +114,17 @@ def _measured(name: str, module: NoisyModule, described: Description, data: Data
         costs=count(module, described.input.shape),
         measured=evaluate(engine, file.with_suffix(".json"), data.test, plan),
     )
+    return variant.model_copy(update={"checked": found.for_manifest()})
+
+
+@torch.no_grad()
+def _logits(module: NoisyModule, feeds: Feeds) -> NDArray[np.float32]:
+    """What the module as it was trained computes in evaluation mode, its norms not folded."""
+    sigma, seed, vote, row = (torch.from_numpy(each) for each in (feeds.sigma, feeds.seed, feeds.vote, feeds.row))
+    training = module.training
+    try:
+        with drawing(Draws(sigma, seed, vote, row)):
+            found = module.eval()(torch.from_numpy(feeds.input))
+    finally:
+        module.train(training)
+    return np.asarray(found.numpy())

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from noisevote.evaluation.examples import Examples
+from noisevote.evaluation.gate import EXAMPLES
 from noisevote.evaluation.onnx_runtime import OnnxRuntime
 from noisevote.evaluation.plan import Plan
 from noisevote.evaluation.votes import cast_votes
@@ -21,6 +22,7 @@ from noisevote.training.networks.layers import count
 from noisevote.training.networks.network import Network
 from noisevote.training.networks.registry import named
 from noisevote.training.publish import manifests
+from noisevote.training.publish.gate import pass_gate
 from noisevote.training.publish.manifests import ModelDescription, Training
 from noisevote.training.runs import checkpoint
 from noisevote.training.runs.provenance import data_hashes
@@ -46,6 +48,7 @@ def publish(
 
     Raises:
         UnpublishableError: a run is unfinished or not exported, or the runs are of several models.
+        RefusedFileError: the gate refuses a file.
         EvaluationError: a run is not measured, or its measurements are of another file.
         StoreError: the version exists, or the store refuses it.
     """
@@ -74,7 +77,16 @@ def describe(folder: RunFolder, data: DataSet) -> Variant:
         commit=made["commit"],
         versions=made["versions"],
     )
-    return manifests.variant(
+    network = named(recipe.network)
+    found = pass_gate(
+        folder.exported,
+        _input_spec(network),
+        len(data.classes),
+        TorchTwin(folder, torch.device("cpu")).logits,
+        data.test.values(slice(0, EXAMPLES)),
+        None if network.noise_on_input else (),
+    )
+    variant = manifests.variant(
         recipe.variant,
         folder.exported,
         network=recipe.network,
@@ -82,6 +94,7 @@ def describe(folder: RunFolder, data: DataSet) -> Variant:
         costs=count(folder.read_network()),
         measured=measured,
     )
+    return variant.model_copy(update={"checked": found.for_manifest()})
 
 
 def certified_sigma(recipe: Recipe) -> float | None:
@@ -99,12 +112,17 @@ def _model_description(recipe: Recipe, version: str) -> ModelDescription:
         version=version,
         title=network.title + (", adversarially trained" if robust else ""),
         description=network.description + (" Trained on adversarial examples." if robust else ""),
-        input=InputSpec(
-            shape=network.input_shape,
-            value_range=network.value_range,
-            preprocessing=network.preprocessing,
-            padding=network.padding,
-        ),
+        input=_input_spec(network),
+    )
+
+
+def _input_spec(network: type[Network]) -> InputSpec:
+    """What a network says of its inputs."""
+    return InputSpec(
+        shape=network.input_shape,
+        value_range=network.value_range,
+        preprocessing=network.preprocessing,
+        padding=network.padding,
     )
 
 

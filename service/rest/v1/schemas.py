@@ -59,7 +59,7 @@ Inputs = Annotated[
 class PredictRequest(RequestBody):
     """Inputs, the noise that they meet, and how often they are run."""
 
-    never_null = NOISE_KEYS | {"top_k"}
+    never_null = NOISE_KEYS
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [{"inputs": [{"image": DIGIT_7}], "sigma": 0.5, "votes": 20, "seed": 7}],
@@ -102,7 +102,7 @@ class PredictRequest(RequestBody):
     returns: Annotated[Returns, Field(alias="return")] = DEFAULTS.returns
     """how much of the votes the answer shows: the label alone, votes per class and what follows from them, their mean
     probabilities too, or each vote too"""
-    top_k: Annotated[Annotated[int, Field(ge=1), INTEGRAL] | None, GIVEN] = None
+    top_k: Annotated[int, Field(ge=1), INTEGRAL] | None = None
     """name the so many leading classes in `top`, instead of votes and probabilities of all classes"""
     preprocess: bool = DEFAULTS.preprocess
     """make inputs of images of any size as the model's manifest declares: resized, cut out, normalised"""

@@ -63,7 +63,7 @@ async def test_streams_show_them_too(client: httpx.AsyncClient) -> None:
     assert "histogram" not in answer.text
 
 
-@pytest.mark.parametrize("change", [{"top_k": 0}, {"top_k": None}, {"top_k": 2, "return": "label"},
+@pytest.mark.parametrize("change", [{"top_k": 0}, {"top_k": 2, "return": "label"},
                                     {"top_k": 2, "return": "votes"}, {"preprocess": True}])  # fmt: skip
 async def test_what_makes_no_sense_is_refused(client: httpx.AsyncClient, change: dict[str, Any]) -> None:
     """Naming the key."""
