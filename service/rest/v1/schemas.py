@@ -24,7 +24,7 @@ from noisevote.service.prediction.option_keys import (
 )
 from noisevote.service.prediction.options import PredictionRequest, Returns, VoteOptions, given_sigma
 from noisevote.service.rest.v1.stop_schemas import FixedStop, Stop
-from noisevote.service.validation import GIVEN, INT64, INTEGRAL, UINT64, Body, RequestBody
+from noisevote.service.validation import INT64, INTEGRAL, UINT64, Body, RequestBody
 
 DEFAULTS: Final = VoteOptions()
 # Fields whose keys are words of Python.

@@ -38,7 +38,8 @@ def original(manifest: Manifest, twin: Variant) -> Variant:
 @EACH
 def test_it_is_no_less_accurate_wherever_both_were_measured(manifest: Manifest, twin: Variant) -> None:
     """At every sigma and number of votes of its own table, on all test images and with the same draws."""
-    differences = Twin(manifest, original(manifest, twin), Path(twin.file)).differences(twin)
+    assert twin.provenance is not None
+    differences = Twin(manifest, original(manifest, twin), twin.provenance, Path(twin.file)).differences(twin)
     assert len(differences) == len(twin.accuracy)
     assert {each.twin.images for each in differences} == {10_000}
     assert all(each.gain >= -MOST_BELOW - 1e-9 for each in differences)
@@ -49,6 +50,7 @@ def test_it_casts_the_votes_of_its_original(
     manifest: Manifest, twin: Variant, examples: dict[str, Examples], tmp_path: Path
 ) -> None:
     """On the digits kept here nearly every single noisy vote is the same, and the file says what it is."""
+    assert twin.provenance is not None
     images = examples[twin.provenance.data_set]
     plan = Plan((twin.noise,), (0.5,), votes=5, seed=0)
     votes = []
