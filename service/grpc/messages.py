@@ -30,6 +30,8 @@ CONTENTS: Final[Mapping[str, str]] = {
     BYTES: "bytes_contents",
 }
 CLASSIFICATION: Final = "classification"
+# What clients leave in their parameters that says how HTTP would send a tensor.
+OF_HTTP: Final = frozenset({"binary_data", "binary_data_size", "content_type"})
 INT64_BITS: Final = 63
 
 
@@ -82,8 +84,8 @@ def value_of(key: str, parameter: Any) -> Any:
 
 
 def _tensor(sent: Any, raw: bytes | None) -> Tensor:
-    if sent.parameters:
-        key = next(iter(sent.parameters))
+    if unknown := set(sent.parameters) - OF_HTTP:
+        key = min(unknown)
         problem = f"unknown key of {shown(sent.name)}; tensors are sent in the message"
         raise InvalidValueError(f"inputs.parameters.{shown(key)[1:-1]}", problem)
     if any(size < 0 for size in sent.shape):
@@ -108,7 +110,7 @@ def _contents(sent: Any) -> bytes:
 
 
 def _wanted(sent: Any) -> WantedOutput:
-    parameters = {key: value_of(key, parameter) for key, parameter in sent.parameters.items()}
+    parameters = {key: value_of(key, each) for key, each in sent.parameters.items() if key not in OF_HTTP}
     count = parameters.pop(CLASSIFICATION, None)
     if parameters:
         key = next(iter(parameters))

@@ -88,6 +88,7 @@ async def test_the_answer_is_that_of_v1(store: ModelStore) -> None:
         assert response.parameters["seed"].int64_param == 7
         switched = asked(sigma=0.5, votes=9, seed=7)
         switched.parameters["triton_enable_empty_final_response"].bool_param = True  # as perf_analyzer sends it
+        switched.inputs[0].parameters["binary_data_size"].int64_param = INPUTS.nbytes  # as kserve's client leaves it
         assert arrays(await call("ModelInfer", switched))["histogram"].tolist() == told
         fields = asked(votes=9)
         del fields.raw_input_contents[:]
