@@ -190,6 +190,8 @@ class LocalRepository:
                 name: each for name, each in look.manifests.items() if look.prints[name] != self._prints.get(name)
             }
             await self._take_up(look, changed)
+            if superseded := self._superseded(look):
+                self._install({name: served for name, served in self._served.items() if name not in superseded})
         return await self.index()
 
     def holding(self, session: SessionKey) -> ServedVersion | None:
@@ -215,9 +217,15 @@ class LocalRepository:
         return _Look(survey, prints, {name: read_manifest(self._store, name) for name in wanted})
 
     def _missing(self, look: _Look) -> set[VersionName]:
-        """What is served and not in the store any more, or is not to be served any more."""
+        """What is served and not in the store any more."""
         unreadable = {remark.place.rstrip("/") for remark in look.survey.unreadable}
-        return {name for name in self._served if name not in look.manifests and name[0] not in unreadable}
+        there = set(look.survey.versions)
+        return {name for name in self._served if name not in there and name[0] not in unreadable}
+
+    def _superseded(self, look: _Look) -> set[VersionName]:
+        """What is served and not to be served any more, once all that is to be served of its model is."""
+        waiting = {name[0] for name in look.manifests if name not in self._served}
+        return {name for name in self._served if name not in look.manifests and name[0] not in waiting}
 
     async def _take_up(
         self, look: _Look, manifests: Mapping[VersionName, Manifest | Refusal], *, first: bool = False

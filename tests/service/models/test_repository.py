@@ -347,6 +347,9 @@ async def test_only_the_models_of_the_settings_are_served(store: ModelStore, tmp
     async with serving(store, tmp_path, models=("m",), newest_versions=2) as (client, engine):
         assert engine.loaded == {"m 3 v 3", "m 4 v 4"}
         assert (await index(client))["other 1"]["reason"] == "is not among the models to serve"
+        publish(store, "5", v=BROKEN.decode())
+        await admin(client, "refresh")
+        assert engine.loaded == {"m 3 v 3", "m 4 v 4"}  # none leaves for one that is broken
         publish(store, "5", v="5")
         await admin(client, "refresh")
         await until(lambda: engine.loaded == {"m 4 v 4", "m 5 v 5"})
