@@ -34,7 +34,7 @@ class VerifyError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Verify an answer. Returns 0 if it is what the file gives, 1 if it is not, 2 if that cannot be told."""
-    asked = _parser().parse_args(arguments)
+    asked = command_parser().parse_args(arguments)
     try:
         answer = CertifyAnswer.model_validate_json(asked.answer.read_bytes())
         found, told = _verified(answer, asked.input, ModelStore(asked.model_store))
@@ -120,7 +120,8 @@ def _scaled(samples: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
     return np.asarray(np.minimum(scaled, np.float32(high)))
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """The flags of `noisevote verify`."""
     parser = argparse.ArgumentParser(
         prog="noisevote verify",
         description="Recompute the votes, counts and radii of certificates from the published file.",

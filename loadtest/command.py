@@ -24,7 +24,7 @@ TITLE = "A load test"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a load test; returns the exit status."""
-    parser, flags = _parser()
+    parser, flags = command_parser()
     options = parser.parse_args(arguments)
     try:
         profile = LoadProfile.model_validate(flags(parsed_args=options)())
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> tuple[argparse.ArgumentParser, CliSettingsSource[argparse.ArgumentParser]]:
+def command_parser() -> tuple[argparse.ArgumentParser, CliSettingsSource[argparse.ArgumentParser]]:
     """The parser of all flags, and what picks those of the profile from what was parsed."""
     parser = argparse.ArgumentParser(
         prog="noisevote loadtest",

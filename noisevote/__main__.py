@@ -1,20 +1,11 @@
-"""The command `noisevote`. Each of its commands has a room of its own, and packages that only it needs."""
+"""The command `noisevote`: finds the command that is meant, and says what to install where it lacks packages."""
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Final
 
-COMMANDS: Final = {
-    "serve": "serve the published models over HTTP",
-    "key": "make an API key, and the line by which a server knows it",
-    "verify": "recompute the certificates of an answer from the published file",
-    "loadtest": "ask a running server for votes in many ways, and measure it",
-}
-# Commands that need an extra of their name; the others need what a client has.
-EXTRAS: Final = frozenset({"serve", "loadtest"})
-USUAL: Final = "serve"
+from noisevote.console.command import NAMES, USUAL, Command, find, hint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,57 +13,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in {"-h", "--help", "--version"}:
         _parser().parse_args(given[:1])
-    name = given.pop(0) if given and given[0] in COMMANDS else USUAL
+    name = given.pop(0) if given and not given[0].startswith("-") else USUAL
+    if name not in NAMES:
+        print(f"noisevote: {name!r} is no command; known are {', '.join(NAMES)}", file=sys.stderr)
+        return 2
+    command = find(name)
     try:
-        command = _load(name)
+        return command.main(given)
     except ModuleNotFoundError as error:
         missing = str(error.name)
         if missing.count(".") > 1 or missing == "noisevote":
             raise  # a file of a room, not a room or a package of others: a defect, and no matter of what is installed
-        print(f"noisevote {name}: package {missing} is not installed; {_hint(name)}", file=sys.stderr)
+        print(f"noisevote {name}: package {missing} is not installed; {hint(command.EXTRA)}", file=sys.stderr)
         return 1
-    return command(given)
-
-
-def _load(name: str) -> Callable[[Sequence[str]], int]:
-    """Import a command's room and no other: an image that serves has no other, and a load test loads no engine."""
-    if name == "loadtest":
-        from noisevote.loadtest.__main__ import main as loadtest  # noqa: PLC0415
-
-        return loadtest
-    if name == "key":
-        from noisevote.service.key_command import main as key  # noqa: PLC0415
-
-        return key
-    if name == "verify":
-        from noisevote.evaluation.verify import main as verify  # noqa: PLC0415
-
-        return verify
-    from noisevote.service.__main__ import main as serve  # noqa: PLC0415
-
-    return serve
-
-
-def _needs(name: str) -> str:
-    return f"; {_hint(name)}" if name in EXTRAS else ""
-
-
-def _hint(name: str) -> str:
-    return f'pip install "noisevote[{name}]"'
 
 
 def _parser() -> argparse.ArgumentParser:
+    listed = (f"  {name:<10}{_described(find(name))}" for name in NAMES)
     parser = argparse.ArgumentParser(
         prog="noisevote",
         usage="noisevote [-h | --version] [command] [flags]",
-        description="\n".join(
-            ["commands:", *(f"  {name:<10}{about}{_needs(name)}" for name, about in COMMANDS.items())]
-        ),
+        description="\n".join(["commands:", *listed]),
         epilog=f"noisevote COMMAND --help lists a command's flags. Without a command: {USUAL}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"noisevote {version('noisevote')}")
     return parser
+
+
+def _described(command: Command) -> str:
+    return f"{command.ABOUT}; {hint(command.EXTRA)}" if command.EXTRA else command.ABOUT
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def main(arguments: Sequence[str]) -> int:
 
     The line alone goes to standard output, so that `>> keys.jsonl` adds it; the key goes to standard error, for people.
     """
-    asked = _parser().parse_args(arguments)
+    asked = command_parser().parse_args(arguments)
     key = new_key()
     try:
         line = key_line(asked.name, asked.scope or ["predict"], key)
@@ -31,7 +31,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """The flags of `noisevote key`."""
     parser = argparse.ArgumentParser(
         prog="noisevote key",
         description="Make an API key, and the line by which a server knows it.",

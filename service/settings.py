@@ -18,7 +18,9 @@ from noisevote.service.cpus import usable_cpus
 
 PREFIX: Final = "NOISEVOTE_"
 # Settings of the other rooms, which are none of ours and no mistake either.
-FOREIGN: Final = frozenset({"NOISEVOTE_DATA"})
+FOREIGN: Final = frozenset(
+    {"NOISEVOTE_DATA", "NOISEVOTE_URL", "NOISEVOTE_API_KEY", "NOISEVOTE_MODEL", "NOISEVOTE_TIMEOUT_S"}
+)
 
 
 def _lower(value: object) -> object:
@@ -66,6 +68,8 @@ class Settings(BaseSettings):
     """most votes that a request for certificates may ask for, n0 + n on each of its inputs"""
     max_inputs: Annotated[int, Field(ge=1)] = 1024
     """most inputs in a request"""
+    max_shown_logits: Annotated[int, Field(ge=0)] = 2**18
+    """most logits that an answer may show with `return` votes: inputs times votes times classes"""
     max_body_bytes: Annotated[int, Field(ge=1)] = 16 * 2**20
     """longest body that is read, unpacked where it is sent as gzip"""
     max_body_values: Annotated[int, Field(ge=1)] = 4 * 2**20
@@ -172,6 +176,12 @@ def read_settings(arguments: Sequence[str] = ()) -> Settings:
 
 def _flags(arguments: Sequence[str]) -> dict[str, Any]:
     """The flags that were given, by the setting's name; not yet checked."""
+    parser, flags = settings_parser()
+    return flags(parsed_args=parser.parse_args(arguments))()
+
+
+def settings_parser() -> tuple[argparse.ArgumentParser, CliSettingsSource[argparse.ArgumentParser]]:
+    """A parser with a flag for each setting, and what picks the settings from what was parsed."""
     parser = argparse.ArgumentParser(
         prog="noisevote serve",
         description="Serve the published models over HTTP.",
@@ -181,7 +191,7 @@ def _flags(arguments: Sequence[str]) -> dict[str, Any]:
     flags = CliSettingsSource[argparse.ArgumentParser](
         Settings, root_parser=parser, cli_kebab_case=True, cli_implicit_flags=True
     )
-    return flags(parsed_args=parser.parse_args(arguments))()
+    return parser, flags
 
 
 def _flag(name: str) -> str:

@@ -1,4 +1,5 @@
 import ast
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +15,7 @@ ALLOWED = {
     "training": {"voting", "noise_op", "model_store", "engine", "evaluation"},
     "service": {"voting", "noise_op", "model_store", "engine"},
     "loadtest": set[str](),
-    "noisevote": {"service", "loadtest", "evaluation"},
+    "noisevote": {"service", "loadtest", "evaluation", "training"},
     "deploy": {"voting", "noise_op", "model_store", "engine", "service"},
 }
 PACKAGE = "noisevote"  # what the rooms are installed as: noisevote.service and so on
@@ -167,6 +168,16 @@ def test_only_one_file_needs_ray() -> None:
     """Whatever else scales out can be imported, and is tested, without it."""
     needing = [path.name for _, path in modules() if "ray" in roots_of(imported(path))]
     assert needing == ["ray_serve.py"]
+
+
+def test_the_client_needs_what_the_base_installs() -> None:
+    """httpx, NumPy and pydantic: no room, no command, and no package of an extra."""
+    for path in sorted((ROOT / PACKAGE / "client").glob("*.py")):
+        names = imported(path)
+        assert {name for name in names if name.startswith(PACKAGE)} <= {
+            name for name in names if name.startswith(f"{PACKAGE}.client")
+        }, path
+        assert roots_of(names) - {PACKAGE} <= {"httpx", "numpy", "pydantic"} | set(sys.stdlib_module_names), path
 
 
 def test_training_is_a_pipeline() -> None:

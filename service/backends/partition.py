@@ -57,7 +57,7 @@ def split(whole: VoteRequest, most_rows: int) -> tuple[Part, ...]:
 
 def merge(whole: VoteRequest, parts: Sequence[Part], standings: Sequence[Standing | None]) -> Standing:
     """Add up the votes of a request's parts; None stands for a part of which nothing is known yet."""
-    tally = empty_tally(len(whole.inputs), whole.classes)
+    tally = empty_tally(len(whole.inputs), whole.classes, whole.votes if whole.keeps_votes else 0)
     complete = np.ones(len(whole.inputs), np.bool_)
     for part, standing in zip(parts, standings, strict=True):
         if standing is None:
@@ -65,6 +65,10 @@ def merge(whole: VoteRequest, parts: Sequence[Part], standings: Sequence[Standin
             continue
         tally.histogram[part.inputs] += standing.tally.histogram
         tally.probabilities[part.inputs] += standing.tally.probabilities
+        if tally.kept is not None and standing.tally.kept is not None:
+            first = part.request.first_vote - whole.first_vote
+            tally.kept.logits[part.inputs, first : first + part.request.votes] = standing.tally.kept.logits
+            tally.kept.cast[part.inputs, first : first + part.request.votes] = standing.tally.kept.cast
         complete[part.inputs] &= standing.complete
     return Standing(tally, complete)
 

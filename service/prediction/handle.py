@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -14,7 +15,7 @@ from noisevote.service.models.registry import ModelRegistry, ServedVersion
 from noisevote.service.prediction.accounting import RequestRecord, VoteAccount
 from noisevote.service.prediction.answer import Answer, answer_of
 from noisevote.service.prediction.long_bodies import LongBodyReader
-from noisevote.service.prediction.options import PredictionRequest, Returns
+from noisevote.service.prediction.options import RETURNS, PredictionRequest, Returns
 from noisevote.service.prediction.policy import Policies, Policy
 from noisevote.service.prediction.prepare import Prepared, prepare
 from noisevote.service.prediction.quotas import QuotaBook
@@ -140,7 +141,7 @@ class Predictor:
                 version = policy.version("predict", version, stream=anytime)
             served = self._registry().version(model, version)
             record.session = visit.session = SessionKey(served.manifest.name, served.manifest.version, "")
-            judge = partial(_judged, policy, returns)
+            judge = partial(judged, policy, returns)
             prepared = await self._prepare(await read(), parse, judge, served, anytime)
             request = prepared.vote_request
             record.session = visit.session = request.session
@@ -169,10 +170,15 @@ class Predictor:
         return prepare(asked, served, self._settings, anytime=anytime)
 
 
-def _judged(policy: Policy | None, returns: Collection[Returns], asked: PredictionRequest) -> PredictionRequest:
-    """What a request asks for, as far as the model's policy and the protocol allow it."""
-    judged = asked if policy is None else policy.prediction(asked)
-    if judged.options.returns not in returns:
-        problem = f"{judged.options.returns!r} is all that may be shown; this protocol shows more"
-        raise PolicyError("return", problem)
-    return judged
+def judged(policy: Policy | None, returns: Collection[Returns], asked: PredictionRequest) -> PredictionRequest:
+    """What a request asks for, as far as the model's policy allows it and the protocol can show it.
+
+    Raises:
+        PolicyError: the policy does not allow it, or shows less than the least that the protocol can show.
+    """
+    allowed = asked if policy is None else policy.prediction(asked)
+    most = allowed.options.returns
+    shown = [each for each in RETURNS[: RETURNS.index(most) + 1] if each in returns]
+    if not shown:
+        raise PolicyError("return", f"{most!r} is all that may be shown; this protocol shows more")
+    return allowed if shown[-1] == most else replace(allowed, options=replace(allowed.options, returns=shown[-1]))

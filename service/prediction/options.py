@@ -20,8 +20,8 @@ MAX_PRIORITY: Final = 8
 MAX_FIRST_VOTE: Final = 2**31
 
 # How much of the votes an answer shows, each with what is before it: the label alone, votes per class and what follows
-# from them, and their mean probabilities.
-Returns = Literal["label", "histogram", "probabilities"]
+# from them, their mean probabilities, and each vote's logits.
+Returns = Literal["label", "histogram", "probabilities", "votes"]
 RETURNS: Final[tuple[Returns, ...]] = get_args(Returns)
 
 

@@ -40,6 +40,8 @@ def prepare(asked: PredictionRequest, served: ServedVersion, settings: Settings,
     """
     options = asked.options
     refuse_too_much(asked, settings)
+    if options.returns == "votes":
+        _refuse_too_many_logits(asked, len(served.manifest.classes), settings)
     variant = served.variant(options.variant, options.noise, options.sigma, options.votes, options.reads)
     vote_request = VoteRequest(
         session=served.key(variant),
@@ -52,6 +54,7 @@ def prepare(asked: PredictionRequest, served: ServedVersion, settings: Settings,
         priority=options.priority,
         anytime=anytime or options.deadline_ms is not None,
         first_vote=options.first_vote,
+        keeps_votes=options.returns == "votes",
     )
     return Prepared(options, served, variant, vote_request)
 
@@ -70,3 +73,10 @@ def refuse_too_much(asked: PredictionRequest, settings: Settings) -> None:
     if inputs * votes > settings.queue_rows:
         problem = f"{votes} on each of {inputs} inputs; the queue holds {settings.queue_rows} in all"
         raise InvalidValueError("votes", problem)
+
+
+def _refuse_too_many_logits(asked: PredictionRequest, classes: int, settings: Settings) -> None:
+    logits = asked.inputs * asked.options.votes * classes
+    if logits > settings.max_shown_logits:
+        problem = f"'votes' of {asked.options.votes} votes on each of {asked.inputs} inputs with {classes} classes"
+        raise InvalidValueError("return", f"{problem} are {logits} logits, more than {settings.max_shown_logits} here")

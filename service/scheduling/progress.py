@@ -17,7 +17,7 @@ class Progress:
     def __init__(self, request: VoteRequest) -> None:
         inputs = len(request.inputs)
         self.request = request
-        self.tally = empty_tally(inputs, request.classes)
+        self.tally = empty_tally(inputs, request.classes, request.votes if request.keeps_votes else 0)
         self.asked = request.rule.more(self.tally.histogram, request.votes)
         self.issued = np.zeros(inputs, np.int64)
         self.counted = np.zeros(inputs, np.int64)
@@ -60,6 +60,8 @@ class Progress:
     def count(self, share: Share, ballots: Ballots) -> None:
         """Count votes that came back, then ask the rule about every input whose votes are all back."""
         self.in_flight -= len(share.inputs)
+        if self.tally.kept is not None:
+            self.tally.kept.keep(share.inputs, share.votes - self.request.first_vote, ballots.logits)
         if len(self.asked) == 1:  # as above
             count_all(self.tally, ballots)
             self.counted += len(share.inputs)

@@ -16,7 +16,8 @@ class VoteRequest:
     `inputs` is float32 [n, *shape]; `sigma` the operator's (multiplicative, additive) pair, reads
     folded in; `seed` 64 unsigned bits; `votes` the budget of each input; `priority` its weight against
     other requests, at least 1; `anytime` asks for votes on all inputs alike, because they may be looked
-    at before the end; `first_vote` is the number of each input's first vote, the others follow.
+    at before the end; `first_vote` is the number of each input's first vote, the others follow; `keeps_votes` asks
+    for each vote's logits.
     """
 
     session: SessionKey
@@ -29,11 +30,14 @@ class VoteRequest:
     priority: int = 1
     anytime: bool = False
     first_vote: int = 0
+    keeps_votes: bool = False
 
     @property
     def bytes(self) -> int:
-        """What it keeps in memory while it waits: inputs, and two numbers per input and class for its tally."""
-        return self.inputs.nbytes + len(self.inputs) * self.classes * 2 * np.dtype(np.int64).itemsize
+        """What it keeps in memory while it waits: its inputs, two numbers per input and class, and the kept votes."""
+        tally = len(self.inputs) * self.classes * 2 * np.dtype(np.int64).itemsize
+        kept = self.rows * (self.classes * np.dtype(np.float32).itemsize + 1) if self.keeps_votes else 0
+        return self.inputs.nbytes + tally + kept
 
     @property
     def rows(self) -> int:

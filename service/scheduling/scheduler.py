@@ -160,8 +160,7 @@ class Scheduler:
     def standing(self, request: VoteRequest) -> tuple[Tally, NDArray[np.bool_]]:
         """The votes of a waiting request counted so far, and which of its inputs are complete: copies."""
         progress = self._requests[request]
-        tally = Tally(progress.tally.histogram.copy(), progress.tally.probabilities.copy())
-        return tally, progress.complete
+        return progress.tally.copy(), progress.complete
 
     def next_session(self) -> SessionKey | None:
         """The session whose turn it is; None if nothing can be handed out."""
@@ -198,7 +197,7 @@ class Scheduler:
             start = rows.stop
             progress = self._requests.get(share.request)
             if progress is not None:
-                own = Ballots(ballots.classes[rows], ballots.probabilities[rows], ballots.finite[rows])
+                own = ballots.of(rows)
                 broken = sound is not None and not (own.finite | sound[rows]).all()
                 finished += self._count(progress, share, own, broken)
         return finished

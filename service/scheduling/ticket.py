@@ -29,8 +29,7 @@ class CountedVotes:
 
     def of(self, inputs: NDArray[np.int64]) -> "CountedVotes":
         """The same of some inputs only, int64 [n]."""
-        tally = Tally(self.tally.histogram[inputs], self.tally.probabilities[inputs])
-        return replace(self, tally=tally, complete=self.complete[inputs])
+        return replace(self, tally=self.tally.of(inputs), complete=self.complete[inputs])
 
 
 class VoteCounter(Protocol):

@@ -18,7 +18,7 @@ Probabilities = NDArray[np.float64]  # [images, votes, classes]
 def cast(votes: Votes, probabilities: Probabilities) -> Ballots:
     """The same as ballots, the votes of an image one after another."""
     fixed_point = np.rint(probabilities.reshape(votes.size, -1) * ONE).astype(np.int64)
-    return Ballots(votes.reshape(-1), fixed_point, np.ones(votes.size, np.bool_))
+    return Ballots(votes.reshape(-1), fixed_point, np.ones(votes.size, np.bool_), fixed_point.astype(np.float32))
 
 
 def measured(votes: Votes, probabilities: Probabilities, labels: list[int]) -> dict[int, Measured]:

@@ -4,8 +4,11 @@ from importlib.metadata import version
 
 import pytest
 
-from noisevote.__main__ import COMMANDS, EXTRAS
 from noisevote.__main__ import main as noisevote
+from noisevote.console.command import NAMES, find
+from tests.support.process import ROOT
+
+WITH_EXTRA = [name for name in NAMES if find(name).EXTRA]
 
 # The command where some modules, the first argument, are found nowhere.
 COMMAND_WITHOUT = """
@@ -49,13 +52,13 @@ def test_a_defect_is_not_taken_for_a_missing_package() -> None:
     assert "Traceback" in without("noisevote.loadtest.errors", "loadtest").stderr
 
 
-@pytest.mark.parametrize("name", sorted(EXTRAS))
+@pytest.mark.parametrize("name", WITH_EXTRA)
 def test_without_its_packages_a_command_says_which_extra_has_them(name: str) -> None:
     """One line and status 1, whatever its flags."""
     done = without(BEYOND_A_CLIENT, name, "--help")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"noisevote {name}")
-    assert f' is not installed; pip install "noisevote[{name}]"' in done.stderr
+    assert f' is not installed; pip install "noisevote[{find(name).EXTRA}]"' in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -63,7 +66,31 @@ def test_version_and_help_need_no_extra() -> None:
     """A client's installation has both; help names every command."""
     assert without(BEYOND_A_CLIENT, "--version").stdout == f"noisevote {version('noisevote')}\n"
     shown = without(BEYOND_A_CLIENT, "--help").stdout
-    assert all(f"\n  {name} " in shown for name in COMMANDS)
+    assert all(f"\n  {name} " in shown for name in NAMES)
+
+
+def test_every_command_is_listed_and_is_a_file_of_its_own() -> None:
+    """A file that is not listed would be no command, and a name without a file would end in a traceback."""
+    files = {path.stem for path in (ROOT / "noisevote" / "commands").glob("*.py")} - {"__init__"}
+    assert files == set(NAMES)
+    assert len(NAMES) == len(files)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_command_describes_itself(name: str) -> None:
+    """What lists and completes commands finds the same in each."""
+    command = find(name)
+    assert command.parser().prog == f"noisevote {name}"
+    assert command.ABOUT[0].islower()
+    assert not command.ABOUT.endswith(".")
+
+
+def test_an_unknown_command_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not served as if it were none."""
+    assert noisevote(["predcit", "digit.png"]) == 2
+    refused = capsys.readouterr().err
+    assert refused.startswith("noisevote: 'predcit' is no command; known are serve, ")
+    assert refused.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import httpx
 
+from noisevote.client import AsyncClient
 from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.model_store.manifest import Manifest
 from noisevote.model_store.store import ModelStore
@@ -72,3 +73,8 @@ async def serve_to(
         with unmeasured if isinstance(engine, FakeEngine) else nullcontext():  # it shall see the requests alone
             await asyncio.wait_for(started.wait(), 30)
         yield client
+
+
+def client_of(http: httpx.AsyncClient, **arguments: Any) -> AsyncClient:
+    """Our client of an application that is served within this process."""
+    return AsyncClient(str(http.base_url), transport=http._transport, **arguments)

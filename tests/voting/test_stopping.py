@@ -52,7 +52,8 @@ def decision(sequence: tuple[int, ...], probabilities: NDArray[np.int64]) -> int
     """What these votes decide."""
     tally = empty_tally(1, probabilities.shape[1])
     finite = np.ones(len(sequence), np.bool_)
-    ballots = Ballots(np.array(sequence, np.int64), probabilities[: len(sequence)], finite)
+    shares = probabilities[: len(sequence)]
+    ballots = Ballots(np.array(sequence, np.int64), shares, finite, shares.astype(np.float32))
     count(tally, np.zeros(len(sequence), np.int64), ballots)
     return int(decide(tally, 0.05).index[0])
 

@@ -1,14 +1,16 @@
 """`POST …/predict`: inputs in, votes out."""
 
 import time
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
+import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Response
 
 from noisevote.service.prediction.answer import Answer
-from noisevote.service.prediction.options import RETURNS
+from noisevote.service.prediction.options import RETURNS, Returns
 from noisevote.service.prediction.prepare import Prepared
 from noisevote.service.rest.disconnection import abandoned_when_left
 from noisevote.service.rest.edge import visit_of
@@ -17,17 +19,26 @@ from noisevote.service.rest.v1.parse import parse
 from noisevote.service.rest.v1.query import read_whole_request
 from noisevote.service.rest.v1.schemas import (
     AnalogCost,
+    InputWithVotes,
     LabelledInput,
     LabelResponse,
     PredictRequest,
     PredictResponse,
     VotedInput,
 )
+from noisevote.service.rest.v1.schemas import Prediction as PredictionBody
+from noisevote.service.rest.v1.stop_schemas import shown_rule
 from noisevote.service.runtime import runtime_of
+from noisevote.voting.tally import KeptVotes
 
 router = APIRouter(tags=["predict"])
-# Keys of a prediction by what of it is shown, where that is not everything.
-SHOWN: Final = {"label": tuple(LabelledInput.model_fields), "histogram": tuple(VotedInput.model_fields)}
+# Keys of a prediction by what of it is shown.
+SHOWN: Final[Mapping[Returns, tuple[str, ...]]] = {
+    "label": tuple(LabelledInput.model_fields),
+    "histogram": tuple(VotedInput.model_fields),
+    "probabilities": tuple(PredictionBody.model_fields),
+    "votes": tuple(InputWithVotes.model_fields),
+}
 REFUSALS: Final = refusals(
     {
         400: "Not JSON, or not the gzip that it is announced as.",
@@ -76,7 +87,12 @@ async def _predict(request: Request, name: str, version: str | None) -> Response
         abandoned_when_left(request, prediction),
     ):
         content = respond(prediction.prepared, await prediction.answer(), began)
-    return Response(orjson.dumps(content), media_type="application/json")
+    return Response(as_json(content), media_type="application/json")
+
+
+def as_json(content: dict[str, Any]) -> bytes:
+    """An answer, or an event of one."""
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def respond(prepared: Prepared, answer: Answer, began: float) -> dict[str, Any]:
@@ -92,11 +108,16 @@ def respond(prepared: Prepared, answer: Answer, began: float) -> dict[str, Any]:
         "model": manifest.name,
         "version": manifest.version,
         "variant": prepared.variant.name,
+        "sha256": prepared.variant.sha256,
+        "operator": manifest.operator.version,
         "seed": prepared.vote_request.seed,
+        "first_vote": options.first_vote,
         "sigma": options.sigma,
         "noise": options.noise,
         "votes": options.votes,
         "reads": options.reads,
+        "stop": shown_rule(options.rule),
+        "alpha": options.alpha,
         "predictions": predictions(prepared, answer),
         "analog_cost": AnalogCost.of(most_votes, options.reads, prepared.variant.layers).model_dump(),
         "timing_ms": {
@@ -111,12 +132,25 @@ def respond(prepared: Prepared, answer: Answer, began: float) -> dict[str, Any]:
 
 def predictions(prepared: Prepared, answer: Answer) -> list[dict[str, Any]]:
     """What is said about each input, as far as the request wants it shown."""
-    shown = SHOWN.get(prepared.options.returns)
-    said = _everything(prepared, answer)
-    return said if shown is None else [{key: each[key] for key in shown} for each in said]
+    shown = SHOWN[prepared.options.returns]
+    said = _counted(prepared, answer)
+    if answer.counted.tally.kept is not None:
+        for each, votes in zip(said, _votes(prepared, answer.counted.tally.kept), strict=True):
+            each["votes"] = votes
+    return [{key: each[key] for key in shown} for each in said]
 
 
-def _everything(prepared: Prepared, answer: Answer) -> list[dict[str, Any]]:
+def _votes(prepared: Prepared, kept: KeptVotes) -> Iterator[list[dict[str, Any]]]:
+    """The votes on each input; logits are left as arrays, which orjson writes as the float32 that they are."""
+    classes, first = prepared.served.manifest.classes, prepared.options.first_vote
+    for cast, indices, logits in zip(kept.cast, kept.classes.tolist(), kept.logits, strict=True):
+        yield [
+            {"vote": first + place, "label": classes[indices[place]], "index": indices[place], "logits": logits[place]}
+            for place in np.flatnonzero(cast).tolist()
+        ]
+
+
+def _counted(prepared: Prepared, answer: Answer) -> list[dict[str, Any]]:
     tally, decisions, classes = answer.counted.tally, answer.decisions, prepared.served.manifest.classes
     columns = zip(
         decisions.index.tolist(),

@@ -97,8 +97,8 @@ class PredictRequest(RequestBody):
     """name of a variant, or `auto`: the one whose measured accuracy is best for this noise and these votes"""
 
     returns: Annotated[Returns, Field(alias="return")] = DEFAULTS.returns
-    """how much of the votes the answer shows: the label alone, votes per class and what follows from them, or their
-    mean probabilities too"""
+    """how much of the votes the answer shows: the label alone, votes per class and what follows from them, their mean
+    probabilities too, or each vote too"""
 
     def as_prediction_request(self) -> PredictionRequest:
         """The same for all protocols.
@@ -162,6 +162,25 @@ class Prediction(VotedInput):
     """softmax of each vote's logits, averaged"""
 
 
+class CastVote(Body):
+    """One noisy run of the network on an input."""
+
+    vote: int
+    """its number: with it as `first_vote`, and one vote, it is repeated alone"""
+    label: str
+    """name of the class that it is for"""
+    index: int
+    logits: list[float]
+    """outputs of the network, float32"""
+
+
+class InputWithVotes(Prediction):
+    """The same with each vote; with `return` votes."""
+
+    votes: list[CastVote]
+    """in the order of their numbers; in an event of a stream, those counted since the event before"""
+
+
 class AnalogCost(Body):
     """Layer times of analog hardware for the input that took most votes (V), R reads and L noisy layers."""
 
@@ -203,11 +222,16 @@ class PredictResponse(Body):
                     "model": "mnist-cnn",
                     "version": "1",
                     "variant": "mul-0.8",
+                    "sha256": "7536b171d98d62b62447dc613854a86da6ebd52e18d3a6ddfc0ad69345cd765a",
+                    "operator": 1,
                     "seed": 7,
+                    "first_vote": 0,
                     "sigma": 0.5,
                     "noise": "multiplicative",
                     "votes": 20,
                     "reads": 1,
+                    "stop": {"rule": "fixed"},
+                    "alpha": 0.05,
                     "predictions": [
                         {
                             "label": "7",
@@ -232,12 +256,19 @@ class PredictResponse(Body):
     model: str
     version: str
     variant: str
+    sha256: str
+    """of the ONNX file"""
+    operator: int
+    """version of the noise operator"""
     seed: Annotated[int, Field(json_schema_extra=UINT64)]
+    first_vote: Annotated[int, Field(json_schema_extra=INT64)]
     sigma: float
     noise: NoiseKind
     votes: int
     reads: int
-    predictions: list[Prediction] | list[VotedInput]
+    stop: Stop
+    alpha: float
+    predictions: list[InputWithVotes] | list[Prediction] | list[VotedInput]
     analog_cost: AnalogCost
     timing_ms: Timing
 
@@ -248,11 +279,16 @@ class LabelResponse(Body):
     model: str
     version: str
     variant: str
+    sha256: str
+    operator: int
     seed: Annotated[int, Field(json_schema_extra=UINT64)] | None = None
+    first_vote: Annotated[int, Field(json_schema_extra=INT64)]
     sigma: float
     noise: NoiseKind
     votes: int
     reads: int
+    stop: Stop
+    alpha: float
     predictions: list[LabelledInput]
     analog_cost: AnalogCost
 

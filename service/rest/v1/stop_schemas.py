@@ -1,6 +1,6 @@
 """Stopping rules as the key `stop` names them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -38,6 +38,11 @@ class ConfidenceStop(RequestBody):
     def as_rule(self) -> StopRule:
         """The scheduler's rule."""
         return Confidence(self.delta)
+
+
+def shown_rule(rule: StopRule) -> dict[str, Any]:
+    """A rule as the key `stop` names it."""
+    return {"rule": rule.name} | ({"delta": rule.delta} if isinstance(rule, Confidence) else {})
 
 
 Stop = Annotated[FixedStop | ExactStop | ConfidenceStop, Field(discriminator="rule")]

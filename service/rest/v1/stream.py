@@ -7,16 +7,14 @@ refused as `…/predict` refuses it, by status.
 
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, Final
 
 import numpy as np
-import orjson
 from anyio import BrokenResourceError
 from fastapi import APIRouter, Depends, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from numpy.typing import NDArray
 
 from noisevote.service.errors import ClientLeftError, ServiceError
 from noisevote.service.prediction.answer import answer_of
@@ -25,11 +23,12 @@ from noisevote.service.prediction.options import RETURNS
 from noisevote.service.prediction.prepare import Prepared
 from noisevote.service.rest.edge import visit_of
 from noisevote.service.rest.v1.parse import parse
-from noisevote.service.rest.v1.predict import DOCUMENTED, REFUSALS, predictions, respond
+from noisevote.service.rest.v1.predict import DOCUMENTED, REFUSALS, as_json, predictions, respond
 from noisevote.service.rest.v1.query import read_whole_request
 from noisevote.service.rest.v1.schemas import PredictRequest
 from noisevote.service.runtime import runtime_of
 from noisevote.service.scheduling.ticket import CountedVotes
+from noisevote.voting.tally import Tally, empty_tally
 
 router = APIRouter(tags=["predict"])
 STREAMED: Final[dict[str, Any]] = {
@@ -84,25 +83,29 @@ async def stream_version(accepted: Queued) -> AsyncIterator[ServerSentEvent]:
 async def _events(accepted: Accepted) -> AsyncIterator[ServerSentEvent]:
     prediction = accepted.prediction
     prepared = prediction.prepared
-    told = np.zeros(len(prepared.vote_request.inputs), np.int64)
+    told = empty_tally(len(prepared.vote_request.inputs), prepared.vote_request.classes)
     try:
         async for counted in prediction.progress():
-            changed = np.flatnonzero(counted.tally.votes_used > told)
-            told = counted.tally.votes_used
+            before, told = told, counted.tally
             if prepared.options.returns == "label":
                 continue  # a label that changes tells how the votes stand
-            yield _event("votes", {"predictions": _changed(prepared, counted, changed)})
+            yield _event("votes", {"predictions": _changed(prepared, counted, before)})
         yield _event("answer", respond(prepared, await prediction.answer(), accepted.began))
     except ServiceError as error:
         prediction.tell(error)
         yield _event("error", {"error": {"code": error.code, "message": str(error)}})
 
 
-def _changed(prepared: Prepared, counted: CountedVotes, inputs: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """The predictions of some inputs, which their `input` numbers."""
-    shown = predictions(prepared, answer_of(prepared, counted.of(inputs)))
+def _changed(prepared: Prepared, counted: CountedVotes, told: Tally) -> list[dict[str, Any]]:
+    """How the votes stand on the inputs that have more than were told of, each with its number as `input`.
+
+    Of the votes themselves the new ones are shown.
+    """
+    inputs = np.flatnonzero(counted.tally.votes_used > told.votes_used)
+    news = replace(counted, tally=counted.tally.since(told)).of(inputs)
+    shown = predictions(prepared, answer_of(prepared, news))
     return [{"input": index, **prediction} for index, prediction in zip(inputs.tolist(), shown, strict=True)]
 
 
 def _event(name: str, content: dict[str, Any]) -> ServerSentEvent:
-    return ServerSentEvent(event=name, raw_data=orjson.dumps(content).decode())
+    return ServerSentEvent(event=name, raw_data=as_json(content).decode())

@@ -20,11 +20,17 @@ AMPLE = QueueLimits(rows=10**9, bytes=10**9)
 
 
 def request(
-    inputs: int, budget: int, rule: StopRule, seed: int = 0, first_vote: int = 0, anytime: bool = False
+    inputs: int,
+    budget: int,
+    rule: StopRule,
+    seed: int = 0,
+    first_vote: int = 0,
+    anytime: bool = False,
+    keeps_votes: bool = False,
 ) -> VoteRequest:
     """A request whose inputs differ."""
     values = np.arange(inputs, dtype=np.float32)[:, np.newaxis]
-    return VoteRequest(KEY, values, CLASSES, (0.5, 0.0), seed, budget, rule, 1, anytime, first_vote)
+    return VoteRequest(KEY, values, CLASSES, (0.5, 0.0), seed, budget, rule, 1, anytime, first_vote, keeps_votes)
 
 
 def computed(wanted: VoteRequest, most_batches: int = 10**9) -> Standing:
@@ -47,6 +53,7 @@ REQUESTS = st.builds(
     seed=st.one_of(st.integers(0, 2**64 - 1), st.just(2**64 - 1)),
     first_vote=st.integers(0, 5),
     anytime=st.booleans(),
+    keeps_votes=st.booleans(),
 )
 
 
@@ -62,6 +69,10 @@ def test_parts_add_up_to_the_whole(whole: VoteRequest, most_rows: int, random: R
     np.testing.assert_array_equal(added.tally.histogram, alone.tally.histogram)
     np.testing.assert_array_equal(added.tally.probabilities, alone.tally.probabilities)
     assert added.complete.all()
+    assert (added.tally.kept is None) == (alone.tally.kept is None) == (not whole.keeps_votes)
+    if added.tally.kept is not None and alone.tally.kept is not None:
+        np.testing.assert_array_equal(added.tally.kept.cast, alone.tally.kept.cast)
+        np.testing.assert_array_equal(added.tally.kept.logits, alone.tally.kept.logits)
 
 
 @given(REQUESTS, st.integers(1, 80))

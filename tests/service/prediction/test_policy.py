@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from noisevote.model_store.store import ModelStore
 from noisevote.service.app import create_app
 from noisevote.service.errors import ForbiddenError
+from noisevote.service.prediction.handle import judged
 from noisevote.service.prediction.options import PredictionRequest, VoteOptions
 from noisevote.service.prediction.policy import ALIASES, KEYS, Policy
 from noisevote.service.rest.v1.certify_schemas import CertifyBody
@@ -190,7 +191,8 @@ async def test_with_the_label_nothing_else_depends_on_the_votes(store: ModelStor
             (prediction,) = answer.pop("predictions")
             assert set(prediction) == set(LabelledInput.model_fields) == {"label", "index"}
         assert all(answer == answers[0] for answer in answers)
-        assert set(answers[0]) == {"model", "version", "variant", "sigma", "noise", "votes", "reads", "analog_cost"}
+        asked = {"first_vote", "sigma", "noise", "votes", "reads", "stop", "alpha"}
+        assert set(answers[0]) == {"model", "version", "variant", "sha256", "operator", "analog_cost"} | asked
         assert answers[0]["analog_cost"]["products"] == 9 * 2
         assert (answers[0]["sigma"], answers[0]["votes"]) == (0.5, 9)
 
@@ -207,10 +209,11 @@ async def test_return_is_a_key_of_free_models_too(client: httpx.AsyncClient) -> 
     """Everything by default; less where less is asked for; and the same votes in any case."""
     body = {"inputs": INPUTS, "sigma": 0.5, "seed": 3}
     shown = {each: (await client.post(PATH, json=body | {"return": each})).json() for each in
-             ("label", "histogram", "probabilities")}  # fmt: skip
+             ("label", "histogram", "probabilities", "votes")}  # fmt: skip
     everything = (await client.post(PATH, json=body)).json()
     assert shown["probabilities"]["predictions"] == everything["predictions"]
-    for full, votes, label in zip(*(shown[each]["predictions"] for each in reversed(shown)), strict=True):
+    for each_vote, full, votes, label in zip(*(shown[each]["predictions"] for each in reversed(shown)), strict=True):
+        assert full == {key: value for key, value in each_vote.items() if key != "votes"}
         assert votes == {key: value for key, value in full.items() if key != "mean_probabilities"}
         assert label == {"label": full["label"], "index": full["index"]}
     assert shown["label"]["seed"] == 3  # it was given
@@ -292,3 +295,11 @@ async def test_models_show_their_policy(store: ModelStore, tmp_path: Path) -> No
         listed = {each["name"]: each["policy"] for each in (await client.get("/v1/models")).json()["models"]}
         assert listed == {"tiny": {"predict": HARD}, "other": None}
         assert (await client.get("/v1/models/tiny")).json()["policy"] == {"predict": HARD}
+
+
+def test_a_protocol_that_knows_of_less_shows_less() -> None:
+    """Where a policy shows each vote it shows what it can; where all that it can show is too much it is refused."""
+    votes = policy(predict=HARD | {"return": {"fixed": "votes"}})
+    assert judged(votes, ("label", "probabilities"), asked(frozenset())).options.returns == "probabilities"
+    with pytest.raises(ForbiddenError, match="'label' is all that may be shown"):
+        judged(policy(predict=HARD), ("histogram", "probabilities"), asked(frozenset()))

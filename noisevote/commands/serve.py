@@ -1,0 +1,22 @@
+"""`noisevote serve`: the service."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Final
+
+ABOUT: Final = "serve the published models over HTTP"
+EXTRA: Final = "serve"
+
+
+def parser() -> argparse.ArgumentParser:
+    """A flag for each setting."""
+    from noisevote.service.settings import settings_parser  # noqa: PLC0415  # of an extra
+
+    return settings_parser()[0]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until Ctrl-C or SIGTERM. Returns the exit status."""
+    from noisevote.service.__main__ import main as serve  # noqa: PLC0415  # of an extra
+
+    return serve(arguments)
