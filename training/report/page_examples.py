@@ -95,7 +95,7 @@ def _chosen(choice: Choice, store: ModelStore, source: DataSource) -> dict[str, 
     test = data.test.first(choice.looked_at)
     wrong = _wrong_votes(store, choice.judge, test, choice.sigma)
     easy = [_first(test, wrong == 0, label) for label in choice.easy]
-    hard = _hard(wrong, choice.hard)
+    hard = hard_ones(wrong, choice.hard)
     shown = [_example(choice, test, number, hard=number in hard) for number in (*easy, *hard)]
     attacks = [_attack(choice, number, crafted) for number, crafted in _crafted(choice, store, test, easy)]
     judged = {"judge": choice.judge, "sigma": choice.sigma, "votes": VOTES, "looked_at": choice.looked_at}
@@ -116,7 +116,7 @@ def _first(test: Examples, among: NDArray[np.bool_], label: int) -> int:
     return int(np.flatnonzero(among & (test.labels == label))[0])
 
 
-def _hard(wrong: NDArray[np.int64], count: int) -> list[int]:
+def hard_ones(wrong: NDArray[np.int64], count: int) -> list[int]:
     """Numbers of those that most votes read wrong, and of those that most votes still read right."""
     ordered = np.argsort(-wrong, kind="stable")
     beyond, within = ordered[wrong[ordered] > VOTES // 2], ordered[wrong[ordered] <= VOTES // 2]

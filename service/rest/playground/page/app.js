@@ -31,7 +31,10 @@ class Playground {
   ballot = new Ballot(this.api, {
     pick: (view, dot) => this.inspector.pick(view, dot),
     answered: (asked) => this.#answered(asked),
-    failed: (error) => this.status.tell(error),
+    failed: (error) => {
+      this.status.tell(error);
+      this.#busy(false);
+    },
   });
   panels = new Panels(this.api, this.store, (bytes, attack) => this.#showAttacked(bytes, attack));
   /** @type {Catalogue | null} */
@@ -109,7 +112,13 @@ class Playground {
       this.#choose();
     } else if (changed.includes("input") && !dragging) this.drawing.show();
     if (changed.includes("variant")) this.controls.list(this.catalogue.shown, this.model);
+    this.#busy(true);
     this.#askSoon();
+  }
+
+  /** Whether what is shown is not yet what is set. @param {boolean} busy */
+  #busy(busy) {
+    byId("stage").setAttribute("aria-busy", String(busy));
   }
 
   /** A slider was let go: what it set while it moved is shown once more, vote by vote. */
@@ -124,6 +133,7 @@ class Playground {
     const payload = payloadOf(settings.input, this.examples);
     const lanes = this.catalogue.lanes(this.model, settings, payload === null || payload.points !== null);
     this.drawing.mark(payload);
+    this.#busy(payload !== null);
     if (payload === null) this.inspector.reset();
     this.ballot.ask(lanes, payload, settings, this.#dragging);
     this.panels.asked(this.ballot.asked);
@@ -139,6 +149,7 @@ class Playground {
     this.panels.answered({ catalogue, examples, model, settings: this.store.settings }, answered);
     this.inspector.again(this.ballot.views.b);
     byId("live").textContent = this.ballot.summary();
+    this.#busy(false);
     this.#keepSoon();
   }
 

@@ -21,13 +21,17 @@ export class Drawing {
     this.surface.addEventListener("begin", () => {
       if (store.settings.input.kind !== "strokes") this.surface.show([]);
     });
-    this.surface.addEventListener("drawn", () => {
-      const { strokes } = this.surface;
-      store.set({ input: strokes.length ? { kind: "strokes", strokes } : { kind: "none" } }, { dragging: true });
-    });
+    this.surface.addEventListener("drawn", () => this.#drawn(true));
+    this.surface.addEventListener("lifted", () => this.#drawn(false));
     byId("undo").addEventListener("click", () => this.undo());
     byId("clear").addEventListener("click", () => this.clear());
     this.#listenForPictures();
+  }
+
+  /** @param {boolean} dragging the pen still moves */
+  #drawn(dragging) {
+    const { strokes } = this.surface;
+    this.store.set({ input: strokes.length ? { kind: "strokes", strokes } : { kind: "none" } }, { dragging });
   }
 
   /** Offer what a model takes. */

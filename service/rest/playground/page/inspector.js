@@ -51,30 +51,27 @@ export class Inspector {
 
   /** A dot was picked. @param {import("./lane.js").LaneView} view @param {number} dot */
   async pick(view, dot) {
-    await this.#find(view, (signal) => view.votes.numberOf(dot, signal));
+    const number = view.votes?.numbers[dot] ?? null;
+    if (number !== null) await this.number(view, number);
   }
 
-  /** A vote was asked for by its number. @param {import("./lane.js").LaneView} view @param {number} vote */
-  async number(view, vote) {
-    const at = Math.min(view.votes.order.length - 1, Math.max(0, vote));
-    await this.#find(view, async (signal) => ({ vote: at, ...(await view.votes.recompute(at, signal)) }));
-  }
-
-  async #find(view, find) {
-    if (!view.votes?.answer || view.votes.order.length === 0) return;
+  /** A vote was asked for by its number. @param {import("./lane.js").LaneView} view @param {number} number */
+  async number(view, number) {
+    const { votes } = view;
+    if (!votes?.answer || votes.order.length === 0) return;
+    const vote = Math.min(votes.order.length - 1, Math.max(0, Math.trunc(number) || 0));
     this.#abort.abort();
     this.#abort = new AbortController();
     const { signal } = this.#abort;
     this.place.setAttribute("aria-busy", "true");
     try {
-      const found = await find(signal);
+      const found = await votes.recompute(vote, signal);
       await view.dots.whenStill();
-      if (signal.aborted) return;
+      if (signal.aborted || view.votes !== votes) return;
       if (this.#view && this.#view !== view) this.#view.dots.pick(-1);
-      [this.#view, this.#vote] = [view, found.vote];
-      view.dots.order = [...view.votes.order];
-      view.dots.pick(found.vote);
-      this.#show(view, found);
+      [this.#view, this.#vote] = [view, vote];
+      view.dots.pick(votes.numbers.indexOf(vote));
+      this.#show(view, vote, found);
     } catch (error) {
       if (!signal.aborted) this.place.replaceChildren(element("p", { class: "problem" }, error.message));
     } finally {
@@ -82,49 +79,76 @@ export class Inspector {
     }
   }
 
-  #show(view, { vote, index, probabilities, body }) {
-    const { classes } = view.lane;
-    const same = view.votes.order[vote] === index;
-    const input = element("input", {
-      type: "number",
-      min: 0,
-      max: view.votes.order.length - 1,
-      value: vote,
-      "aria-label": "Number of the vote",
-      onchange: (event) => this.number(view, Number(event.target.value)),
-    });
-    const step = (by, name, text) =>
-      element("button", { type: "button", "aria-label": name, onclick: () => this.number(view, vote + by) }, text);
-    const bars = probabilities.map((probability, each) => {
-      const bar = element("i", { class: "bar" });
-      bar.style.width = `${100 * probability}%`;
-      return element(
-        "li",
-        { class: each === index ? "winner" : null },
-        element("span", {}, classes[each]),
-        element("div", { class: "track", "aria-hidden": "true" }, bar),
-        element("b", {}, percent(probability)),
-      );
-    });
+  #show(view, vote, { index, probabilities, logits, body }) {
+    const { classes, model } = view.lane;
     this.place.dataset.lane = view.lane.id;
+    const focused = this.place.contains(document.activeElement)
+      ? document.activeElement.getAttribute("aria-label")
+      : null;
+    const key = element("code", {}, `"first_vote": ${vote}, "votes": 1, "seed": ${body.seed}`);
+    const same = compared(view.votes.counted(vote), index, logits);
     this.place.replaceChildren(
       element(
         "p",
         { class: "row" },
-        step(-1, "Vote before", "‹"),
+        this.#step(view, vote - 1, "Vote before", "‹"),
         "Vote",
-        input,
-        step(1, "Next vote", "›"),
-        ` of ${view.lane.model}, ${body.variant}`,
+        this.#field(view, vote),
+        this.#step(view, vote + 1, "Next vote", "›"),
       ),
       element(
         "p",
         {},
-        element("b", {}, `“${classes[index]}”`),
-        same ? ", as it fell. Recomputed alone by " : ", which is not how it was counted. Recomputed alone by ",
-        element("code", {}, `"first_vote": ${body.first_vote}, "votes": 1, "seed": ${body.seed}`),
+        `${model} ${view.votes.answer.version}, ${body.variant}, asked for `,
+        key,
+        ", says ",
+        element("b", { class: "says" }, classes[index]),
+        same,
       ),
-      element("ul", { class: "bars probabilities" }, ...bars),
+      bars(classes, probabilities, index),
     );
+    if (focused) this.place.querySelector(`[aria-label="${focused}"]`)?.focus();
   }
+
+  #step(view, vote, name, text) {
+    return element("button", { type: "button", "aria-label": name, onclick: () => this.number(view, vote) }, text);
+  }
+
+  #field(view, vote) {
+    const most = view.votes.order.length - 1;
+    const onchange = (event) => this.number(view, Number(event.target.value));
+    return element("input", {
+      type: "number",
+      min: 0,
+      max: most,
+      value: vote,
+      "aria-label": "Number of the vote",
+      onchange,
+    });
+  }
+}
+
+/** Whether the vote alone is the vote that was counted. */
+function compared(counted, index, logits) {
+  if (!counted || !logits) return ".";
+  const bits = counted.logits.every((value, i) => value === logits[i]);
+  if (bits) return ", with the very logits that were counted, to the bit.";
+  return counted.index === index ? ", as it was counted." : ", but was counted otherwise.";
+}
+
+function bars(classes, probabilities, winner) {
+  const rows = probabilities.map((probability, index) => {
+    const bar = element("i", { class: "bar" });
+    bar.style.width = `${100 * probability}%`;
+    const track = element("div", { class: "track", "aria-hidden": "true" }, bar);
+    const kind = index === winner ? "winner" : null;
+    return element(
+      "li",
+      { class: kind },
+      element("span", {}, classes[index]),
+      track,
+      element("b", {}, percent(probability)),
+    );
+  });
+  return element("ul", { class: "bars probabilities", "aria-label": "Probabilities of this vote" }, ...rows);
 }

@@ -14,7 +14,7 @@ export const SIDE = 28;
 export const SPAN = 17;
 /** MNIST's centre of mass, as an index of pixels. */
 export const CENTRE = 14;
-/** Stroke width and width of its soft edge, both fitted to MNIST's test digits over their own pen strokes. */
+/** Stroke width and width of its soft edge: of what was tried, what made MNIST's pen strokes, redrawn, read best. */
 export const PEN = 2.3;
 export const EDGE = 1.3;
 /** Points that `stroke-lstm` reads; of more it reads the first. */

@@ -9,6 +9,7 @@
  * @property {string} title
  * @property {boolean} pen it takes pen points instead of pixels
  * @property {string[]} classes
+ * @property {boolean} policy it says what requests may choose
  */
 
 /** What the page can draw for. @typedef {"digit" | "picture" | "pen"} Takes */
@@ -61,6 +62,7 @@ export class Catalogue {
       title,
       pen: takes(of) === "pen",
       classes: of.manifest.classes,
+      policy: of.policy !== null,
     });
     const least = leastNoise(model);
     const lanes = [];

@@ -31,8 +31,9 @@ export function python(lane, body, base, keyed) {
 export function showSnippets(place, asked, keyed) {
   const shown = asked.find(({ lane }) => lane.id === "b") ?? asked[0];
   if (!shown) return;
-  const { stop, ...rest } = shown.body;
-  const body = stop ? { ...rest, stop } : rest;
+  // The settings first, since the input is long; and no single votes, which a terminal would drown in.
+  const { inputs, return: _, ...rest } = shown.body;
+  const body = { ...rest, inputs };
   const block = (name, text) =>
     element(
       "div",

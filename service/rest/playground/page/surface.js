@@ -15,7 +15,7 @@ export class Surface extends EventTarget {
   #shown = null;
   enabled = true;
 
-  /** Tells `begin` when a pen touches, `drawn` while and after it moves. @param {HTMLCanvasElement} canvas */
+  /** Tells `begin` when a pen touches, `drawn` while it moves, `lifted` after. @param {HTMLCanvasElement} canvas */
   constructor(canvas) {
     super();
     this.#canvas = canvas;
@@ -88,7 +88,7 @@ export class Surface extends EventTarget {
   #up(event) {
     if (event.pointerId !== this.#pen) return;
     this.#pen = null;
-    this.#tell("drawn");
+    this.#tell("lifted");
   }
 
   #at(event) {
