@@ -67,7 +67,8 @@ def _first_votes(page: Watched) -> dict[str, float]:
     found = []
     for _ in range(CHANGES):
         found.append(float(page.page.evaluate(ROLL)))
-        page.settle()
+        page.page.wait_for_function("() => document.querySelector('#stage').getAttribute('aria-busy') === 'false'")
+        page.page.wait_for_timeout(200)  # as a person would, who looks before rolling again
     found.sort()
     return {
         "change to first votes, median (ms)": median(found),

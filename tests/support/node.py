@@ -9,7 +9,7 @@ from noisevote.service.rest.playground.files import FOLDER
 
 NODE: Final = shutil.which("node")
 OLDEST: Final = (20, 19)  # the first that takes .js files for modules where their text shows it
-# Bytes and doubles come back as lists.
+# Bytes and doubles come back as lists. `Class.method` is called on a new object, once for each argument.
 SCRIPT: Final = """
 const [folder, calls] = JSON.parse(require("fs").readFileSync(0, "utf8"));
 const plain = (key, value) => ArrayBuffer.isView(value) ? [...value] : value === undefined ? null : value;
@@ -17,7 +17,9 @@ const plain = (key, value) => ArrayBuffer.isView(value) ? [...value] : value ===
   const results = [];
   for (const [file, name, ...given] of calls) {
     const module = await import(folder + "/" + file);
-    results.push(module[name](...given));
+    const [made, method] = name.split(".");
+    const object = method && new module[made]();
+    results.push(object ? given.map(each => object[method](each)) : module[name](...given));
   }
   console.log(JSON.stringify(results, plain));
 })();

@@ -175,9 +175,9 @@ def test_no_serious_finding_of_axe(opener: Opener, how: dict[str, Any]) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
     page = opener("/#x=mnist-938&s=0.9", **how)
-    page.page.locator("#attack").scroll_into_view_if_needed()
-    page.page.locator("#attack tbody tr").first.wait_for()
-    page.page.locator("#inspector .probabilities").wait_for()
+    for section, filled in (("#inspector", ".probabilities"), ("#attack", "tbody tr")):
+        page.page.locator(section).scroll_into_view_if_needed()
+        page.page.locator(f"{section} {filled}").first.wait_for()
     found = Axe().run(page.page).response["violations"]
     serious = [each for each in found if each["impact"] in {"serious", "critical"}]
     assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in serious] == []

@@ -180,6 +180,7 @@ def test_pictures_are_cropped_scaled_and_shown_as_sent(opener: Opener, tmp_path:
     Image.fromarray(picture).save(tmp_path / "wide.png")
     page = opener("/#m=cifar10-cnn&s=0.2&n=5")
     page.page.set_input_files("#picture", tmp_path / "wide.png")
+    page.page.wait_for_function("() => document.body.dataset.input === 'picture'")
     page.settle()
     sent = base64.b64decode(json.loads(page.bodies[-1])["inputs"][0]["b64"])
     planes = np.frombuffer(sent, np.uint8).reshape(3, 32 * 32)

@@ -141,6 +141,47 @@ def test_a_longer_drawing_than_can_be_drawn_is_refused() -> None:
     assert call(*(("codec.js", "decodeStrokes", text) for text in texts)) == [None, None]
 
 
+def test_settings_survive_the_address() -> None:
+    """Each of them, whatever the input is; what an address does not say is the default."""
+    settings = {
+        "model": "mnist-cnn", "variant": "mul-0.8", "resolved": ["3:mul-0.0", "3:mul-0.8", "1:mul-0.6"], "sigma": 0.37,
+        "noise": "additive", "votes": 150, "reads": 4, "seed": 2**53 - 1, "stop": "exact",
+    }  # fmt: skip
+    inputs = [
+        {"kind": "none"},
+        {"kind": "example", "id": "mnist-38"},
+        {"kind": "strokes", "strokes": [[[1, 2], [200, 255]], [[0, 0]]]},
+    ]
+    fragments = call(*(("state.js", "toFragment", {**settings, "input": each}) for each in inputs))
+    found = call(*(("state.js", "fromFragment", f"#{text}") for text in fragments))
+    assert found == [{**settings, "input": each} for each in inputs]
+    (usual,) = call(("state.js", "fromFragment", ""))
+    assert (usual["sigma"], usual["votes"], usual["variant"], usual["input"]["kind"]) == (0.9, 20, "auto", "example")
+
+
+def test_events_are_the_same_however_they_are_cut() -> None:
+    """Between any two letters, with comments between them and lines that end as they like."""
+    text = 'event: votes\r\ndata: {"a": 1}\r\n\r\n: quiet\n\nevent: answer\ndata: {"b":\ndata:  "ü"}\n\n'
+    expected = [{"event": "votes", "data": {"a": 1}}, {"event": "answer", "data": {"b": "ü"}}]
+    cuts = [(text[:place], text[place:]) for place in range(len(text) + 1)] + [tuple(text)]
+    for pieces in call(*(("stream.js", "EventParser.read", *each) for each in cuts)):
+        assert [event for piece in pieces for event in piece] == expected
+
+
+def test_under_a_policy_nothing_is_asked_that_is_the_default_anyway() -> None:
+    """A policy forbids the keys that it does not list; without one each vote is asked for too."""
+    settings = {"sigma": 0.5, "noise": "additive", "votes": 9, "reads": 1, "seed": 7, "stop": "fixed"}
+    free, policed, more = call(
+        ("votes.js", "bodyOf", {"variant": "auto", "policy": False}, 1, settings),
+        ("votes.js", "bodyOf", {"variant": "auto", "policy": True}, 1, settings),
+        ("votes.js", "bodyOf", {"variant": "x", "policy": True}, 1, {**settings, "reads": 2, "stop": "exact"}),
+    )
+    asked = {"inputs": [1], "sigma": 0.5, "noise": "additive", "votes": 9, "seed": 7}
+    assert free == {**asked, "reads": 1, "stop": {"rule": "fixed"}, "variant": "auto", "return": "votes"}
+    assert policed == asked
+    assert more == {**asked, "reads": 2, "stop": {"rule": "exact"}, "variant": "x"}
+
+
 def test_votes_are_decided_as_the_server_decides_them() -> None:
     """Lower bound and abstention of the votes so far, against voting/bounds.py: to ten digits, also of many votes."""
     counts = [
