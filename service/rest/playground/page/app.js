@@ -3,7 +3,7 @@
 import { Api } from "./api.js";
 import { Ballot } from "./ballot.js";
 import { Controls } from "./controls.js";
-import { byId, debounced } from "./dom.js";
+import { byId, debounced, paced } from "./dom.js";
 import { Drawing } from "./drawing.js";
 import { Examples } from "./examples.js";
 import { kindOf, payloadOf } from "./input.js";
@@ -15,8 +15,9 @@ import { copy } from "./snippets.js";
 import { fromFragment, Store, toFragment } from "./state.js";
 import { Status } from "./status.js";
 
-/** Milliseconds without a change until networks are asked. */
+/** Milliseconds without a change until networks are asked again, and while changes go on: time for an answer to show. */
 const PAUSE = 30;
+const MOST = 150;
 
 class Playground {
   api = new Api();
@@ -41,8 +42,10 @@ class Playground {
   catalogue = null;
   /** @type {any} */
   model = null;
+  /** @type {Examples | null} */
+  examples = null;
   #dragging = false;
-  #askSoon = debounced(() => this.ask(), PAUSE);
+  #askSoon = paced(() => this.ask(), PAUSE, MOST);
   #keepSoon = debounced(() => this.#keep(), 150);
 
   async start() {
@@ -56,13 +59,13 @@ class Playground {
       debounced(() => this.ballot.resize(), 100),
     );
     this.#listenToButtons();
-    this.examples = await Examples.load();
     await this.load();
   }
 
   /** Ask what is served, then for votes. */
   async load() {
     try {
+      this.examples ??= await Examples.load();
       const { models } = await this.api.json("v1/models");
       this.catalogue = new Catalogue(models);
     } catch (error) {

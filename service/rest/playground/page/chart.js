@@ -3,7 +3,7 @@
 import { element, percent, svg } from "./dom.js";
 import { between, measured } from "./models.js";
 
-const BOX = { width: 460, height: 230, left: 40, right: 12, top: 12, bottom: 34 };
+const BOX = { width: 460, height: 300, left: 40, right: 12, top: 12, bottom: 34 };
 const VOTES = [1, 5, 20];
 
 /** @typedef {{id: string, name: string, variant: any}} Curve id is the lane's */

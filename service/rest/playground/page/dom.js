@@ -50,3 +50,22 @@ export function debounced(action, milliseconds) {
     timer = setTimeout(action, milliseconds);
   };
 }
+
+/**
+ * Call at once after a rest; while calls go on, once they pause, but not later than some time after the call before.
+ *
+ * @param {() => void} action @param {number} pause @param {number} most milliseconds
+ */
+export function paced(action, pause, most) {
+  let [timer, last] = [0, -Infinity];
+  const act = () => {
+    last = performance.now();
+    action();
+  };
+  return () => {
+    clearTimeout(timer);
+    const since = performance.now() - last;
+    if (since > most) act();
+    else timer = setTimeout(act, Math.max(0, Math.min(pause, most - since)));
+  };
+}

@@ -138,7 +138,9 @@ export class Dots {
   /** One frame; false once all have fallen. @param {number} now */
   advance(now) {
     const fall = FALL / Math.sqrt(this.#speed || 1);
-    while (this.#landed < this.order.length && now >= this.#released[this.#landed] + fall) this.#land();
+    const before = this.#landed;
+    while (this.#landed < this.order.length && now >= this.#released[this.#landed] + fall) this.#landed += 1;
+    if (this.#landed > before) this.#settle(before);
     const [moving, ranks] = [[], [...this.#ranks]];
     for (let i = this.#landed; i < this.order.length && this.#released[i] <= now; i += 1) {
       const [x, y] = this.#slot(this.order[i], ranks[this.order[i]]++);
@@ -152,15 +154,16 @@ export class Dots {
 
   #ranks = [];
 
-  #land() {
-    const each = this.order[this.#landed];
-    this.#landed += 1;
+  /** Draw those that have landed since there were fewer. @param {number} before */
+  #settle(before) {
     const leader = this.#onLand(this.#landed);
-    if (leader === this.#leader) this.#dot(this.#settled.getContext("2d"), each, this.#ranks[each]++);
-    else {
+    if (leader !== this.#leader) {
       this.#leader = leader;
       this.#repaint();
+      return;
     }
+    const context = this.#settled.getContext("2d");
+    for (const each of this.order.slice(before, this.#landed)) this.#dot(context, each, this.#ranks[each]++);
   }
 
   #landAll() {

@@ -1,5 +1,6 @@
 /** The bundled test examples, and the strip that offers them. */
 
+import { ApiError } from "./api.js";
 import { fromBase64 } from "./codec.js";
 import { element } from "./dom.js";
 import { drawBytes } from "./thumbnails.js";
@@ -22,8 +23,8 @@ export class Examples {
 
   /** @returns {Promise<Examples>} */
   static async load() {
-    const response = await fetch(new URL("examples.json", import.meta.url));
-    if (!response.ok) throw new Error(`examples.json: ${response.status}`);
+    const response = await fetch(new URL("examples.json", import.meta.url)).catch(() => null);
+    if (!response?.ok) throw new ApiError(0, "unreachable", "the page's examples cannot be loaded");
     const stored = await response.json();
     const made = new Examples();
     made.families = { digit: family(stored.digits), picture: family(stored.pictures) };

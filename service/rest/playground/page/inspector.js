@@ -150,5 +150,6 @@ function bars(classes, probabilities, winner) {
       element("b", {}, percent(probability)),
     );
   });
-  return element("ul", { class: "bars probabilities", "aria-label": "Probabilities of this vote" }, ...rows);
+  const long = classes.some((name) => name.length > 2) ? " long" : "";
+  return element("ul", { class: `bars probabilities${long}`, "aria-label": "Probabilities of this vote" }, ...rows);
 }

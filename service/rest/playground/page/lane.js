@@ -58,7 +58,7 @@ export class LaneView {
    */
   begin(votes, speed, truth) {
     [this.votes, this.#truth] = [votes, truth];
-    this.root.classList.remove("failed", "stale");
+    this.root.classList.remove("failed", "empty");
     this.root.setAttribute("aria-busy", "true");
     this.#begin(speed);
   }
@@ -67,6 +67,7 @@ export class LaneView {
     this.#histogram = new Array(this.lane.classes.length).fill(0);
     this.dots.begin(this.lane.classes.length, this.votes.body.votes, speed);
     this.status.textContent = "";
+    if (speed > 0) this.#say(null);
   }
 
   /** @param {number[]} classes of votes that have come */
@@ -96,6 +97,7 @@ export class LaneView {
     this.votes?.cancel();
     this.votes = null;
     this.root.classList.remove("failed");
+    this.root.classList.add("empty");
     this.root.setAttribute("aria-busy", "false");
     this.dots.begin(this.lane.classes.length, 1, 0);
     this.#say(null);
@@ -136,7 +138,7 @@ export class LaneView {
 
   /** @param {ReturnType<typeof decide>} decision */
   #say(decision) {
-    this.root.classList.toggle("empty", decision === null);
+    this.root.classList.toggle("undecided", decision === null);
     const [share, bound] = decision ? [this.#histogram[decision.index] / decision.votes, decision.lowerBound] : [0, 0];
     this.label.textContent = decision ? this.lane.classes[decision.index] : "–";
     this.label.classList.toggle("name", this.label.textContent.length > 2);
@@ -171,7 +173,7 @@ export class LaneView {
   /** Under a policy that shows labels alone there are no votes to see. */
   #labelAlone(prediction) {
     this.label.textContent = prediction.label;
-    this.root.classList.remove("empty");
+    this.root.classList.remove("undecided");
     this.said.textContent = "this model’s policy shows the label alone";
   }
 }

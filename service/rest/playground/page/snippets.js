@@ -66,7 +66,8 @@ export async function copy(button, text) {
   const before = button.dataset.says ?? button.textContent;
   button.dataset.says = before;
   try {
-    await navigator.clipboard.writeText(text);
+    if (navigator.clipboard) await navigator.clipboard.writeText(text);
+    else copyPlainly(text);
     button.textContent = "Copied";
   } catch {
     button.textContent = "Not allowed here";
@@ -74,4 +75,16 @@ export async function copy(button, text) {
   setTimeout(() => {
     button.textContent = before;
   }, 1500);
+}
+
+/** Copy where the server is reached without TLS, and browsers have no clipboard for pages. @param {string} text */
+function copyPlainly(text) {
+  const focused = document.activeElement;
+  const field = element("textarea", { class: "sr", "aria-hidden": "true" }, text);
+  document.body.append(field);
+  field.select();
+  const done = document.execCommand("copy");
+  field.remove();
+  focused?.focus();
+  if (!done) throw new Error("copying is not allowed");
 }
