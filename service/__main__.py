@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import ip_address
@@ -170,6 +171,8 @@ def _serve(settings: Settings, listening: socket.socket, access: Access) -> int:
             say(f"noisevote on {address}{also} | {runtime.summary()}", sys.stdout)
             if access.made_key is not None:
                 say(f"its key, for this run: {how_to_use(access.made_key, address)}", sys.stdout)
+            if settings.open:
+                open_page(listening, settings.root_path)
         else:
             say(f"noisevote: {runtime.problem}", sys.stderr)
             server.should_exit = True
@@ -209,6 +212,19 @@ def _serve(settings: Settings, listening: socket.socket, access: Access) -> int:
     except (KeyboardInterrupt, SystemExit) as end:
         return int(end.code or 0) if isinstance(end, SystemExit) else 0
     return 0 if runtime.problem is None else 1
+
+
+def open_page(listening: socket.socket, root_path: str) -> None:
+    """Show the server's page in this machine's browser; on a thread, since finding one may take seconds."""
+    host, port = listening.getsockname()[:2]
+    shown = "127.0.0.1" if ip_address(host).is_unspecified else f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{port}{root_path}/"
+
+    def show() -> None:
+        if not webbrowser.open(address):
+            logger.warning("open: no browser was found; the page is at %s", address)
+
+    threading.Thread(target=show, name="open the page", daemon=True).start()
 
 
 def _door(settings: Settings, runtime: Runtime) -> Door:

@@ -21,6 +21,7 @@ from noisevote.service.rest.edge import Edge, Gate
 from noisevote.service.rest.ending import AnsweredAtTheEnd
 from noisevote.service.rest.error_responses import answer_errors
 from noisevote.service.rest.methods import Methods
+from noisevote.service.rest.playground import front as playground
 from noisevote.service.rest.shortcuts import Shortcuts
 from noisevote.service.rest.v1 import front as v1
 from noisevote.service.rest.v2 import front as v2
@@ -106,7 +107,8 @@ def app_of(runtime: Runtime, access: Access | None = None) -> FastAPI:
     )
     app.state.runtime = runtime
     app.state.access = access
-    for router in (*v1.ROUTERS, *v2.ROUTERS, health.router, docs_page.router):
+    index = playground.router if runtime.settings.playground else docs_page.index_router
+    for router in (*v1.ROUTERS, *v2.ROUTERS, health.router, docs_page.router, index):
         app.include_router(router)
     _add_middleware(app, runtime, access)
     answer_errors(app)

@@ -172,6 +172,10 @@ class Settings(BaseSettings):
     """path under which a proxy publishes the server, such as `/noisevote`"""
     trusted_proxies: Names = ("127.0.0.1",)
     """addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed"""
+    playground: bool = True
+    """serve the page at `/` on which people draw digits and watch votes; off: `/` leads to the documentation"""
+    open: bool = False
+    """open the server's page in this machine's browser once it serves"""
 
     @model_validator(mode="after")
     def _one_input_fits(self) -> Self:

@@ -12,6 +12,7 @@ from noisevote.training.commands.attack import add_attack
 from noisevote.training.commands.experiment import add_experiment
 from noisevote.training.commands.fit import add_calibrate, add_train
 from noisevote.training.commands.measure import add_evaluate, add_outputs
+from noisevote.training.commands.playground import add_playground
 from noisevote.training.commands.publish import add_export, add_publish
 from noisevote.training.commands.quantize import add_quantize
 from noisevote.training.commands.report import add_record, add_report
@@ -30,6 +31,7 @@ COMMANDS = (
     add_outputs,
     add_experiment,
     add_report,
+    add_playground,
 )
 
 

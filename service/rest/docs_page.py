@@ -6,11 +6,12 @@ import re
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 
 from noisevote.service.rest.response_headers import PAGE_POLICY
 
 router = APIRouter()
+index_router = APIRouter()
 
 
 @router.get("/docs", include_in_schema=False)
@@ -26,6 +27,12 @@ async def docs(request: Request) -> HTMLResponse:
     )
     page.headers["content-security-policy"] = page_policy(bytes(page.body))
     return page
+
+
+@index_router.get("/", include_in_schema=False)
+async def index() -> RedirectResponse:
+    """The documentation, where there is no playground."""
+    return RedirectResponse("docs")  # relative, so that it works under any prefix
 
 
 def page_policy(page: bytes) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 
 from noisevote.service.runtime import runtime_of
 
@@ -38,9 +38,3 @@ async def metrics(request: Request) -> Response:
     accept = request.headers.get("accept", "")
     content, content_type = await asyncio.to_thread(runtime.metrics.exposition, accept)
     return Response(content, headers={"content-type": content_type})
-
-
-@router.get("/", include_in_schema=False)
-async def index() -> RedirectResponse:
-    """The documentation."""
-    return RedirectResponse("docs")  # relative, so that it works under any prefix

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from noisevote.model_store.store import ModelStore
+from noisevote.service.rest.playground.files import FOLDER, page_files
 from tests.support.process import ROOT, TIMEOUT_S, clean_environment
 from tests.support.serving import publish_tiny
 
@@ -84,7 +85,7 @@ def test_the_archive_has_each_file_once_and_no_model(archive: Path) -> None:
 
 
 def test_the_wheel_is_one_package_with_the_kernel_and_without_models_and_tests(wheel: Path) -> None:
-    """Every Python file of the rooms, under noisevote/ alone; typed; and nothing that only building needs."""
+    """Every Python file of the rooms and the playground's page, under noisevote/ alone; typed; no build tools."""
     with zipfile.ZipFile(wheel) as content:
         names = set(content.namelist())
     assert {name.partition("/")[0] for name in names} == {"noisevote", wheel.name.split("-py3-")[0] + ".dist-info"}
@@ -93,7 +94,8 @@ def test_the_wheel_is_one_package_with_the_kernel_and_without_models_and_tests(w
     sources = {f"noisevote/{file.relative_to(ROOT)}" for room in rooms for file in room.resolve().rglob("*.py")}
     package = (ROOT / "noisevote").rglob("*")  # which does not follow the links
     own = {str(file.relative_to(ROOT)) for file in package if file.suffix in {".py", ".typed"}}
-    assert ours == sources | own | {"noisevote/noise_op/libnoisevote_kernel.so"}
+    page = {f"noisevote/{(FOLDER / name).relative_to(FOLDER.parents[3])}" for name in page_files()}
+    assert ours == sources | own | page | {"noisevote/noise_op/libnoisevote_kernel.so"}
 
 
 def test_what_is_installed_serves_a_store(site: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from tests.support.serving import OPEN, publish_tiny, serve
 
 # These say nothing of any model's votes.
 ABOUT_THE_SERVER = {
-    ("GET", path) for path in ("/", "/healthz", "/readyz", "/metrics", "/docs",
+    ("GET", path) for path in ("/", "/playground/{path:path}", "/healthz", "/readyz", "/metrics", "/docs",
                                "/openapi.json", "/static-offline-docs")
 }  # fmt: skip
 PATH = "/v1/models/tiny/predict"
