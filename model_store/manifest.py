@@ -94,6 +94,15 @@ class Provenance(_Record):
     versions: dict[str, str] = Field(default_factory=dict)
 
 
+class Site(_Record):
+    """One noise site of a file: its number and layer, and what is particular about its noise."""
+
+    site: Annotated[int, Field(ge=0, lt=2**32)]
+    name: str
+    scale: Annotated[float, Field(ge=0, allow_inf_nan=False, description="multiplies a request's sigma")] = 1.0
+    noise: Annotated[NoiseKind | None, Field(description="its kind, whatever a request asks for")] = None
+
+
 class Variant(_Record):
     """One trained network of a version: its file, how it was trained, what a vote costs, what it achieves."""
 
@@ -118,6 +127,10 @@ class Variant(_Record):
             "each of them for some of its points"
         ),
     ] = "onnxruntime"
+    sites: Annotated[
+        tuple[Site, ...], Field(description="the sites by the names of their layers; empty: they were not named")
+    ] = ()
+    digital: Annotated[tuple[str, ...], Field(description="products without noise, by the names of their layers")] = ()
     certifies: Annotated[
         float | None,
         Field(
