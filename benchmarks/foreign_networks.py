@@ -71,6 +71,7 @@ def _timm(name: str) -> Case:
     side = TIMM[name]
 
     def make() -> nn.Module:
+        declare_torchvision_operators()
         import timm  # noqa: PLC0415  # not installed everywhere
 
         sized = {"img_size": side} if name.startswith(RESIZED) else {}

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,20 +72,27 @@ def main() -> None:
     parser.add_argument("--record", type=Path, default=RECORD)
     parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--match", default="*", help="measure networks whose name matches this pattern")
     parser.add_argument("--only", nargs="*", default=[], help="measure these again, whatever the record holds")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows: dict[str, Row] = {}
     if options.record.exists():
         rows = {row["name"]: Row(**row) for row in json.loads(options.record.read_text())["networks"]}
-    known = cases()
+    known = [case for case in cases() if fnmatchcase(case.name, options.match)]
     for case in known:
         if case.name not in rows or case.name in options.only:
             rows[case.name] = measured(case)
             print(rows[case.name], flush=True)
-            found = [rows[it.name] for it in known if it.name in rows]
-            options.record.write_text(json.dumps({"networks": [asdict(row) for row in found]}, indent=1) + "\n")
-    write_page(options.page, [rows[case.name] for case in known])
+            write_record(options.record, rows)
+    if options.match == "*":
+        write_page(options.page, [rows[case.name] for case in known])
+
+
+def write_record(record: Path, rows: dict[str, Row]) -> None:
+    """Keep what is measured, in the order of the page."""
+    found = [asdict(rows[case.name]) for case in cases() if case.name in rows]
+    record.write_text(json.dumps({"networks": found}, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_page(page: Path, rows: list[Row]) -> None:
@@ -138,9 +146,13 @@ def answered(question: Callable[[], str]) -> str:
 
 def products_that_run(module: nn.Module, example: tuple[Tensor, ...]) -> int:
     """Matrix products in one pass of the module itself, counted at ATen's dispatcher without any of our tracing."""
-    counter = Products()
-    with torch.no_grad(), counter:
-        module(*example)
+    counter, fused = Products(), torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # it and oneDNN's recurrences are many products in one operator
+    try:
+        with torch.backends.mkldnn.flags(enabled=False), torch.no_grad(), counter:
+            module(*example)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     return counter.count
 
 
@@ -155,8 +167,7 @@ class Products(torch.utils._python_dispatch.TorchDispatchMode):  # type: ignore[
         from torch.utils.flop_counter import flop_registry  # noqa: PLC0415  # large
 
         name = func._schema.name.removeprefix("aten::")
-        fused = name in ("mkldnn_rnn_layer", "lstm", "gru")
-        self.count += 1 if func._overloadpacket in flop_registry or fused or "attention" in name else 0
+        self.count += 1 if func._overloadpacket in flop_registry or "attention" in name else 0
         return func(*args, **(kwargs or {}))
 
 

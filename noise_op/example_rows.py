@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 from torch.utils._pytree import tree_map
 
@@ -32,7 +33,8 @@ def with_other_second_row(call: Any) -> Any:
         if not isinstance(x, Tensor) or x.dim() == 0:
             return x
         changed = x.clone()
-        changed[1] = x[1].flatten().roll(1).reshape(x[1].shape)
+        rolled = x[1].flatten().roll(1).reshape(x[1].shape)
+        changed[1] = next((row for row in (rolled, x[2], x[0]) if not torch.equal(row, x[1])), x[1])
         if x.is_floating_point():
             changed[1] *= 0.5
         return changed

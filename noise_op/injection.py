@@ -7,6 +7,7 @@ network runs, and has no site and was not named digital, is refused: never silen
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from noisevote.noise_op import tracing
@@ -58,6 +59,8 @@ def inject_noise(
     if not 0 <= sigma < float("inf"):
         raise UninjectableError(f"sigma: {sigma} is not a number from 0 up")
     given = example if isinstance(example, tuple) or example is None else (example,)
+    if given is not None:
+        _refuse_example(module, given)
     try:
         noisy = _injected(module, given, layers, opened=False)
     except UninjectableError as error:
@@ -69,6 +72,17 @@ def inject_noise(
             raise UninjectableError(f"{error}; and opened by torch.export: {second}") from second
     noisy.kind, noisy.sigma, noisy.seed = kind, float(sigma), seed
     return noisy.train(module.training)
+
+
+def _refuse_example(module: nn.Module, example: tuple[Any, ...]) -> None:
+    """Say at once that the module does not take an example, before tracers say so in their words."""
+    module = tracing.copied(module)
+    tracing.set_mode(module, False)
+    try:
+        with torch.no_grad():
+            module(*example)
+    except Exception as error:
+        raise UninjectableError(f"example: {type(module).__name__} does not take it ({error})") from error
 
 
 def _injected(module: nn.Module, example: tuple[Any, ...] | None, layers: Layers, opened: bool) -> NoisyModule:
@@ -92,11 +106,12 @@ def _put(traced: tracing.Traced, layers: Layers) -> dict[bool, Placed]:
     modes = {False: traced.evaluation}
     if traced.training is not None and traced.training is not traced.evaluation:
         modes[True] = traced.training
-    placed = {}
+    placed: dict[bool, Placed] = {}
+    first: dict[bool, fx.Node] = {}
     for training, code in modes.items():
         graph.graph = code
-        placed[training] = put_sites(graph, layers, numbers)
-    _fan_out(graph, modes, placed)
+        placed[training], first[training] = put_sites(graph, layers, numbers)
+    _fan_out(graph, modes, first)
     for code in modes.values():
         code.lint()
     if len(modes) == 1:
@@ -105,14 +120,13 @@ def _put(traced: tracing.Traced, layers: Layers) -> dict[bool, Placed]:
     return {**placed, True: placed.get(True, placed[False])}
 
 
-def _fan_out(graph: fx.GraphModule, modes: Mapping[bool, fx.Graph], placed: Mapping[bool, Placed]) -> None:
+def _fan_out(graph: fx.GraphModule, modes: Mapping[bool, fx.Graph], first: Mapping[bool, fx.Node]) -> None:
     """At the first site of every mode, or at the inputs of every mode."""
     sites = set()
     for training, code in modes.items():
         graph.graph = code
-        first = placed[training].first
-        assert first is not None
-        sites.add(module_of(graph, first) if fans_out_at_first_site(graph, first) else None)
+        fans_out = fans_out_at_first_site(graph, first[training])
+        sites.add(module_of(graph, first[training]) if fans_out else None)
     site = sites.pop()
     if not sites and isinstance(site, GaussianNoise):
         site.fan_out = True

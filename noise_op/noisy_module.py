@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from noisevote.noise_op import tracing
 from noisevote.noise_op.answers import Cut, cut_probabilities
@@ -126,8 +127,9 @@ class NoisyModule(nn.Module):
                     if same.site == site.site:
                         same.rows = layout
         self._fan_out_where_rows_are_first()
-        if isinstance(answer, Tensor) and isinstance(other_answer, Tensor):
-            self._refuse_mixed(answer, other_answer)
+        for one, with_other in zip(tree_leaves(answer), tree_leaves(other_answer), strict=True):
+            if isinstance(one, Tensor):
+                self._refuse_mixed(one, with_other)
         self._refuse_another_answer(answer, three)
 
     def _fan_out_where_rows_are_first(self) -> None:

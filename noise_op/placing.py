@@ -30,13 +30,11 @@ class Placed:
 
     Attributes:
         products: of which node (by its name) is known what it multiplies.
-        digital: names of products without a site, by choice or because they multiply two signals.
-        first: the node of the first site.
+        digital: names of products without a site: by choice, of two signals, or of weights alone.
     """
 
     products: dict[str, Product] = field(default_factory=dict)
     digital: list[str] = field(default_factory=list)
-    first: fx.Node | None = None
 
 
 class Numbers:
@@ -54,15 +52,15 @@ class Numbers:
         return self._of[name]
 
 
-def put_sites(graph: fx.GraphModule, layers: Layers, numbers: Numbers) -> Placed:
-    """A site after every product of the graph that the module has now.
+def put_sites(graph: fx.GraphModule, layers: Layers, numbers: Numbers) -> tuple[Placed, fx.Node]:
+    """A site after every product of the graph that the module has now; returns also the node of the first.
 
     Raises:
         UninjectableError: there is none, or a product is not known.
     """
     _drop_identities(graph)
     keep_signals(graph)
-    known, placed = products(graph), Placed()
+    known, placed, sites = products(graph), Placed(), list[fx.Node]()
     placed.products = {node.name: product for node, product in known.items()}
     names = _names(graph, known)
     layers.refuse_unmatched(list(names.values()))
@@ -71,18 +69,17 @@ def put_sites(graph: fx.GraphModule, layers: Layers, numbers: Numbers) -> Placed
         digital_signals = node in known and known[node].of == "signals" and layers.signals == "digital"
         if name in by_choice or digital_signals:
             placed.digital.append(name)
+            placed.products.setdefault(node.name, Product(name, "signals"))  # a recurrence: as many as it likes
         elif is_recurrence(graph, node):
-            _put_recurrence(graph, node, name, layers, numbers)
-            placed.first = placed.first or node
+            sites.append(_put_recurrence(graph, node, name, layers, numbers))
         elif is_attention(node):
-            _put_attention(graph, node, name, layers, numbers)
-            placed.first = placed.first or node
+            sites.append(_put_attention(graph, node, name, layers, numbers))
         else:
-            site = _put_site(graph, node, name, layers, numbers)
-            placed.first = placed.first or site
-    if placed.first is None:
+            sites.append(_put_site(graph, node, name, layers, numbers))
+    placed.digital += [product.name for product in known.values() if product.of == "constant"]
+    if not sites:
         raise UninjectableError("module: no product was found in it that would get noise")
-    return placed
+    return placed, sites[0]
 
 
 def fans_out_at_first_site(graph: fx.GraphModule, first: fx.Node) -> bool:
@@ -144,13 +141,13 @@ def _add_site(graph: fx.GraphModule, site: LayerNoise) -> str:
     return target
 
 
-def _put_recurrence(graph: fx.GraphModule, node: fx.Node, name: str, layers: Layers, numbers: Numbers) -> None:
+def _put_recurrence(graph: fx.GraphModule, node: fx.Node, name: str, layers: Layers, numbers: Numbers) -> fx.Node:
     """A noisy recurrence, or cell, in place of torch's."""
     module: Any = module_of(graph, node)
     target = str(node.target) if name == node.target else f"{node.target}_{name.rsplit(':', 1)[1]}"
     if isinstance(module, NoisyRecurrence | NoisyCell):
         if name == node.target:  # the graph of the other mode put it there
-            return
+            return node
         module = module.products
     try:
         noisy: nn.Module
@@ -165,9 +162,10 @@ def _put_recurrence(graph: fx.GraphModule, node: fx.Node, name: str, layers: Lay
         raise UninjectableError(f"{place(node)}: {error}") from error
     graph.add_submodule(target, noisy)
     node.target = target
+    return node
 
 
-def _put_attention(graph: fx.GraphModule, node: fx.Node, name: str, layers: Layers, numbers: Numbers) -> None:
+def _put_attention(graph: fx.GraphModule, node: fx.Node, name: str, layers: Layers, numbers: Numbers) -> fx.Node:
     """Attention computed product by product, with a site after each."""
     first = numbers.of(name, 2)
     target = f"analog_attention_{first}"
@@ -179,6 +177,7 @@ def _put_attention(graph: fx.GraphModule, node: fx.Node, name: str, layers: Laye
     noisy.meta = dict(node.meta)
     node.replace_all_uses_with(noisy)
     graph.graph.erase_node(node)
+    return noisy
 
 
 def _goes_past(graph: fx.GraphModule, site: fx.Node) -> bool:

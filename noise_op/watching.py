@@ -194,10 +194,12 @@ def layout_of(name: str, two: Tensor, three: Tensor, other: Tensor) -> RowLayout
     parts = three.shape[dim] // 3
     away = (three - other).abs().movedim(dim, 0).flatten(1).amax(1)
     changed = set((away > TOLERANCE * max(float(three.abs().max()), 1e-30)).nonzero().flatten().tolist())
-    if changed <= set(range(parts, 2 * parts)):
-        return RowLayout(dim, parts)
-    if changed <= set(range(1, 3 * parts, 3)):
-        return RowLayout(dim, parts, scattered=True)
+    together, scattered = changed <= set(range(parts, 2 * parts)), changed <= set(range(1, 3 * parts, 3))
+    if together and scattered and parts > 1:
+        raise UninjectableError(f"{name}: rows have {parts} places each in its signal, and the example does not show "
+                                "which; give one of real, different inputs")  # fmt: skip
+    if together or scattered:
+        return RowLayout(dim, parts, scattered=not together)
     raise UninjectableError(f"{name}: its rows depend on one another")
 
 

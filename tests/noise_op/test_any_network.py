@@ -1,5 +1,7 @@
 """Networks of others: each way of hiding a product, and what people bring, injected right or refused by name."""
 
+import copy
+import pickle
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -440,6 +442,44 @@ def test_token_ids_several_inputs_and_keywords() -> None:
     both = inject_noise(module, "multiplicative", 0.0, example=(tokens, extra))
     torch.testing.assert_close(both(tokens, extra), module(tokens, extra))
     torch.testing.assert_close(both(tokens, extra=extra), module(tokens, extra))
+
+
+def test_an_example_that_the_network_does_not_take_is_refused() -> None:
+    """In words that say so, before any tracer's."""
+    with pytest.raises(UninjectableError, match="example: Linear does not take it"):
+        inject_noise(nn.Linear(4, 3), "multiplicative", 0.5, example=torch.rand(3, 5))
+
+
+def test_an_example_that_does_not_tell_rows_apart_is_refused() -> None:
+    """Five places a row, and nothing changes with the second row: guessing could mix rows."""
+    module = Rows("rows within steps")
+    with pytest.raises(UninjectableError, match="each: rows have 5 places each"):
+        inject_noise(module, "multiplicative", 0.5, example=torch.zeros(3, 5, 8))
+
+
+def test_a_recurrence_may_be_digital() -> None:
+    """By choice, as any layer; the file then holds torch's own."""
+    module = nn.Sequential(nn.GRUCell(4, 4), nn.Linear(4, 3))
+    noisy = inject_noise(module, "multiplicative", 0.5, example=ROWS, layers=Layers(digital=("0",)))
+    assert (names(noisy), noisy.digital) == (["1"], ("0",))
+
+
+def test_double_precision_stays() -> None:
+    """The noise is drawn in float32; the signal keeps its type."""
+    module = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3)).double()
+    noisy = inject_noise(module, "multiplicative", 0.5)
+    assert noisy(ROWS.double()).dtype == torch.float64
+
+
+def test_it_is_copied_and_pickled() -> None:
+    """With both of its graphs, and weights of its own."""
+    noisy = inject_noise(Dropping(), "multiplicative", 0.3)
+    noisy.train()(ROWS)
+    loaded = pickle.loads(pickle.dumps(noisy))
+    for other in (copy.deepcopy(noisy), loaded):
+        torch.testing.assert_close(noiseless(other, ROWS), noiseless(noisy, ROWS))
+        other.train()(ROWS).sum().backward()
+    assert all(weights.grad is None for weights in noisy.parameters())
 
 
 @pytest.mark.parametrize(
