@@ -138,12 +138,13 @@ class Provenance(_Record):
 
 
 class Site(_Record):
-    """A noise site: the layer after which it stands, as the network's own file calls it, and its factor of sigma."""
+    """A noise site: the layer after which it stands, by its name in the network's own file, and its own noise."""
 
     site: Annotated[int, Field(ge=0, lt=2**32)]
     layer: str
     operator: str = ""
-    sigma_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    sigma_scale: Annotated[float, Field(ge=0, allow_inf_nan=False, description="multiplies a request's sigma")] = 1.0
+    noise: Annotated[NoiseKind | None, Field(description="its kind, whatever a request asks for")] = None
 
 
 class DigitalProduct(_Record):

@@ -92,6 +92,11 @@ def fanned_out(x: Tensor) -> Tensor:
     return x if row is None else x.index_select(0, row)
 
 
+def fanned_out_rows(x: Any) -> Any:
+    """A tensor's rows for every vote, as `fanned_out`; an argument that is no tensor is the same for all."""
+    return fanned_out(x) if isinstance(x, Tensor) else x
+
+
 class GaussianNoise(nn.Module):
     """One site. `fan_out=True` belongs on the first site of a network: it turns inputs into rows.
 

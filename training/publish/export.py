@@ -5,9 +5,11 @@ function: ONNX Runtime uses the native kernel where it is registered and the fun
 """
 
 import logging
+import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 from noisevote.model_store.files import replace_file
 from noisevote.noise_op.contract import DOMAIN, OP_TYPE, OP_VERSION
 from noisevote.noise_op.function_body import OPSET, gaussian_noise_function
+from noisevote.noise_op.injection import NoisyModule, UninjectableError
 from noisevote.noise_op.torch_twin import Draws, drawing
 from noisevote.training.networks.layers import fold
 from noisevote.training.networks.network import Network
@@ -30,17 +33,56 @@ INPUT_NAMES: Final = ("input", "sigma", "seed", "vote", "row")
 OUTPUT_NAME: Final = "logits"
 
 
-class PublishedForm(nn.Module):
-    """The signature of a published graph around a folded network: N inputs, R rows."""
+@dataclass(frozen=True)
+class Argument:
+    """One input of a network: its shape without the rows, and its type."""
 
-    def __init__(self, network: nn.Module) -> None:
+    shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def size(self) -> int:
+        """How many numbers it has."""
+        return math.prod(self.shape)
+
+
+class PublishedForm(nn.Module):
+    """The signature of a published graph around a folded network: N inputs, R rows.
+
+    Args:
+        network: answers logits, inside `drawing`.
+        arguments: what it takes, where that is not one float32 tensor: several are one vector [N, numbers] in the
+            graph, the numbers of each in C order, one after the other.
+        binary: it answers one logit, of the second of two classes.
+    """
+
+    def __init__(self, network: nn.Module, arguments: Sequence[Argument] = (), *, binary: bool = False) -> None:
         super().__init__()
         self.network = network
+        self.arguments = tuple(arguments)
+        self.binary = binary
 
     def forward(self, inputs: Tensor, sigma: Tensor, seed: Tensor, vote: Tensor, row: Tensor) -> Tensor:
         """Logits [R, K] of vote `vote[r]` of input `row[r]`."""
         with drawing(Draws(sigma=sigma, seed=seed, vote=vote, row=row)):
-            return self.network(inputs)  # type: ignore[no-any-return]  # untyped __call__
+            logits: Tensor = self.network(*as_arguments(inputs, self.arguments))
+        return torch.cat((torch.zeros_like(logits), logits), dim=1) if self.binary else logits
+
+
+def as_arguments(inputs: Tensor, arguments: Sequence[Argument]) -> tuple[Tensor, ...]:
+    """What a network takes, of the one input of a published graph."""
+    if not arguments:
+        return (inputs,)
+    if len(arguments) == 1:
+        return (_typed(inputs, arguments[0]),)
+    parts = torch.split(inputs, [argument.size for argument in arguments], dim=1)
+    return tuple(
+        _typed(part.reshape(-1, *argument.shape), argument) for part, argument in zip(parts, arguments, strict=True)
+    )
+
+
+def _typed(x: Tensor, argument: Argument) -> Tensor:
+    return x if argument.dtype == torch.float32 else x.to(argument.dtype)
 
 
 def export(network: Network, recipe: Recipe) -> onnx.ModelProto:
@@ -57,15 +99,29 @@ def export(network: Network, recipe: Recipe) -> onnx.ModelProto:
     return published_graph(fold(network), network.input_shape, metadata)
 
 
-def published_graph(folded: nn.Module, input_shape: tuple[int, ...], metadata: Mapping[str, str]) -> onnx.ModelProto:
+def published_graph(
+    folded: nn.Module, input_shape: tuple[int, ...], metadata: Mapping[str, str], arguments: Sequence[Argument] = ()
+) -> onnx.ModelProto:
     """The published form of any module in evaluation mode whose noise is drawn by `GaussianNoise` sites.
 
     Args:
         folded: [N, *input_shape] to logits [R, classes] inside `drawing`.
         input_shape: of one input.
         metadata: what the file says about itself, beside the operator's version.
+        arguments: what the network takes, where that is not one float32 tensor.
+
+    Raises:
+        UninjectableError: it answers something else than logits.
     """
-    model = _translated(PublishedForm(folded), input_shape)
+    noisy = folded if isinstance(folded, NoisyModule) else None
+    form = PublishedForm(folded, arguments, binary=noisy is not None and noisy.cut == "sigmoid")
+    if noisy is not None:
+        _refuse_other_answers(form, input_shape)
+    model = _translated(form, input_shape)
+    if noisy is not None:
+        _name_sites(model.graph, noisy)
+        if noisy.cut:
+            metadata = {**metadata, "cut": noisy.cut}
     _strip(model)
     _hoist_invariants(model.graph)
     model.functions.append(gaussian_noise_function())
@@ -103,6 +159,33 @@ def _translated(published: PublishedForm, input_shape: tuple[int, ...]) -> onnx.
         )
     assert program is not None  # None is what the exporter without dynamo returns
     return program.model_proto
+
+
+def _refuse_other_answers(form: PublishedForm, input_shape: tuple[int, ...]) -> None:
+    """One run of two inputs: they must give [2, K], K at least 2."""
+    number = torch.arange(2)
+    with torch.no_grad():
+        logits: Any = form.eval()(torch.zeros(2, *input_shape), torch.zeros(2, 2), number, number, number)
+    if not isinstance(logits, Tensor):
+        raise UninjectableError(f"module: it answers a {type(logits).__name__}; one tensor of logits is needed")
+    if form.binary and logits.shape != (2, 2):
+        raise UninjectableError(f"module: a sigmoid on {logits.shape[1] // 2} outputs answers several questions at "
+                                "once (multi-label); votes are for one of several classes")  # fmt: skip
+    if logits.dim() != 2 or logits.shape[0] != 2 or logits.shape[1] < 2:
+        raise UninjectableError(f"module: two inputs give an answer of shape {list(logits.shape)}; logits [rows, "
+                                "classes] of two classes or more are needed")  # fmt: skip
+
+
+def _name_sites(graph: onnx.GraphProto, noisy: NoisyModule) -> None:
+    """Let each noise node bear its layer's name, in loop bodies too."""
+    names = {site.site: getattr(site, "name", str(site.site)) for site in noisy.sites()}
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _name_sites(attribute.g, noisy)
+        if node.op_type == OP_TYPE and node.domain == DOMAIN:
+            (number,) = (attribute.i for attribute in node.attribute if attribute.name == "site")
+            node.name = names[number]
 
 
 def _noise_node(  # the parameters of the torch operator, in its order

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from noisevote.evaluation.accuracy_points import accuracy_points
 from noisevote.evaluation.results import Evaluation
-from noisevote.model_store.manifest import InputSpec, Manifest, Operator, Provenance, Variant
+from noisevote.model_store.manifest import DigitalProduct, InputSpec, Manifest, Operator, Provenance, Site, Variant
 from noisevote.model_store.store import digest
 from noisevote.noise_op.contract import DOMAIN, OP_VERSION, NoiseKind
 from noisevote.training.networks.layers import Counts
@@ -55,7 +55,17 @@ def manifest(described: ModelDescription, classes: Sequence[str], variants: Sequ
     )
 
 
-def variant(name: str, file: Path, *, network: str, training: Training, costs: Counts, measured: Evaluation) -> Variant:
+def variant(
+    name: str,
+    file: Path,
+    *,
+    network: str,
+    training: Training,
+    costs: Counts,
+    measured: Evaluation,
+    sites: Sequence[Site] = (),
+    digital: Sequence[DigitalProduct] = (),
+) -> Variant:
     """The manifest's entry of an exported and measured file."""
     content = file.read_bytes()
     return Variant(
@@ -74,5 +84,7 @@ def variant(name: str, file: Path, *, network: str, training: Training, costs: C
         layers=costs.noisy_layers,
         accuracy=accuracy_points(measured),
         measured_by=measured.measured_by,
+        sites=tuple(sites),
+        digital=tuple(digital),
         certifies=training.certifies,
     )

@@ -1,8 +1,10 @@
 """A torch network of one's own, injected, exported, published and served."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,12 +12,12 @@ from torch import Tensor, nn
 from noisevote.evaluation.plan import Plan
 from noisevote.model_store.manifest import InputSpec
 from noisevote.model_store.store import ModelStore
-from noisevote.noise_op.injection import NoisyModule, inject_noise
+from noisevote.noise_op.injection import NoisyModule, UninjectableError, inject_noise
 from noisevote.noise_op.torch_twin import Draws, drawing
 from noisevote.training.data.data_set import DataSet
 from noisevote.training.networks.layers import Counts
 from noisevote.training.publish import export
-from noisevote.training.publish.injected import Description, count, publish
+from noisevote.training.publish.injected import Description, UnfitDataError, count, publish
 from tests.support.onnx_sessions import session
 
 
@@ -109,3 +111,123 @@ def test_a_module_is_published_with_what_was_measured(data: DataSet, tmp_path: P
         (s, v) for s in (0.0, 0.5) for v in (1, 2, 3, 5)
     }
     assert all(point.images == len(data.test) for point in second.accuracy)
+
+
+class Words(nn.Module):
+    """Token ids and numbers, two inputs."""
+
+    def __init__(self, *, alone: bool) -> None:
+        super().__init__()
+        self.words = nn.Embedding(20, 6)
+        self.head = nn.Linear(6 if alone else 9, 3)
+
+    def forward(self, tokens: Tensor, numbers: Tensor | None = None) -> Tensor:  # the class says it
+        read = self.words(tokens).mean(1)
+        return self.head(read if numbers is None else torch.cat((read, numbers), 1))  # type: ignore[no-any-return]  # untyped __call__
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_token_ids_and_several_inputs_are_one_vector_of_numbers(alone: bool, tmp_path: Path) -> None:
+    """The file reads float32 numbers, and gives what the module gives for the ids and numbers that they stand for."""
+    module, tokens, numbers = Words(alone=alone), torch.randint(0, 20, (3, 5)), torch.rand(3, 3)
+    inputs = (tokens,) if alone else (tokens, numbers)
+    arguments = (export.Argument((5,), torch.int64), export.Argument((3,)))[: len(inputs)]
+    injected = inject_noise(module, "multiplicative", 0.5, example=inputs)
+    size = sum(argument.size for argument in arguments)
+    file = tmp_path / "words.onnx"
+    export.write(export.published_graph(injected.published(), (size,), {}, arguments), file)
+    feeds = quiet(torch.cat([part.float() for part in inputs], 1).numpy())
+    np.testing.assert_allclose(session(file, kernel=True).run(None, feeds)[0], module(*inputs).detach(), atol=1e-6)
+
+
+def quiet(inputs: Any) -> dict[str, Any]:
+    """What a published graph is fed for one vote of each input without noise."""
+    number = np.arange(len(inputs))
+    return {"input": inputs, "sigma": np.zeros((len(inputs), 2), np.float32), "seed": number, "vote": number,
+            "row": number}  # fmt: skip
+
+
+@pytest.mark.parametrize("last", [nn.Softmax(dim=1), nn.LogSoftmax(dim=1), nn.Sigmoid()])
+def test_probabilities_at_the_end_are_cut_off(last: nn.Module, tmp_path: Path) -> None:
+    """The file answers logits, so that nothing is softmaxed twice, and says what was cut; a sigmoid has two classes."""
+    outputs = 1 if isinstance(last, nn.Sigmoid) else 3
+    module, x = nn.Sequential(nn.Linear(4, outputs), last), torch.randn(5, 4)
+    injected = inject_noise(module, "multiplicative", 0.5, example=x)
+    file = tmp_path / "own.onnx"
+    model = export.published_graph(injected.published(), (4,), {})
+    export.write(model, file)
+    (logits,) = session(file, kernel=True).run(None, quiet(x.numpy()))
+    probabilities = torch.softmax(torch.from_numpy(logits), 1)
+    own = module(x).detach()
+    expected = {1: torch.cat((1 - own, own), 1), 3: own.exp() if isinstance(last, nn.LogSoftmax) else own}[outputs]
+    torch.testing.assert_close(probabilities, expected)
+    assert {entry.key: entry.value for entry in model.metadata_props}["cut"] == type(last).__name__.lower().replace(
+        "logs", "log_s"
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (nn.Sequential(nn.Linear(4, 3), nn.Sigmoid()), "multi-label"),
+        (nn.Linear(4, 1), r"\[2, 1\]"),
+        (nn.Sequential(nn.Unflatten(1, (1, 2, 2)), nn.Conv2d(1, 3, 1)), r"\[2, 3, 2, 2\]"),
+    ],
+    ids=["multi-label", "regression", "segmentation"],
+)
+def test_what_does_not_answer_one_question_is_refused(module: nn.Module, message: str) -> None:
+    """Votes are for one of several classes."""
+    injected = inject_noise(module, "multiplicative", 0.5, example=torch.rand(3, 4))
+    with pytest.raises(UninjectableError, match=message):
+        export.published_graph(injected.published(), (4,), {})
+
+
+class Dropping(nn.Module):
+    """A digit's network that asks for its mode in its own forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(784, 32)
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:  # the class says it
+        x = torch.relu(self.stem(x.flatten(1)))
+        return self.head(torch.nn.functional.dropout(x, 0.5, training=self.training))  # type: ignore[no-any-return]  # untyped __call__
+
+
+def test_injected_and_published_while_training_the_file_is_in_evaluation_mode(data: DataSet, tmp_path: Path) -> None:
+    """No dropout is in it: the same feeds give the same logits, which are the module's; sites bear their names."""
+    module = Dropping()
+    injected = inject_noise(module.train(), "multiplicative", 0.5)
+    injected(torch.from_numpy(data.test.values(slice(4))))
+    store = ModelStore(tmp_path / "models")
+    described = Description("own", "1", "Own", "", InputSpec(shape=(1, 28, 28)), {})
+    folder = publish({"mul-0.5": injected}, described, data, store, Plan(("multiplicative",), (0.5,), 2, seed=0))
+    assert injected.training
+    feeds = quiet(data.test.values(slice(4)))
+    running = session(folder / "mul-0.5.onnx", kernel=True)
+    first, second = (running.run(None, feeds)[0] for _ in range(2))
+    assert np.array_equal(first, second)
+    expected = module.eval()(torch.from_numpy(feeds["input"])).detach()
+    np.testing.assert_allclose(first, expected, rtol=1e-4, atol=1e-5)
+    (variant,) = store.publication("own", "1").manifest.variants
+    assert [(site.site, site.layer, site.sigma_scale) for site in variant.sites] == [(0, "stem", 1.0), (1, "head", 1.0)]
+    nodes = [node.name for node in onnx.load(folder / "mul-0.5.onnx").graph.node if node.op_type == "GaussianNoise"]
+    assert nodes == ["stem", "head"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "outputs", "message"),
+    [(InputSpec(shape=(1, 28, 28), value_range=(0.2, 1.0)), 10, "value_range"),
+     (InputSpec(shape=(1, 28, 28)), 12, "12 logits")],
+)  # fmt: skip
+def test_data_that_do_not_fit_are_refused(
+    spec: InputSpec, outputs: int, message: str, data: DataSet, tmp_path: Path
+) -> None:
+    """Values that the service would refuse, and outputs that are not the classes: nothing is published."""
+    injected = noisy(nn.Sequential(nn.Flatten(), nn.Linear(784, outputs)))
+    described = Description("own", "1", "Own", "", spec, {})
+    store = ModelStore(tmp_path / "models")
+    with pytest.raises(UnfitDataError, match=message):
+        publish({"mul-0.5": injected}, described, data, store, Plan(("multiplicative",), (0.5,), 2, seed=0))
+    assert not store.names()
