@@ -21,7 +21,7 @@ from benchmarks.server_process import DIGIT
 
 SERVERS: Final = Path(__file__).resolve().parent / "servers"
 REQUIREMENTS: Final = Path(__file__).resolve().parent / "requirements"
-START_S: Final = 40
+START_S: Final = 25
 IMAGE: Final = b64encode(DIGIT.read_bytes()).decode()
 
 Body = Callable[[int], dict[str, Any]]

@@ -18,7 +18,7 @@ SIGMA: Final = 0.8
 CLASSES: Final = 10
 CLIENTS: Final = 8
 LARGE_CLIENTS: Final = 4
-SEEDS: Final = 16
+SEEDS: Final = 4
 # With so many votes the digit is told rightly but once in some hundred times.
 MANY: Final = 20
 DIGIT_LABEL: Final = 7
