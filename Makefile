@@ -31,10 +31,13 @@ check: $(VENV)/.dev $(VENV)/.native
 quick: $(VENV)/.dev $(VENV)/.native
 	$(PYTEST) $(PARALLEL) -m "not slow and not training and not serial and not prove"
 
+# Starting a Ray cluster is mostly waiting, so those tests run one after another beside the others.
 test: $(VENV)/.dev $(VENV)/.native
-	@failed=0; \
-	$(PYTEST) -m "serial and not prove" || failed=1; \
+	@$(PYTEST) tests/deploy -m "serial and not prove" >$(VENV)/serial.log 2>&1 & serial=$$!; \
+	failed=0; \
 	$(PYTEST) $(PARALLEL) -m "not serial and not prove" || failed=1; \
+	wait $$serial || failed=1; \
+	cat $(VENV)/serial.log; \
 	exit $$failed
 
 prove: $(VENV)/.dev $(VENV)/.native
