@@ -113,9 +113,11 @@ class LayerNoise(GaussianNoise):
         """As `GaussianNoise.forward`, with this layer's scale and kind, wherever the rows are."""
         draws = current_draws()
         if draws is None or (self.scale == 1.0 and self.kind is None and self.rows == RowLayout()):
-            return super().forward(x, step).to(x.dtype)
-        with drawing(self._own(draws)):
-            return self.rows.as_it_was(super().forward(self.rows.rows_first(x), step)).to(x.dtype)
+            y = super().forward(x, step)
+        else:
+            with drawing(self._own(draws)):
+                y = self.rows.as_it_was(super().forward(self.rows.rows_first(x), step))
+        return y if y.dtype == x.dtype else y.to(x.dtype)  # drawn in float32
 
     def _own(self, draws: Draws) -> Draws:
         if self.scale == 1.0 and self.kind is None:
