@@ -42,9 +42,11 @@ export class LaneView {
 
   /** Say what the lane is. @param {import("./models.js").Lane} lane */
   describe(lane) {
+    const same = this.lane?.model === lane.model && this.lane.version === lane.version;
     this.lane = lane;
     this.root.dataset.lane = lane.id;
     this.title.textContent = lane.title;
+    if (same) return; // what else is said of it stays until it is answered
     this.subtitle.textContent = `${lane.model} ${lane.version}`;
     const long = lane.classes.some((name) => name.length > 2);
     this.classes.classList.toggle("long", long);
