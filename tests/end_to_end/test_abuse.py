@@ -276,7 +276,7 @@ async def test_at_the_end_every_input_has_votes(store: ModelStore) -> None:
 LOADS_FOR_EVER = """
 import threading
 from noisevote.service.models.loading import Loader
-def load(_):
+def load(*_, **__):
     print("loading", flush=True)
     threading.Event().wait()
 Loader.load = load

@@ -91,7 +91,8 @@ def test_the_wheel_is_one_package_with_the_kernel_and_without_models_and_tests(w
     assert {name.partition("/")[0] for name in names} == {"noisevote", wheel.name.split("-py3-")[0] + ".dist-info"}
     ours = {name for name in names if name.startswith("noisevote/")}
     rooms = [path for path in (ROOT / "noisevote").iterdir() if path.is_symlink()]
-    sources = {f"noisevote/{file.relative_to(ROOT)}" for room in rooms for file in room.resolve().rglob("*.py")}
+    files = (file for room in rooms for file in room.resolve().rglob("*") if file.suffix in {".py", ".pyi", ".proto"})
+    sources = {f"noisevote/{file.relative_to(ROOT)}" for file in files}
     package = (ROOT / "noisevote").rglob("*")  # which does not follow the links
     own = {str(file.relative_to(ROOT)) for file in package if file.suffix in {".py", ".typed"}}
     page = {f"noisevote/{(FOLDER / name).relative_to(FOLDER.parents[3])}" for name in page_files()}
