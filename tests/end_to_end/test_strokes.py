@@ -49,6 +49,8 @@ async def test_points_are_asked_as_they_are_drawn(store: ModelStore) -> None:
         "value_range": [0.0, 27.0],
         "preprocessing": "",
         "padding": "repeat_last",
+        "integers": False,
+        "preprocess": None,
     }
     assert answers[0]["predictions"] == answers[1]["predictions"]
     assert answers[2]["predictions"] == cut["predictions"]
