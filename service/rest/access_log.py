@@ -38,7 +38,7 @@ class AccessLine:
             "request_id": request_id.decode(),
         }
         if visit.session is not None:
-            fields["model"] = "/".join(filter(None, visit.session))
+            fields["model"] = "/".join(filter(None, visit.session.labels))
         if visit.votes:
             fields |= {"inputs": visit.inputs, "votes": visit.votes}
         if visit.queue_s is not None:

@@ -49,6 +49,7 @@ class InFlight:
             if expiry is not None:
                 expiry.cancel()
             del self._tickets[ticket.request]
+            ticket.let_go()
             if not self._tickets:
                 self._emptied.set()
 

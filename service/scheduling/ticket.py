@@ -105,9 +105,17 @@ class VoteTicket:
                 yield CountedVotes(*standing, *self._times(), ended=False)
         yield await self.answer()
 
+    def let_go(self) -> None:
+        """Forget how the request ended, once nobody asks: the traceback of its error leads here, and would keep it."""
+        self._finished = asyncio.get_running_loop().create_future()
+        self._finished.cancel()
+
     def _answer(self, finished: RequestResult) -> CountedVotes:
-        if finished.error is not None:
-            raise finished.error
+        if (error := finished.error) is not None:
+            try:
+                raise error
+            finally:
+                del error, finished  # see `let_go`
         return CountedVotes(finished.tally, finished.complete, *self._times())
 
     def _times(self) -> tuple[float, float]:

@@ -2,11 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from noisevote.engine.session_key import SessionKey
 from noisevote.model_store.manifest import Manifest, PrecisionChoice, Variant
 from noisevote.model_store.store import ModelStore
 from noisevote.service.errors import InvalidValueError, PolicyError
-from noisevote.service.models.registry import ServedVersion
+from noisevote.service.models.registry import ServedVersion, session_key
 from noisevote.service.prediction.options import PredictionRequest, VoteOptions
 from noisevote.service.prediction.policy import Policy
 from noisevote.service.prediction.prepare import chosen_variant
@@ -33,8 +32,7 @@ def served(variants: tuple[Variant, ...] = ALL, seconds: dict[str, float] | None
     """A version whose variants take these seconds a vote, 1 where nothing is said."""
     described = manifest({}, variants=ALL)
     profiles = {
-        SessionKey("tiny", "1", each.name): BatchProfile(4, (seconds or {}).get(each.name, 1.0), ())
-        for each in variants
+        session_key(described, each): BatchProfile(4, (seconds or {}).get(each.name, 1.0), ()) for each in variants
     }
     return ServedVersion(described, variants, {}, profiles)
 
