@@ -25,6 +25,12 @@ class Case:
     value_range: tuple[float, float] = (0.0, 1.0)
     learning_rate: float = 1e-3
     tokens: int = field(default=0, kw_only=True)
+    package: str = field(default="torch", kw_only=True)
+
+    @property
+    def installed(self) -> bool:
+        """Whether the package that has it is there."""
+        return importlib.util.find_spec(self.package) is not None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -45,26 +51,24 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """Every network whose package is there."""
-    found = [*_own()]
-    if importlib.util.find_spec("timm"):
-        found += [_timm(name) for name in TIMM]
-    if importlib.util.find_spec("torchvision"):
-        found += [_torchvision(name) for name in TORCHVISION]
-    return found
+    """Every network, those whose package is not installed too."""
+    return [*_own(), *map(_timm, TIMM), *map(_torchvision, TORCHVISION)]
 
 
 # Name to the side of its images: as small as the network allows, which changes no product.
 TIMM: Final = {
     "resnet18": 96, "mobilenetv3_small_100": 96, "efficientnet_b0": 96, "regnety_002": 96, "convnext_atto": 96,
-    "vit_tiny_patch16_224": 96, "deit_tiny_patch16_224": 96, "mixer_s16_224": 96, "swin_tiny_patch4_window7_224": 112,
-    "resnetv2_50": 96, "inception_v3": 96, "densenet121": 96,
+    "vit_tiny_patch16_224": 96, "deit_tiny_distilled_patch16_224": 96, "mixer_s16_224": 96,
+    "swin_tiny_patch4_window7_224": 112, "resnetv2_50": 96, "inception_v3": 96, "densenet121": 96, "lcnet_050": 96,
+    "ghostnet_100": 96, "gmlp_ti16_224": 96, "resmlp_12_224": 96, "xcit_nano_12_p16_224": 96, "mobilevit_xxs": 128,
+    "levit_128s": 224, "poolformer_s12": 96,
 }  # fmt: skip
-RESIZED: Final = ("vit", "deit", "mixer", "swin")
+RESIZED: Final = ("vit", "deit", "mixer", "swin", "gmlp", "resmlp", "xcit")
 TORCHVISION: Final = {
     "swin_t": 96, "mobilenet_v2": 96, "squeezenet1_1": 96, "shufflenet_v2_x0_5": 96, "googlenet": 96, "vgg11_bn": 64,
-    "mnasnet0_5": 96,
+    "mnasnet0_5": 96, "alexnet": 64, "regnet_y_400mf": 96,
 }  # fmt: skip
+SLOWLY: Final = {"vgg11_bn": 1e-4, "alexnet": 1e-4}  # heads as large as theirs diverge otherwise
 
 
 def _timm(name: str) -> Case:
@@ -78,7 +82,7 @@ def _timm(name: str) -> Case:
         network: nn.Module = timm.create_model(name, num_classes=CLASSES, **sized)
         return network
 
-    return Case(f"timm {name}", make, shape=(3, side, side))
+    return Case(f"timm {name}", make, shape=(3, side, side), package="timm")
 
 
 def _torchvision(name: str) -> Case:
@@ -91,7 +95,9 @@ def _torchvision(name: str) -> Case:
         network: nn.Module = models.get_model(name, weights=None, **options)
         return network
 
-    return Case(f"torchvision {name}", make, shape=(3, TORCHVISION[name], TORCHVISION[name]))
+    side = TORCHVISION[name]
+    return Case(f"torchvision {name}", make, shape=(3, side, side), package="torchvision",
+                learning_rate=SLOWLY.get(name, 1e-3))  # fmt: skip
 
 
 _declared: list[Any] = []
@@ -176,11 +182,15 @@ class Tabular(nn.Module):
         return self.layers(torch.cat((numbers, *looked_up), 1))
 
 
+def _mlp() -> nn.Module:
+    """A table's row: numbers alone."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(30, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 5))
+
+
 def _own() -> list[Case]:
     """Text, sound and tables."""
     text = {"arguments": (Argument((32,), torch.int64),), "classes": 4, "value_range": (0.0, 4999.0), "tokens": 5000}
     columns = (Argument((12,)), Argument((2,), torch.int64))
-    mlp = nn.Sequential(nn.Flatten(), nn.Linear(30, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 5))
     return [
         Case("LSTM, text", lambda: Reader(nn.LSTM), **text, learning_rate=1e-2),  # type: ignore[arg-type]  # a mixed dictionary
         Case("GRU, text", lambda: Reader(nn.GRU), **text, learning_rate=1e-2),  # type: ignore[arg-type]  # as above
@@ -188,7 +198,7 @@ def _own() -> list[Case]:
         Case("Transformer, text", lambda: TextTransformer(True), **text),  # type: ignore[arg-type]  # as above
         Case("Transformer, text, sequence first", lambda: TextTransformer(False), **text),  # type: ignore[arg-type]  # as above
         Case("CNN, 1-D audio", Audio, shape=(1, 8000), classes=35, value_range=(-1.0, 1.0)),
-        Case("MLP, table", lambda: mlp, shape=(30,), classes=5, value_range=(-3.0, 3.0), learning_rate=1e-2),
+        Case("MLP, table", _mlp, shape=(30,), classes=5, value_range=(-3.0, 3.0), learning_rate=1e-2),
         Case("MLP, numbers and categories", Tabular, columns, classes=3, value_range=(0.0, 19.0), learning_rate=1e-2,
              tokens=20),
     ]  # fmt: skip

@@ -6,12 +6,10 @@ docs/networks.md.
 """
 
 import argparse
-import json
 import math
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
@@ -21,13 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from benchmarks.foreign_files import FILES, ForeignFile, measured_file
 from benchmarks.foreign_networks import Case, cases
+from benchmarks.network_rows import Row, answered, read_record, refusal, write_page, write_record
 from noisevote.engine.feeds import Feeds
 from noisevote.engine.session import load_session
 from noisevote.engine.trial import Expectation
 from noisevote.engine.trial_runs import check_runs
 from noisevote.noise_op.contract import DOMAIN, OP_VERSION
-from noisevote.noise_op.injection import NoisyModule, UninjectableError, inject_noise
+from noisevote.noise_op.injection import NoisyModule, inject_noise
 from noisevote.noise_op.layer_noise import LayerNoise
 from noisevote.noise_op.library import load_kernel
 from noisevote.noise_op.torch_twin import Draws, drawing
@@ -36,80 +36,41 @@ from noisevote.training.publish.export import as_arguments, published_graph
 SIGMA: Final = 0.1
 EXACT: Final = 1e-5  # of the largest logit
 STEPS: Final = 5
+ROWS: Final = 4
+STANDARD_ERRORS: Final = 4.0
+# Of the largest signal at a site. A masked softmax leaves 1e-44 of a value, whose square, the variance of its noise,
+# float32 cannot hold.
+TOLD: Final = 1e-12
 RECORD: Final = Path("docs/results/networks.json")
 PAGE: Final = Path("docs/networks.md")
-BEGIN, END = "<!-- table -->", "<!-- /table -->"
 
 
-@dataclass
-class Row:
-    """What was found of one network; "yes", or "no: " and the reason."""
-
-    name: str
-    products: int = 0
-    sites: int = 0
-    digital: int = 0
-    exact: str = "no: not reached"
-    snr: str = "no: not reached"
-    trains: str = "no: not reached"
-    exports: str = "no: not reached"
-    serves: str = "no: not reached"
-    seconds: float = 0.0
-
-    @property
-    def works(self) -> bool:
-        """Whether every answer is yes."""
-        return not any(answer.startswith("no") for answer in self.answers())
-
-    def answers(self) -> list[str]:
-        """Of the columns."""
-        return [self.exact, self.snr, self.trains, self.exports, self.serves]
-
-
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what the record does not hold yet, and write record and page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.networks", description=__doc__)
     parser.add_argument("--record", type=Path, default=RECORD)
     parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--match", default="*", help="measure networks whose name matches this pattern")
+    parser.add_argument("--match", nargs="*", default=["*"], help="measure networks whose name matches one of these; "
+                        "none: measure nothing, and make the page of the record")  # fmt: skip
     parser.add_argument("--only", nargs="*", default=[], help="measure these again, whatever the record holds")
-    options = parser.parse_args()
+    parser.add_argument("--join", nargs="*", type=Path, default=[], help="records of other runs, whose rows are taken")
+    options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    rows: dict[str, Row] = {}
-    if options.record.exists():
-        rows = {row["name"]: Row(**row) for row in json.loads(options.record.read_text())["networks"]}
-    known = [case for case in cases() if fnmatchcase(case.name, options.match)]
-    for case in known:
-        if case.name not in rows or case.name in options.only:
-            rows[case.name] = measured(case)
-            print(rows[case.name], flush=True)
-            write_record(options.record, rows)
-    if options.match == "*":
-        write_page(options.page, [rows[case.name] for case in known])
-
-
-def write_record(record: Path, rows: dict[str, Row]) -> None:
-    """Keep what is measured, in the order of the page."""
-    found = [asdict(rows[case.name]) for case in cases() if case.name in rows]
-    record.write_text(json.dumps({"networks": found}, indent=1, ensure_ascii=False) + "\n")
-
-
-def write_page(page: Path, rows: list[Row]) -> None:
-    """Put the table into its place in the page."""
-    before, rest = page.read_text().split(BEGIN)
-    _, after = rest.split(END)
-    page.write_text(f"{before}{BEGIN}\n{table(rows)}\n{END}{after}")
-
-
-def table(rows: list[Row]) -> str:
-    """The Markdown table, and its sum."""
-    header = "| network | products | sites | digital | exact at sigma 0 | SNR | trains | exports | serves |"
-    lines = [header, "|---|---|---|---|---|---|---|---|---|"]
-    lines += [
-        f"| {row.name} | {row.products} | {row.sites} | {row.digital} | {' | '.join(row.answers())} |" for row in rows
-    ]
-    return "\n".join([*lines, "", f"{sum(row.works for row in rows)} of {len(rows)} networks work in every column."])
+    everything: list[Case | ForeignFile] = [*cases(), *FILES]
+    known = {case.name: case for case in everything}
+    rows = read_record(options.record)
+    for other in options.join:
+        rows |= read_record(other)
+    for name, case in known.items():
+        wanted = any(fnmatchcase(name, pattern) for pattern in options.match)
+        if wanted and case.installed and (name not in rows or name in options.only):
+            rows[name] = measured_file(case) if isinstance(case, ForeignFile) else measured(case)
+            print(rows[name], flush=True)
+            write_record(options.record, rows, known)
+    write_record(options.record, rows, known)
+    if options.record == RECORD:
+        write_page(options.page, [rows[name] for name in known if name in rows])
 
 
 def measured(case: Case) -> Row:
@@ -120,12 +81,12 @@ def measured(case: Case) -> Row:
         warnings.simplefilter("ignore")  # what the networks' own packages warn of
         try:
             module = case.make().eval()
-            _spread_statistics(module)
-            example = case.example(4)
+            _as_if_trained(module)
+            example = case.example(ROWS)
             row.products = products_that_run(module, example)
             noisy = inject_noise(module, "multiplicative", SIGMA, example=example)
-        except UninjectableError as error:
-            row.exact = f"no: {error}".replace("|", "/").splitlines()[0]
+        except Exception as error:  # a refusal, or whatever the network makes of it
+            row.exact = refusal(error)
             return row
         row.sites, row.digital = len(noisy.sites()), len(noisy.digital)
         row.exact = answered(lambda: exact(noisy, module, example))
@@ -134,14 +95,6 @@ def measured(case: Case) -> Row:
         row.trains = answered(lambda: trains(noisy, case))
     row.seconds = round(time.perf_counter() - started, 1)
     return row
-
-
-def answered(question: Callable[[], str]) -> str:
-    """The answer, or the reason that there is none."""
-    try:
-        return question()
-    except Exception as error:  # whatever the network makes of it
-        return f"no: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}".replace("|", "/")[:200]
 
 
 def products_that_run(module: nn.Module, example: tuple[Tensor, ...]) -> int:
@@ -182,38 +135,58 @@ def exact(noisy: NoisyModule, module: nn.Module, example: tuple[Tensor, ...]) ->
 
 
 def snr(noisy: NoisyModule, example: tuple[Tensor, ...]) -> str:
-    """Whether noise is σ of the signal at each site, within 4 standard errors of what so many draws show."""
-    worst, drawn = 0.0, list[tuple[LayerNoise, Tensor]]()
+    """By how many standard errors the noise of the worst site is away from sigma of its signal.
+
+    A site beyond the limit has one more chance, with other draws, as in the gate of publishing: by chance alone that
+    happens at one site in 16,000.
+    """
+    signals = [(site, signal) for site, signal in signals_at_sites(noisy, example) if signal.any()]
+    silent = len(noisy.sites()) - len({site.site for site, _ in signals})
+    if silent:
+        return f"no: {silent} sites have no signal"
+    worst = 0.0
+    for site, signal in signals:
+        away = departure(site, signal, 0)
+        worst = max(worst, departure(site, signal, 1) if away > STANDARD_ERRORS else away)
+    return f"{worst:.1f} s.e." if worst <= STANDARD_ERRORS else f"no: {worst:.1f} standard errors away"
+
+
+def signals_at_sites(noisy: NoisyModule, example: tuple[Tensor, ...]) -> list[tuple[LayerNoise, Tensor]]:
+    """What each site takes in a noisy run; a site of a recurrence takes something in each step."""
+    drawn = list[tuple[LayerNoise, Tensor]]()
     hooks = [
         site.register_forward_hook(lambda site, given, _: drawn.append((site, given[0].detach())))
         for site in noisy.sites()
     ]
-    rows = len(example[0])
-    number = torch.arange(rows)
-    draws = Draws(torch.tensor([[SIGMA, 0.0]]).repeat(rows, 1), number, number)
-    with torch.no_grad(), drawing(draws):
+    with torch.no_grad(), drawing(draws_of(len(example[0]), 0)):
         noisy(*example)
-        for hook in hooks:
-            hook.remove()
-        for site, signal in drawn:
-            before, site.activation, fan_out, site.fan_out = site.activation, "none", site.fan_out, False
-            # A masked softmax leaves 1e-44 of a value, whose square, the noise's variance, float32 cannot hold.
-            told = signal.abs() > 1e-12 * signal.abs().max()
-            relative = (site(signal) - signal)[told].double() / signal[told].double() / SIGMA
-            site.activation, site.fan_out = before, fan_out
-            spread = math.sqrt(2 / max(relative.numel(), 1))  # of the variance of so many normals
-            worst = max(worst, abs(float(relative.square().mean()) - 1) / spread)
-    reached = len({site.site for site, _ in drawn})
-    if reached < len(noisy.sites()):
-        return f"no: {len(noisy.sites()) - reached} sites are not reached"
-    return f"{worst:.1f} s.e." if worst <= 4.5 else f"no: {worst:.1f} standard errors away"
+    for hook in hooks:
+        hook.remove()
+    return drawn
+
+
+def draws_of(rows: int, seed: int) -> Draws:
+    """Of multiplicative noise."""
+    number = torch.arange(rows)
+    return Draws(torch.tensor([[SIGMA, 0.0]]).repeat(rows, 1), number + 1000 * seed, number)
+
+
+def departure(site: LayerNoise, signal: Tensor, seed: int) -> float:
+    """How far the noise's variance is from sigma's square, in standard errors of so many draws."""
+    before, site.activation, fan_out, site.fan_out = site.activation, "none", site.fan_out, False
+    with torch.no_grad(), drawing(draws_of(ROWS, seed)):
+        noise = site(signal) - signal
+    site.activation, site.fan_out = before, fan_out
+    told = signal.abs() > TOLD * signal.abs().max()
+    relative = noise[told].double() / signal[told].double() / SIGMA
+    return abs(float(relative.square().mean()) - 1) / math.sqrt(2 / relative.numel())
 
 
 def trains(noisy: NoisyModule, case: Case) -> str:
     """Whether some steps on one batch lower the loss under noise, with a gradient for every weight that is used."""
     noisy.train()
-    example = case.example(4)
-    labels = torch.arange(4) % case.classes
+    example = case.example(ROWS)
+    labels = torch.arange(ROWS) % case.classes
     optimizer = torch.optim.AdamW(noisy.parameters(), case.learning_rate)
     losses = []
     for _ in range(STEPS):
@@ -237,8 +210,7 @@ def exported(noisy: NoisyModule, case: Case, module: nn.Module) -> tuple[str, st
         model = published_graph(noisy.published(), case.input_shape, {"network": case.name}, case.arguments)
         content = model.SerializeToString()
     except Exception as error:  # whatever torch's exporter raises
-        first = str(error).strip().splitlines()
-        return f"no: {type(error).__name__}: {first[0] if first else ''}".replace("|", "/")[:200], "no: not exported"
+        return refusal(error), "no: not exported"
     return f"{len(content) / 1e6:.0f} MB", answered(lambda: serves(content, noisy, case, module))
 
 
@@ -265,12 +237,23 @@ def serves(content: bytes, noisy: NoisyModule, case: Case, module: nn.Module) ->
     return "yes"
 
 
-def _spread_statistics(module: nn.Module) -> None:
-    """Let norms have statistics as trained ones have, not those that change nothing."""
+def _as_if_trained(module: nn.Module) -> None:
+    """Let norms have statistics that change something, and no weight be (nearly) 0, as the last of a branch begins.
+
+    Else what is before such a weight would be right whatever it was.
+    """
     for part in module.modules():
         variance = getattr(part, "running_var", None)
         if isinstance(variance, Tensor):
             variance.uniform_(0.5, 1.5)
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            if name.endswith("bias") or weight.abs().max() > 1e-4:
+                continue
+            if weight.ndim > 1:
+                weight.normal_(0, 0.02)
+            else:
+                weight.uniform_(0.1, 0.3)
 
 
 if __name__ == "__main__":

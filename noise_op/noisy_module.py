@@ -210,9 +210,11 @@ class NoisyModule(nn.Module):
 
     def own_state(self) -> dict[str, Tensor]:
         """The weights and buffers by the names that the module gave them, for its own `load_state_dict`."""
-        unused = self._source[0].state_dict() if self._source else {}
+        # torch keeps the versions of layers in an attribute of the dictionary: some layers load nothing without.
+        own_state: dict[str, Tensor] = self._source[0].state_dict() if self._source else {}
         state = self.state_dict()
-        return {**unused, **{own: state[name] for own, name in self._names().items()}}
+        own_state.update({own: state[name] for own, name in self._names().items()})
+        return own_state
 
     def _names(self) -> dict[str, str]:
         """What the module calls its weights, to what they are called here."""

@@ -420,6 +420,23 @@ def test_states_are_exchanged_with_the_module_both_ways() -> None:
         noisy.load_state_dict({name: value for name, value in second.state_dict().items() if name != "head.bias"})
 
 
+def test_a_layer_that_asks_for_its_version_loads_its_own_state() -> None:
+    """As torchvision's MNASNet does: torch keeps versions of layers beside the values of a state."""
+
+    class Versioned(nn.Linear):
+        _version = 2
+
+        def _load_from_state_dict(self, state: Any, prefix: str, metadata: Any, *others: Any) -> None:
+            if metadata.get("version") != 2:
+                raise ValueError("version should be set")
+            super()._load_from_state_dict(state, prefix, metadata, *others)
+
+    module = nn.Sequential(Versioned(4, 4), nn.ReLU(), Versioned(4, 3)).eval()
+    noisy = inject_noise(module, "multiplicative", 0.0, example=ROWS)
+    module.load_state_dict(noisy.own_state())
+    torch.testing.assert_close(noisy(ROWS), module(ROWS))
+
+
 class Options(nn.Module):
     """Two inputs, one of them by keyword, and a default."""
 
