@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from noisevote.noise_op import errors as onnx_errors
-from noisevote.noise_op.uninjectable import UninjectableError
+from noisevote.noise_op.errors import UninjectableError
 
 BEGIN, END = "<!-- table -->", "<!-- /table -->"
 UNASKED: Final = "—"

@@ -12,12 +12,12 @@ from torch import Tensor, fx, nn
 
 from noisevote.noise_op import tracing
 from noisevote.noise_op.contract import NOISE_KINDS, NoiseKind
+from noisevote.noise_op.errors import UninjectableError
 from noisevote.noise_op.layer_noise import FIRST, LAST, Layers
 from noisevote.noise_op.noisy_module import NoisyModule
 from noisevote.noise_op.placing import Numbers, Placed, fan_out_inputs, fans_out_at_first_site, put_sites
 from noisevote.noise_op.products import module_of
 from noisevote.noise_op.torch_twin import GaussianNoise
-from noisevote.noise_op.uninjectable import UninjectableError
 
 __all__ = ["FIRST", "LAST", "Layers", "NoisyModule", "UninjectableError", "inject_noise"]
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from noisevote.noise_op.contract import NOISE_KINDS, Activation, NoiseKind
+from noisevote.noise_op.errors import UninjectableError
 from noisevote.noise_op.torch_twin import Draws, GaussianNoise, current_draws, drawing
-from noisevote.noise_op.uninjectable import UninjectableError
 
 FIRST: Final = "<first>"
 LAST: Final = "<last>"

@@ -11,12 +11,12 @@ from torch.utils._pytree import tree_leaves
 from noisevote.noise_op import tracing
 from noisevote.noise_op.answers import Cut, cut_probabilities
 from noisevote.noise_op.contract import NoiseKind, sigma_row
+from noisevote.noise_op.errors import UninjectableError
 from noisevote.noise_op.example_rows import in_order, some_rows, with_other_second_row
 from noisevote.noise_op.folding import fold_norms
 from noisevote.noise_op.layer_noise import LayerNoise
 from noisevote.noise_op.placing import Placed, fan_out_inputs
 from noisevote.noise_op.torch_twin import Draws, GaussianNoise, current_draws, drawing
-from noisevote.noise_op.uninjectable import UninjectableError
 from noisevote.noise_op.watching import TOLERANCE, Watched, differs, layout_of, recording
 
 VOTES: Final = 2**32  # vote numbers of one seed

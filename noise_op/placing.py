@@ -6,9 +6,11 @@ from typing import Any
 from torch import fx, nn
 
 from noisevote.noise_op.contract import Activation
+from noisevote.noise_op.errors import UninjectableError
 from noisevote.noise_op.in_place import keep_signals
 from noisevote.noise_op.layer_noise import LayerNoise, Layers
 from noisevote.noise_op.noisy_recurrence import CELLS, NoisyCell, NoisyRecurrence, UnknownRecurrenceError
+from noisevote.noise_op.places import place
 from noisevote.noise_op.products import (
     Product,
     is_recurrence,
@@ -21,7 +23,6 @@ from noisevote.noise_op.products import (
 )
 from noisevote.noise_op.signal_products import AnalogAttention, is_attention
 from noisevote.noise_op.torch_twin import GaussianNoise, fanned_out_rows
-from noisevote.noise_op.uninjectable import UninjectableError, place
 
 
 @dataclass

@@ -9,8 +9,9 @@ import torch
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
+from noisevote.noise_op.errors import UninjectableError
 from noisevote.noise_op.noisy_recurrence import CELLS, RECURRENCES, NoisyCell, NoisyRecurrence
-from noisevote.noise_op.uninjectable import UninjectableError, module_path, place
+from noisevote.noise_op.places import module_path, place
 
 CONVOLUTIONS: Final = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from noisevote.noise_op.errors import UninjectableError
 from noisevote.noise_op.noisy_recurrence import NoisyCell, NoisyRecurrence
 from noisevote.noise_op.torch_twin import GaussianNoise
-from noisevote.noise_op.uninjectable import UninjectableError
 
 
 @dataclass

@@ -12,12 +12,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from noisevote.noise_op.errors import UninjectableError
 from noisevote.noise_op.layer_noise import LayerNoise, RowLayout
 from noisevote.noise_op.noisy_recurrence import NoisyCell, NoisyRecurrence
+from noisevote.noise_op.places import place
 from noisevote.noise_op.products import Product, is_norm, module_of, operation, signals
 from noisevote.noise_op.signal_products import AnalogAttention
 from noisevote.noise_op.torch_twin import fanned_out_rows
-from noisevote.noise_op.uninjectable import UninjectableError, place
 
 # Parts of the names of ATen operators that multiply matrices. Composite ones have fallen apart into these.
 _MULTIPLIES: Final = frozenset({

@@ -1,4 +1,4 @@
-"""The refusal of a network, and how it names a place: module path, operation and line."""
+"""How a refusal names a place in a network: module path, operation and line."""
 
 import re
 from typing import Final
@@ -6,10 +6,6 @@ from typing import Final
 from torch import fx
 
 _FRAME: Final = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
-
-
-class UninjectableError(ValueError):
-    """A module in which noise cannot be put after every product; the message names the place."""
 
 
 def module_path(node: fx.Node) -> str:
