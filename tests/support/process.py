@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +14,14 @@ ROOT = Path(__file__).parents[2]
 DIGIT = ROOT / "examples" / "digit-7.png"
 TIMEOUT_S = 60
 
+# Not in the home folder, and kept from run to run.
+TIMINGS = Path(tempfile.gettempdir()) / f"noisevote-tests-{os.getuid()}" / "timings.json"
+
 
 def clean_environment(**variables: str) -> dict[str, str]:
-    """The environment without settings of ours, and with these."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("NOISEVOTE_")} | variables
+    """The environment without settings of ours, and with these; batches are timed once for all servers of tests."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("NOISEVOTE_")}
+    return others | {"NOISEVOTE_TIMINGS_FILE": str(TIMINGS)} | variables
 
 
 @contextmanager
