@@ -26,7 +26,7 @@ class ShortWork:
         self._first = True  # the next batch may be of short ones alone
 
     def of(self, session: SessionKey) -> Collection[Progress]:
-        """Those of a session, in no order."""
+        """Those of a session, in the order in which they became short."""
         return self._of.get(session, ())
 
     def note(self, progress: Progress) -> None:
@@ -57,7 +57,10 @@ class ShortWork:
         return next(session for session in rings if session in self._of)
 
     def allot(self, session: SessionKey, ring: deque[Progress], max_rows: int) -> dict[Progress, int]:
-        """Allot up to `max_rows` rows to the short requests of a session, fewest rows first; who gets all leaves."""
+        """Allot up to `max_rows` rows to the short requests of a session; who gets all leaves.
+
+        Fewest rows come first, and of equal ones that which became short first.
+        """
         self._first = False
         allotted: dict[Progress, int] = {}
         room = max_rows

@@ -37,6 +37,7 @@ class Plain:
 
     turns: list[SessionKey] = field(default_factory=list)
     waiting: dict[SessionKey, deque[Progress]] = field(default_factory=dict)
+    became_short: list[Progress] = field(default_factory=list)  # in that order, which breaks ties
     short_before: bool = False
 
     def add(self, wanted: VoteRequest) -> None:
@@ -44,16 +45,17 @@ class Plain:
         if wanted.session not in self.turns:
             self.turns.append(wanted.session)
         self.waiting.setdefault(wanted.session, deque()).append(Progress(wanted))
+        self._look(self.waiting[wanted.session][-1])
 
     def cut(self, max_rows: int) -> list[tuple[VoteRequest, int]]:
         """The requests of the next batch with their rows."""
         if not self.turns:
             return []
         everybody = [each for session in self.turns for each in self.waiting[session]]
-        short = [each for each in everybody if each.wanted <= SHORT_ROWS]
+        short = self.became_short
         if short and len(short) < len(everybody) and not self.short_before:
             self.short_before = True
-            session = short[0].request.session
+            session = next(each for each in everybody if each in short).request.session
             allotted, room = {}, max_rows
             for each in sorted((each for each in short if each.request.session == session), key=lambda e: e.wanted):
                 if room:
@@ -67,6 +69,7 @@ class Plain:
             self.turns = [*self.turns[1:], session]
         for each, rows in allotted.items():
             each.issue(rows)
+            self._look(each)
         self._keep(session, ring)
         return [(each.request, rows) for each, rows in allotted.items()]
 
@@ -75,6 +78,13 @@ class Plain:
         if wanted.session in self.turns:
             left = (each for each in self.waiting[wanted.session] if each.request is not wanted)
             self._keep(wanted.session, deque(left))
+            self.became_short = [each for each in self.became_short if each.request is not wanted]
+
+    def _look(self, each: Progress) -> None:
+        if not 0 < each.wanted <= SHORT_ROWS:
+            self.became_short = [other for other in self.became_short if other is not each]
+        elif each not in self.became_short:
+            self.became_short.append(each)
 
     def _keep(self, session: SessionKey, ring: deque[Progress]) -> None:
         self.waiting[session] = ring
