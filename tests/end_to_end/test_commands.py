@@ -63,6 +63,7 @@ def test_predict_takes_what_the_client_takes(published: str, tmp_path: Path) -> 
     assert len(lines) == 4
 
 
+@pytest.mark.prove  # many commands, each a process of its own
 def test_on_a_terminal_votes_are_drawn_while_they_come_in(published: str) -> None:
     """Drawn over several times before the answer, which is that of `--json`."""
     arguments = ["predict", str(DIGIT), "--sigma", "1", "--votes", "2000", "--seed", "3"]
@@ -90,6 +91,7 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
+@pytest.mark.prove  # many commands, each a process of its own
 def test_models_plans_and_certificates(published: str, tmp_path: Path) -> None:
     """Each for people and for programs, with the exit status that says yes or no."""
     listed = printed("models", url=published)

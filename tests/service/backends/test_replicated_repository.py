@@ -8,11 +8,13 @@ import pytest
 
 from noisevote.engine.session_key import SessionKey
 from noisevote.model_store.store import ModelStore
+from noisevote.service.backends import replicated_repository
 from noisevote.service.backends.local import LocalBackend
 from noisevote.service.backends.replica import hold
 from noisevote.service.backends.replicated_repository import Change, ReplicatedRepository
 from noisevote.service.errors import EngineError, RefusedModelError, UnknownModelError
 from noisevote.service.metrics import Metrics
+from noisevote.service.models import local_repository
 from noisevote.service.models.registry import ModelRegistry
 from noisevote.service.models.repository import VersionEntry
 from noisevote.service.settings import Settings
@@ -78,8 +80,12 @@ async def fleet(store: ModelStore) -> AsyncIterator[Fleet]:
         await replica.dispatcher.close()
 
 
-async def test_replicas_follow_and_keep_what_is_held(fleet: Fleet, store: ModelStore) -> None:
+async def test_replicas_follow_and_keep_what_is_held(
+    fleet: Fleet, store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All load what is new; the former goes once no request at the ingress holds it."""
+    for room in (replicated_repository, local_repository):  # what is held is not waited for
+        monkeypatch.setattr(room, "UNLOAD_S", 0.1)
     repository = ReplicatedRepository(fleet)
     registry = await repository.open()
     held = [registry.version("m")]

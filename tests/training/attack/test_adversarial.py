@@ -46,6 +46,7 @@ def log_of(folder: RunFolder, event: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["event"] == event]
 
 
+@pytest.mark.prove  # trains two networks; the others here train one for a few steps
 def test_adversarial_training_withstands_what_breaks_plain_training(
     trained: RunFolder, divided: DataSet, tmp_path: Path
 ) -> None:
