@@ -290,23 +290,37 @@ async def histograms(url: str, bodies: list[bytes]) -> Histograms:
 
 
 def table(figures: dict[str, Any]) -> list[str]:
-    """For documents."""
+    """For documents: the parts that were measured."""
+    parts = [
+        _starts(figures["starts"]) if "starts" in figures else [],
+        _first_answers(figures["first_answers"]) if "first_answers" in figures else [],
+        _reloads(figures["reloads"]) if "reloads" in figures else [],
+    ]
+    return [line for part in parts if part for line in ("", *part)][1:]
+
+
+def _starts(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
         "| start | variants | imports s | ready s | after imports s | MiB when ready | MiB once each has run |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in figures["starts"]:
+    for row in rows:
         warm_mib = "" if row["warm_mib"] is None else f"{row['warm_mib']:.0f}"
         after = row["ready_s"] - row["imports_s"]
         lines.append(
             f"| {row['start']} | {row['variants']} | {row['imports_s']:.2f} | {row['ready_s']:.2f} | {after:.2f} | "
             f"{row['ready_mib']:.0f} | {warm_mib} |"
         )
-    lines += ["", "Lazily, by model:", "", "| model | first answer ms | third answer ms |", "|---|---|---|"]
-    lines += [f"| {row['model']} | {row['first_ms']:.0f} | {row['third_ms']:.1f} |" for row in figures["first_answers"]]
-    found = figures["reloads"]
-    lines += [
-        "",
+    return lines
+
+
+def _first_answers(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["Lazily, by model:", "", "| model | first answer ms | third answer ms |", "|---|---|---|"]
+    return lines + [f"| {row['model']} | {row['first_ms']:.0f} | {row['third_ms']:.1f} |" for row in rows]
+
+
+def _reloads(found: dict[str, Any]) -> list[str]:
+    return [
         f"{found['reloads']} reloads, each of a version that was just published, beside {found['clients']} clients "
         "that ask for 20 votes each:",
         "",
@@ -322,7 +336,6 @@ def table(figures: dict[str, Any]) -> list[str]:
         f"| MiB after the last | {found['memory_after_last_mib']:.1f} |",
         f"| last ÷ third | {found['memory_ratio']:.3f} |",
     ]
-    return lines
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
