@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from noisevote.service.rest.error_responses import MESSAGE_ALONE
 from noisevote.service.rest.openings import opening
 
 # How a key is sent; a server on loopback needs none.
@@ -55,8 +56,9 @@ def _describe_access(schema: dict[str, Any]) -> None:
     """Say how a key is sent, and what whoever may not come in is told."""
     schema["components"]["securitySchemes"] = SECURITY_SCHEMES
     schema["security"] = [{}, *({name: []} for name in SECURITY_SCHEMES)]
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}}
     for path, operations in schema["paths"].items():
+        form = "MessageResponse" if MESSAGE_ALONE.match(path) else "ErrorResponse"
+        content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{form}"}}}
         if opening(path) != "health":
             for operation in operations.values():
                 for status, description in REFUSALS.items():
