@@ -9,17 +9,22 @@ from noisevote.service.rest.playground.files import FOLDER
 
 NODE: Final = shutil.which("node")
 OLDEST: Final = (20, 19)  # the first that takes .js files for modules where their text shows it
-# Bytes and doubles come back as lists. `Class.method` is called on a new object, once for each argument.
+# Bytes and doubles come back as lists. `Class.method` is called on a new object, once for each argument; `.method`
+# is called on the first argument. What comes as {"$policy": …} is a Policy.
 SCRIPT: Final = """
-const [folder, calls] = JSON.parse(require("fs").readFileSync(0, "utf8"));
+const text = require("fs").readFileSync(0, "utf8");
 const plain = (key, value) => ArrayBuffer.isView(value) ? [...value] : value === undefined ? null : value;
 (async () => {
+  const { Policy } = await import(JSON.parse(text)[0] + "/policy.js");
+  const revived = (_, value) => value?.$policy === undefined ? value : new Policy(value.$policy);
+  const [folder, calls] = JSON.parse(text, revived);
   const results = [];
   for (const [file, name, ...given] of calls) {
     const module = await import(folder + "/" + file);
     const [made, method] = name.split(".");
-    const object = method && new module[made]();
-    results.push(object ? given.map(each => object[method](each)) : module[name](...given));
+    const object = made && method && new module[made]();
+    if (object) results.push(given.map(each => object[method](each)));
+    else results.push(method ? given[0][method](...given.slice(1)) : module[name](...given));
   }
   console.log(JSON.stringify(results, plain));
 })();

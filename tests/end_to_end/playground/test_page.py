@@ -98,6 +98,36 @@ def test_a_key_is_asked_for_and_kept_in_memory_alone(opener: Opener, tmp_path: P
         assert page.foreign == []
 
 
+POLICY = """[digits.predict]
+sigma = { fixed = 0.5 }
+noise = { fixed = "multiplicative" }
+votes = { fixed = 9 }
+"""
+HISTOGRAMS = """return = { fixed = "histogram" }
+stream = "free"
+seed = "free"
+"""
+
+
+@pytest.mark.parametrize(("more", "told"), [("", "the label alone"), (HISTOGRAMS, "of 9 votes")])
+def test_a_hardened_model_is_asked_as_its_policy_allows(opener: Opener, tmp_path: Path, more: str, told: str) -> None:
+    """What it fixes cannot be moved and is not sent; what it shows is seen, with or without a stream."""
+    publish_tiny(ModelStore(tmp_path / "models"), shape=DIGITS, name="digits")
+    policies = tmp_path / "policies.toml"
+    policies.write_text(POLICY + more)
+    flags = ("--port", "0", "--model-store", str(tmp_path / "models"), "--policies", str(policies))
+    with server(*flags) as process:
+        page = opener("/#x=mnist-38&s=0.9&n=500&r=4", base=start_line(process)[1])
+        (lane,) = page.settle()
+        assert lane["label"].startswith("class ")
+        assert page.page.get_by_text(told).count() == 1
+        movable = [name for name in ("sigma", "votes", "reads", "seed", "variant") if page.page.is_enabled(f"#{name}")]
+        assert movable == (["seed"] if more else [])
+        assert (page.page.input_value("#sigma"), page.page.inner_text("#votes-value")) == ("0.5", "9")
+        (asked,) = [json.loads(body) for method, _, body in page.asked if method == "POST"]
+        assert sorted(asked) == (["inputs", "seed"] if more else ["inputs"])
+
+
 def test_a_server_without_digits_and_pictures_says_so(opener: Opener, tmp_path: Path) -> None:
     """By the names of what it serves instead."""
     publish_tiny(ModelStore(tmp_path / "models"))

@@ -55,9 +55,10 @@ export class Api {
   }
 }
 
-/** Path of a model's version. @param {string} model @param {string} version @param {string} what */
-export function pathOf(model, version, what = "") {
-  return `v1/models/${encodeURIComponent(model)}/versions/${encodeURIComponent(version)}${what && `/${what}`}`;
+/** Path of what is asked of a model. @param {string} model @param {string | null} version null: the newest @param {string} what */
+export function pathOf(model, version, what) {
+  const of = version === null ? "" : `/versions/${encodeURIComponent(version)}`;
+  return `v1/models/${encodeURIComponent(model)}${of}/${what}`;
 }
 
 /** @param {Response} response */

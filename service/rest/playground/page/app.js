@@ -8,7 +8,7 @@ import { Drawing } from "./drawing.js";
 import { Examples } from "./examples.js";
 import { kindOf, payloadOf } from "./input.js";
 import { Inspector } from "./inspector.js";
-import { Catalogue, takes } from "./models.js";
+import { Catalogue, policyOf, takes } from "./models.js";
 import { Panels } from "./panels.js";
 import { listen } from "./shortcuts.js";
 import { copy } from "./snippets.js";
@@ -98,7 +98,9 @@ class Playground {
     const payload = payloadOf(settings.input, this.examples);
     const fits = settings.input.kind === "none" || (payload !== null && kindOf(payload) === takes(this.model));
     const first = () => ({ kind: "example", id: this.examples.families[takes(this.model)].examples[2].id });
-    this.store.settings = { ...settings, model: this.model.name, input: fits ? settings.input : first() };
+    const chosen = { ...settings, model: this.model.name, input: fits ? settings.input : first() };
+    this.store.settings = policyOf(this.model).settled(chosen);
+    this.controls.allow(policyOf(this.model));
     this.controls.list(this.catalogue.shown, this.model);
     this.controls.show();
     this.drawing.offer(this.catalogue, this.model, this.examples);
@@ -108,6 +110,7 @@ class Playground {
   #changed({ changed, dragging = false }) {
     this.ballot.changedAt = performance.now();
     this.#dragging = dragging;
+    if (this.#ready) this.store.settings = policyOf(this.model).settled(this.store.settings);
     this.controls.show();
     if (!this.#ready) return;
     if (changed.includes("model")) {

@@ -3,7 +3,7 @@
 import { pathOf } from "./api.js";
 import { element } from "./dom.js";
 import { drawBytes, difference } from "./thumbnails.js";
-import { leastNoise, served, takes } from "./models.js";
+import { leastNoise, policyOf, served, takes } from "./models.js";
 import { toBase64 } from "./codec.js";
 
 /** Votes of a certificate on the page: it takes about a second, and bounds what a radius can be. */
@@ -26,7 +26,7 @@ export class Attack {
   }
 
   /**
-   * Show the section where both networks are served. @returns {boolean} whether they are
+   * Show the section where both networks are served to anybody: under a policy one may not ask for what it compares. @returns {boolean} whether they are
    *
    * @param {import("./models.js").Catalogue} catalogue @param {import("./examples.js").Examples} examples @param {any} model
    */
@@ -35,7 +35,8 @@ export class Attack {
     const [undefended, robust] = [family.attack.network, family.attack.stands].map((path) =>
       catalogue.find(path.split("/")[0]),
     );
-    this.section.hidden = !undefended || !robust || family.attacks.length === 0;
+    const free = [undefended, robust].every((each) => each && policyOf(each).routes === null);
+    this.section.hidden = !free || family.attacks.length === 0;
     this.networks = { undefended, robust };
     return !this.section.hidden;
   }

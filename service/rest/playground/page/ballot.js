@@ -40,7 +40,7 @@ export class Ballot {
 
   #asked(lane, payload, settings) {
     const body = bodyOf(lane, asInput(payload, lane.pen), settings);
-    return { lane, body, votes: new Votes(this.api, lane, body) };
+    return { lane, body, votes: new Votes(this.api, lane, body, lane.policy.settled(settings).votes) };
   }
 
   async #cast(truth, speed) {

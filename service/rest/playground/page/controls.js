@@ -83,6 +83,14 @@ export class Controls {
     byId("stop").value = stop;
   }
 
+  /** Let only what requests may choose be set. @param {import("./policy.js").Policy} policy */
+  allow(policy) {
+    for (const id of ["sigma", "votes", "reads", "seed", "roll", "noise", "variant", "stop"]) {
+      byId(id).disabled = !policy.chooses(id === "roll" ? "seed" : id);
+    }
+    byId("fixed").hidden = policy.routes === null;
+  }
+
   /** List what is served. @param {any[]} models @param {any} model the chosen one */
   list(models, model) {
     const { variant } = this.store.settings;

@@ -13,10 +13,21 @@ const LARGEST = 13; // pixels across
  */
 export function packing(votes, width, height) {
   for (let size = LARGEST; size > 1; size -= 0.5) {
-    const side = Math.max(1, Math.floor((width - 3) / size));
+    const side = odd((width - 3) / size);
     if (Math.ceil(votes / side) * size <= height) return { size, side };
   }
-  return { size: 1, side: Math.max(1, Math.floor(width - 3)) };
+  return { size: 1, side: odd(width - 3) };
+}
+
+/** The largest odd number up to one, so that there is a middle. @param {number} most */
+function odd(most) {
+  return Math.max(1, 2 * Math.floor((most + 1) / 2) - 1);
+}
+
+/** Places of a row of dots from its middle outwards: 0, 1, -1, 2, -2, … @param {number} rank @param {number} side */
+export function aside(rank, side) {
+  const place = rank % side;
+  return place % 2 ? (place + 1) / 2 : -place / 2;
 }
 
 const falling = new Set();
@@ -176,7 +187,7 @@ export class Dots {
 
   #slot(each, rank) {
     const [{ size, side }, { width, height }] = [this.#size, this.#box];
-    const x = ((each + 0.5) * width) / this.#classes + ((rank % side) - (side - 1) / 2) * size;
+    const x = ((each + 0.5) * width) / this.#classes + aside(rank, side) * size;
     return [x, height - (Math.floor(rank / side) + 0.5) * size];
   }
 

@@ -39,6 +39,7 @@ export class Drawing {
     [this.#catalogue, this.#model, this.#examples] = [catalogue, model, examples];
     this.#family = examples.families[takes(model)];
     const digits = takes(model) === "digit";
+    byId("headline").textContent = digits ? "Draw a digit." : "Pick a picture.";
     byId("draw-title").textContent = digits ? "Draw" : "Drop a picture";
     byId("surface-hint").textContent = digits ? "draw your own" : "drop, paste or pick a picture";
     byId("picture-label").hidden = digits;

@@ -80,7 +80,7 @@ export class Inspector {
   }
 
   #show(view, vote, { index, probabilities, logits, body }) {
-    const { classes, model } = view.lane;
+    const [{ classes, model }, { version, variant }] = [view.lane, view.votes.answer];
     this.place.dataset.lane = view.lane.id;
     const focused = this.place.contains(document.activeElement)
       ? document.activeElement.getAttribute("aria-label")
@@ -99,13 +99,13 @@ export class Inspector {
       element(
         "p",
         {},
-        `${model} ${view.votes.answer.version}, ${body.variant}, asked for `,
+        `${model} ${version}, ${variant}, asked for `,
         key,
         ", says ",
         element("b", { class: "says" }, classes[index]),
         same,
       ),
-      bars(classes, probabilities, index),
+      ...(probabilities ? [bars(classes, probabilities, index)] : []),
     );
     if (focused) this.place.querySelector(`[aria-label="${focused}"]`)?.focus();
   }

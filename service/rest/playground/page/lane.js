@@ -67,7 +67,7 @@ export class LaneView {
 
   #begin(speed) {
     this.#histogram = new Array(this.lane.classes.length).fill(0);
-    this.dots.begin(this.lane.classes.length, this.votes.body.votes, speed);
+    this.dots.begin(this.lane.classes.length, this.votes.budget, speed);
     this.status.textContent = "";
     if (speed > 0) this.#say(null);
   }
@@ -162,7 +162,7 @@ export class LaneView {
     const [prediction] = this.votes.answer.predictions;
     if (prediction.histogram === undefined) return;
     const { votes_used: used, stopped_by: by } = prediction;
-    const asked = this.votes.body.votes;
+    const asked = this.votes.budget;
     const ended = used < asked ? `stopped after ${used} of ${asked}: ${STOPPED[by]}` : STOPPED[by];
     this.status.textContent = this.#truth === null ? ended : `${ended} · ${this.#verdict(prediction)}`;
   }
@@ -177,5 +177,7 @@ export class LaneView {
     this.label.textContent = prediction.label;
     this.root.classList.remove("undecided");
     this.said.textContent = "this model’s policy shows the label alone";
+    this.status.textContent = this.#truth === null ? "answered" : this.#verdict(prediction);
+    this.root.classList.toggle("wrong", this.#truth !== null && prediction.index !== this.#truth);
   }
 }

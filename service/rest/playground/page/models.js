@@ -9,8 +9,10 @@
  * @property {string} title
  * @property {boolean} pen it takes pen points instead of pixels
  * @property {string[]} classes
- * @property {boolean} policy it says what requests may choose
+ * @property {Policy} policy what requests may choose
  */
+
+import { Policy } from "./policy.js";
 
 /** What the page can draw for. @typedef {"digit" | "picture" | "pen"} Takes */
 const SHAPES = { "1,28,28": "digit", "3,32,32": "picture" };
@@ -25,7 +27,9 @@ export class Catalogue {
   get shown() {
     const order = ["mnist-cnn", "cifar10-cnn"];
     const rank = (model) => (order.indexOf(model.name) + order.length + 1) % (order.length + 1);
-    return this.models.filter((model) => ["digit", "picture"].includes(takes(model))).sort((a, b) => rank(a) - rank(b));
+    return this.models
+      .filter((model) => ["digit", "picture"].includes(takes(model)) && policyOf(model).allows("predict"))
+      .sort((a, b) => rank(a) - rank(b));
   }
 
   /** @param {string | null} name @returns {any | null} */
@@ -42,7 +46,7 @@ export class Catalogue {
   get certifying() {
     return this.models.flatMap((model) =>
       served(model)
-        .filter((variant) => variant.certifies)
+        .filter((variant) => variant.certifies && policyOf(model).routes === null)
         .map((variant) => ({ model, variant })),
     );
   }
@@ -62,14 +66,15 @@ export class Catalogue {
       title,
       pen: takes(of) === "pen",
       classes: of.manifest.classes,
-      policy: of.policy !== null,
+      policy: policyOf(of),
     });
-    const least = leastNoise(model);
+    const [least, policy] = [leastNoise(model), policyOf(model)];
+    const [several, compared] = [served(model).length > 1, policy.takes("variant", least.name)];
     const lanes = [];
-    if (served(model).length > 1) lanes.push(lane(model, "a", least.name, trainedFor(least)));
-    lanes.push(lane(model, "b", settings.variant, lanes.length ? "trained with noise" : trainedFor(least)));
+    if (several && compared) lanes.push(lane(model, "a", least.name, trainedFor(least)));
+    lanes.push(lane(model, "b", settings.variant, several ? "trained with noise" : trainedFor(least)));
     const pen = takes(model) === "digit" && drawn && this.firstThatTakes("pen");
-    if (pen) lanes.push(lane(pen, "c", "auto", "reads the pen, trained with noise"));
+    if (pen && policyOf(pen).allows("predict")) lanes.push(lane(pen, "c", "auto", "reads the pen, trained with noise"));
     return settings.resolved.length === lanes.length
       ? lanes.map((each, i) => answeredBy(each, settings.resolved[i]))
       : lanes;
@@ -87,6 +92,11 @@ export function takes(model) {
   const { shape, padding } = model.manifest.input;
   if (shape.length === 2 && shape[1] === 2 && padding === "repeat_last") return "pen";
   return SHAPES[shape.join(",")] ?? null;
+}
+
+/** @param {any} model */
+export function policyOf(model) {
+  return new Policy(model.policy);
 }
 
 /** Variants of a model that are served. @param {any} model */

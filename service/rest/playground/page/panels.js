@@ -4,7 +4,7 @@ import { Attack } from "./attack.js";
 import { showChart } from "./chart.js";
 import { Planner, showCost } from "./cost.js";
 import { byId, debounced } from "./dom.js";
-import { leastNoise, served } from "./models.js";
+import { leastNoise, policyOf, served } from "./models.js";
 import { showSnippets } from "./snippets.js";
 
 export class Panels {
@@ -61,7 +61,9 @@ export class Panels {
 
   #plan() {
     const { model, settings } = this.#answered;
-    this.planner.ask(model, model.version, settings);
+    const planned = policyOf(model).allows("plan");
+    byId("plan-card").hidden = !planned;
+    if (planned) this.planner.ask(model, model.version, settings);
   }
 
   #attack() {

@@ -1,21 +1,22 @@
 /** The request as curl and as Python, ready to copy. A key is never in it. */
 
 import { element } from "./dom.js";
-import { pathOf } from "./api.js";
+import { askedAt } from "./votes.js";
 
 /**
- * @param {{model: string, version: string}} lane @param {object} body @param {string} base the page's address @param {boolean} keyed
+ * @param {import("./models.js").Lane} lane @param {object} body @param {string} base the page's address @param {boolean} keyed
  */
 export function curl(lane, body, base, keyed) {
-  const url = new URL(pathOf(lane.model, lane.version, "predict"), base);
+  const url = new URL(askedAt(lane, "predict"), base);
   const key = keyed ? ' -H "authorization: Bearer $NOISEVOTE_KEY"' : "";
   return `curl -s '${url}' -H 'content-type: application/json'${key} \\\n  -d '${JSON.stringify(body)}'`;
 }
 
 /** The same in Python, with nothing but its standard library. */
 export function python(lane, body, base, keyed) {
-  const url = new URL(pathOf(lane.model, lane.version, "predict"), base);
+  const url = new URL(askedAt(lane, "predict"), base);
   const key = keyed ? ', "authorization": "Bearer " + os.environ["NOISEVOTE_KEY"]' : "";
+  const counted = ["votes", "probabilities", "histogram"].includes(lane.policy.shown);
   return [
     `import json${keyed ? ", os" : ""}, urllib.request`,
     "",
@@ -23,7 +24,7 @@ export function python(lane, body, base, keyed) {
     `headers = {"content-type": "application/json"${key}}`,
     `request = urllib.request.Request("${url}", json.dumps(body).encode(), headers)`,
     "with urllib.request.urlopen(request) as answer:",
-    '    print(json.load(answer)["predictions"][0]["histogram"])',
+    `    print(json.load(answer)["predictions"][0]${counted ? '["histogram"]' : ""})`,
   ].join("\n");
 }
 

@@ -7,19 +7,20 @@ import { events } from "./stream.js";
 /** @typedef {{vote: number, label: string, index: number, logits: number[]}} CastVote */
 
 /**
- * What is asked of a lane's network. Under a policy, keys that say no more than their defaults are left out, since it
- * may forbid them.
+ * What is asked of a lane's network, with the keys that its policy leaves to requests.
  *
  * @param {Lane} lane @param {object} input @param {import("./state.js").Settings} settings
  */
 export function bodyOf(lane, input, settings) {
-  const { sigma, noise, votes, reads, seed, stop } = settings;
+  const { sigma, noise, votes, reads, seed, stop } = lane.policy.settled(settings);
   const body = { inputs: [input], sigma, noise, votes, reads, seed, stop: { rule: stop }, variant: lane.variant };
-  if (!lane.policy) return { ...body, return: "votes" };
-  if (reads === 1) delete body.reads;
-  if (stop === "fixed") delete body.stop;
-  if (lane.variant === "auto") delete body.variant;
-  return body;
+  const { shown } = lane.policy;
+  return lane.policy.kept(shown === null ? body : { ...body, return: shown });
+}
+
+/** Where a lane's network is asked. @param {Lane} lane @param {string} what */
+export function askedAt({ model, version, policy }, what) {
+  return pathOf(model, policy.chooses("version") ? version : null, what);
 }
 
 export class Votes {
@@ -32,9 +33,9 @@ export class Votes {
   #histogram;
   #abort = new AbortController();
 
-  /** @param {import("./api.js").Api} api @param {Lane} lane @param {any} body */
-  constructor(api, lane, body) {
-    [this.api, this.lane, this.body] = [api, lane, body];
+  /** @param {import("./api.js").Api} api @param {Lane} lane @param {any} body @param {number} budget of votes */
+  constructor(api, lane, body, budget) {
+    [this.api, this.lane, this.body, this.budget] = [api, lane, body, budget];
     this.#histogram = new Array(lane.classes.length).fill(0);
   }
 
@@ -55,8 +56,7 @@ export class Votes {
    * @throws {import("./api.js").ApiError}
    */
   async cast(onVotes) {
-    const path = pathOf(this.lane.model, this.lane.version, "predict/stream");
-    for await (const { event, data } of events(this.api, path, this.body, this.#abort.signal)) {
+    for await (const { event, data } of this.#events()) {
       if (event === "error") throw Object.assign(new Error(data.error.message), data.error);
       if (event !== "votes" && event !== "answer") continue;
       const news = this.#take(data.predictions[0]);
@@ -65,6 +65,13 @@ export class Votes {
     }
     if (!this.answer) throw Object.assign(new Error("the stream ended without an answer"), { status: 0 });
     return this.answer;
+  }
+
+  /** A stream's events, or the answer as one where the policy has no streams. */
+  async *#events() {
+    const [{ api, body }, { signal }] = [this, this.#abort];
+    if (this.lane.policy.takes("stream", true)) yield* events(api, askedAt(this.lane, "predict/stream"), body, signal);
+    else yield { event: "answer", data: await api.json(askedAt(this.lane, "predict"), { body, signal }) };
   }
 
   /** The classes of votes that are new. @param {any} prediction */
@@ -93,9 +100,12 @@ export class Votes {
    * @returns {Promise<{index: number, probabilities: number[], logits: number[] | null, body: object}>}
    */
   async recompute(vote, signal) {
+    const { policy } = this.lane;
+    if (!policy.takes("votes", 1) || !["first_vote", "seed"].every((key) => policy.chooses(key)))
+      throw new Error("This model’s policy lets no vote be asked for alone.");
     const { stop: _, ...kept } = this.body;
-    const body = { ...kept, variant: this.answer.variant, votes: 1, first_vote: vote };
-    const path = pathOf(this.lane.model, this.answer.version, "predict");
+    const body = policy.kept({ ...kept, variant: this.answer.variant, votes: 1, first_vote: vote });
+    const path = askedAt({ ...this.lane, version: this.answer.version }, "predict");
     const answer = await this.api.json(path, { body, signal });
     const [prediction] = answer.predictions;
     const logits = prediction.votes?.[0].logits ?? null;

@@ -1,11 +1,16 @@
 """What the page computes itself, held against Python: how a drawing is prepared, kept in an address, and counted."""
 
 import string
+from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from numpy.typing import NDArray
 
+from noisevote.service.prediction.policy import Policy
+from noisevote.service.rest.v1.parse import parse
+from noisevote.service.settings import Settings
 from noisevote.voting.bounds import binomial_p, clopper_pearson
 from tests.support.digits import stored_digits, stored_strokes
 from tests.support.node import call, missing
@@ -168,18 +173,69 @@ def test_events_are_the_same_however_they_are_cut() -> None:
         assert [event for piece in pieces for event in piece] == expected
 
 
-def test_under_a_policy_nothing_is_asked_that_is_the_default_anyway() -> None:
-    """A policy forbids the keys that it does not list; without one each vote is asked for too."""
-    settings = {"sigma": 0.5, "noise": "additive", "votes": 9, "reads": 1, "seed": 7, "stop": "fixed"}
-    free, policed, more = call(
-        ("votes.js", "bodyOf", {"variant": "auto", "policy": False}, 1, settings),
-        ("votes.js", "bodyOf", {"variant": "auto", "policy": True}, 1, settings),
-        ("votes.js", "bodyOf", {"variant": "x", "policy": True}, 1, {**settings, "reads": 2, "stop": "exact"}),
+SETTINGS = {"sigma": 0.5, "noise": "additive", "votes": 9, "reads": 1, "seed": 7, "stop": "fixed", "variant": "auto"}
+ASKED = {**SETTINGS, "inputs": [1], "stop": {"rule": "fixed"}}
+HARDENED = {"sigma": {"fixed": 0.4}, "noise": {"fixed": "multiplicative"}, "votes": {"fixed": 5}}
+LOOSE = {
+    "sigma": {"least": 0.3, "most": 0.6, "default": 0.5}, "noise": {"one_of": ["multiplicative"]}, "seed": "free",
+    "votes": {"most": 20}, "reads": "free", "return": {"one_of": ["histogram"], "default": "histogram"}, "stop": "free",
+}  # fmt: skip
+
+
+def lane(predict: dict[str, Any] | None) -> dict[str, Any]:
+    """A lane whose model has these rules; None: no policy."""
+    return {"model": "m", "version": "3", "variant": "auto", "policy": policy(predict)}
+
+
+def policy(predict: dict[str, Any] | None) -> dict[str, Any]:
+    """These rules of requests; None: no policy."""
+    return {"$policy": None if predict is None else {"predict": predict}}
+
+
+def test_under_a_policy_only_what_it_leaves_to_requests_is_asked() -> None:
+    """Without one each vote is asked for too; what a policy fixes or does not list is left out, bounds are kept."""
+    free, hardened, loose, averaged = call(
+        ("votes.js", "bodyOf", lane(None), 1, SETTINGS),
+        ("votes.js", "bodyOf", lane(HARDENED), 1, SETTINGS),
+        ("votes.js", "bodyOf", lane(LOOSE), 1, {**SETTINGS, "sigma": 0.9, "votes": 300}),
+        ("votes.js", "bodyOf", lane(LOOSE), 1, {**SETTINGS, "reads": 4}),
     )
-    asked = {"inputs": [1], "sigma": 0.5, "noise": "additive", "votes": 9, "seed": 7}
-    assert free == {**asked, "reads": 1, "stop": {"rule": "fixed"}, "variant": "auto", "return": "votes"}
-    assert policed == asked
-    assert more == {**asked, "reads": 2, "stop": {"rule": "exact"}, "variant": "x"}
+    assert free == {**ASKED, "return": "votes"}
+    assert hardened == {"inputs": [1]}
+    kept = {key: ASKED[key] for key in ("inputs", "reads", "seed", "stop")}
+    assert loose == {**kept, "sigma": 0.6, "noise": "multiplicative", "votes": 20, "return": "histogram"}
+    assert averaged == {**kept, "sigma": 0.6, "noise": "multiplicative", "votes": 9, "reads": 4, "return": "histogram"}
+    paths = call(*(("votes.js", "askedAt", lane(each), "predict") for each in (None, HARDENED, {"version": "free"})))
+    assert paths == ["v1/models/m/versions/3/predict", "v1/models/m/predict", "v1/models/m/versions/3/predict"]
+
+
+@pytest.mark.parametrize("predict", [HARDENED, LOOSE, LOOSE | {"reads": {"fixed": 4}}])
+def test_what_is_asked_under_a_policy_the_server_allows(predict: dict[str, Any]) -> None:
+    """Whatever was set before, the server takes the request, and computes what the page says that it does."""
+    rules = Policy.model_validate({"predict": predict})
+    chosen = [
+        {**SETTINGS, "sigma": sigma, "votes": votes, "reads": reads, "stop": stop}
+        for sigma in (0, 0.45, 3) for votes in (1, 9, 700) for reads in (1, 3) for stop in ("fixed", "exact")
+    ]  # fmt: skip
+    bodies = call(*(("votes.js", "bodyOf", lane(predict), [[0.5]], each) for each in chosen))
+    settled = call(*(("policy.js", ".settled", policy(predict), each) for each in chosen))
+    for body, setting in zip(bodies, settled, strict=True):
+        options = rules.prediction(parse(orjson.dumps(body), Settings())).options
+        assert (options.votes, options.reads, options.noise) == (setting["votes"], setting["reads"], setting["noise"])
+        assert options.sigma == pytest.approx(setting["sigma"])
+
+
+@pytest.mark.parametrize("votes", [1, 3, 20, 100, 1000])
+def test_dots_fill_their_column_from_its_middle(votes: int) -> None:
+    """All votes of one class fit; a lone dot stands above its label, and later ones beside it, left and right alike."""
+    width, height = 60, 178
+    (packed,) = call(("dots.js", "packing", votes, width, height))
+    size, side = packed["size"], packed["side"]
+    places = call(*(("dots.js", "aside", rank, side) for rank in range(side + 1)))
+    assert sorted(places[:side]) == list(range(-(side // 2), side // 2 + 1))
+    assert places[0] == places[side] == 0
+    assert side * size <= width
+    assert -(-votes // side) * size <= height or size == 1
 
 
 def test_votes_are_decided_as_the_server_decides_them() -> None:
