@@ -27,7 +27,7 @@ import numpy as np
 import orjson
 
 from benchmarks.report import write
-from benchmarks.server_process import DIGIT, PATH, served_model, serving
+from benchmarks.server_process import DIGIT, PATH, resident_mib, served_model, serving
 
 MIB: Final = 2**20
 GOOD_CLIENTS: Final = 4
@@ -214,14 +214,6 @@ def peak_memory(pid: int) -> Iterator[dict[str, float]]:
     finally:
         over.set()
         looking.join()
-
-
-def resident_mib(pid: int) -> float:
-    """Resident MiB of a process; 0 if it has ended."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / MIB
-    except (OSError, IndexError):
-        return 0.0
 
 
 def children_of(pid: int) -> list[int]:

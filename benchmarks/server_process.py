@@ -3,11 +3,14 @@
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
+import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -21,12 +24,21 @@ PATH = f"/v1/models/{MODEL}/predict"
 DIGIT = Path(__file__).resolve().parent.parent / "examples" / "digit-7.png"
 
 
+@dataclass(frozen=True)
+class Started:
+    """A server that is ready: its address, its process, and how long it took from the start of the process."""
+
+    url: str
+    pid: int
+    seconds: float
+
+
 @contextmanager
-def serving(lanes: int, store: Path) -> Iterator[tuple[str, int]]:
-    """Address and process id of a server of so many lanes, once it serves; it is ended at the end."""
-    flags = ("--port", "0", "--threads", str(lanes), "--model-store", str(store))
+def started(flags: Sequence[str]) -> Iterator[Started]:
+    """A server with these flags on a free port, once it is ready; it is ended at the end."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NOISEVOTE_")}
-    command = [sys.executable, "-m", "noisevote", "serve", *flags]
+    command = [sys.executable, "-m", "noisevote", "serve", "--port", "0", *flags]
+    began = time.perf_counter()
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -34,9 +46,24 @@ def serving(lanes: int, store: Path) -> Iterator[tuple[str, int]]:
             found = re.search(r"http://\S+", line)
             if found is None:
                 raise RuntimeError(f"the server did not start: {line!r}, status {process.wait()}")
-            yield found.group(), process.pid
+            yield Started(found.group(), process.pid, time.perf_counter() - began)
         finally:
             process.terminate()
+
+
+@contextmanager
+def serving(lanes: int, store: Path) -> Iterator[tuple[str, int]]:
+    """Address and process id of a server of so many lanes, once it serves; it is ended at the end."""
+    with started(("--threads", str(lanes), "--model-store", str(store))) as server:
+        yield server.url, server.pid
+
+
+def resident_mib(pid: int) -> float:
+    """Resident MiB of a process; 0 if it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+    except (OSError, IndexError):
+        return 0.0
 
 
 def served_model(url: str) -> str:

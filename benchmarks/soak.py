@@ -23,10 +23,10 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from benchmarks.abuse import GOOD_ADDRESS, Plan, attack, children_of, resident_mib
+from benchmarks.abuse import GOOD_ADDRESS, Plan, attack, children_of
 from benchmarks.connections import Connections
 from benchmarks.report import write
-from benchmarks.server_process import DIGIT, PATH, served_model, serving
+from benchmarks.server_process import DIGIT, PATH, resident_mib, served_model, serving
 
 CLIENTS: Final = 8
 SIGMAS: Final = (0.0, 0.4, 0.8, 1.0)

@@ -6,7 +6,10 @@ every operator; each thread's batch stays in its own cache) and what makes resul
 number of threads.
 """
 
+from hashlib import sha256
+
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from noisevote.engine.feeds import Feeds
@@ -32,6 +35,12 @@ class OnnxEngine:
     def description(self) -> str:
         """Which implementation of the operator runs."""
         return describe(self._kernel)
+
+    @property
+    def build(self) -> str:
+        """The version of ONNX Runtime, and the kernel's bytes and instruction set."""
+        kernel = "" if self._kernel is None else sha256(self._kernel.path.read_bytes()).hexdigest()
+        return f"{onnxruntime.__version__} {self.description} {kernel}"
 
     def load(self, key: SessionKey, manifest: Manifest, content: bytes, *, tried: bool = False) -> None:
         """Make a session of an ONNX file, after all checks and runs unless it was `tried`.

@@ -89,8 +89,8 @@ class Settings(BaseSettings):
     batch_rows: Annotated[int, Field(ge=1, le=65536)] = 32
     """most rows (votes of any inputs) in one batch; how many up to this are best is measured when a model is loaded"""
     timings_file: Annotated[Path | None, BeforeValidator(_unless_off)] = Field(default_factory=_timings_file)
-    """where it is kept how long batches took, so that the next start on this processor need not measure it again; off:
-    nowhere"""
+    """where it is kept how long batches took and which files passed their trial, so that the next start on this
+    processor need not find it out again; off: nowhere"""
     policies: FilePath | None = None
     """file (TOML or JSON) of what requests to some models may choose; models without a policy are free"""
     precision: PrecisionChoice = "float32"

@@ -6,10 +6,10 @@ from noisevote.engine.trial import TrialLimits
 from noisevote.model_store.store import ModelStore
 from noisevote.service.metrics import Metrics
 from noisevote.service.models.choice import Choice
+from noisevote.service.models.findings import Findings
 from noisevote.service.models.loading import Loader, LoadLimits
 from noisevote.service.models.local_repository import LocalRepository
 from noisevote.service.models.registry import ModelRegistry
-from noisevote.service.models.timings import KeptTimings
 from noisevote.service.scheduling.dispatcher import Dispatcher
 from noisevote.service.scheduling.engine import Engine
 from noisevote.service.scheduling.scheduler import MOST_SHARING, QueueLimits, Scheduler
@@ -41,11 +41,11 @@ class LocalBackend:
             input_bytes=settings.queue_bytes // MOST_SHARING,  # a batch shares so many, while they are timed and later
         )
         store = ModelStore(settings.model_store)
-        timings = KeptTimings(settings.timings_file, engine.description, settings.batch_rows)
+        findings = Findings(settings.timings_file, engine.build, settings.batch_rows)
         self.repository = LocalRepository(
             store,
             # Processor time: what else this machine does meanwhile says nothing of a model.
-            Loader(store, engine, settings.batch_rows, time.thread_time, load_limits, timings),
+            Loader(store, engine, settings.batch_rows, time.thread_time, load_limits, findings),
             engine,
             self.dispatcher,
             Choice(settings.models, settings.newest_versions),

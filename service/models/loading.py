@@ -18,8 +18,8 @@ from noisevote.engine.session_key import SessionKey
 from noisevote.engine.trial import BESIDE_PRIORITY, Expectation, Trial, TrialLimits
 from noisevote.model_store.manifest import Manifest, Variant
 from noisevote.model_store.store import BadManifestError, ModelStore, RefusedFileError
+from noisevote.service.models.findings import Findings, name_of, trial_of
 from noisevote.service.models.registry import ModelRegistry, Refusal, ServedVersion, session_key
-from noisevote.service.models.timings import KeptTimings, name_of
 from noisevote.service.models.trying import AbandonedError, Trials, Tried
 from noisevote.service.scheduling.batch_size import BatchProfile, Clock, measure
 from noisevote.service.scheduling.engine import Engine
@@ -111,18 +111,18 @@ class Loader:
         most_rows: int,
         clock: Clock,
         limits: LoadLimits = DEFAULT_LIMITS,
-        timings: KeptTimings | None = None,
+        findings: Findings | None = None,
     ) -> None:
         self._store = store
         self._engine = engine
         self._most_rows = most_rows
         self._clock = clock
         self._limits = limits
-        self._timings = timings or KeptTimings(None)
+        self._findings = findings or Findings(None)
+        self._known = False  # what earlier starts found out
         self._trials: Trials | None = None
         self._abandoned = threading.Event()
         self._measured: dict[Network, BatchProfile] = {}
-        self._passed: set[tuple[str, Expectation]] = set()  # files by their hash, which need no other trial
 
     def load(
         self,
@@ -143,8 +143,9 @@ class Loader:
         Raises:
             AbandonedError: `abandon` was called.
         """
-        if not self._measured:
-            self._timings.read()
+        if not self._known:
+            self._findings.read()
+            self._known = True
         versions = {(manifest.name, manifest.version): LoadedVersion(manifest) for manifest in manifests}
         files = [
             (each.manifest, variant)
@@ -160,7 +161,7 @@ class Loader:
             give_way()
         for tried in self._trials:
             self._take(versions[tried.manifest.name, tried.manifest.version], tried, into_memory=into_memory)
-        self._timings.write()
+        self._findings.write()
         return list(versions.values())
 
     def abandon(self) -> None:
@@ -180,14 +181,15 @@ class Loader:
         return None
 
     def _attempt(self, trial: Trial, manifest: Manifest, variant: Variant) -> bytes:
-        """Read a variant's file and try it."""
+        """Read a variant's file and try it, unless one of the same bytes passed that before."""
         if (reason := self.unfit(manifest, variant)) is not None:
             raise BadModelError(reason)
         content = self._store.read(manifest, variant)
         expectation = Expectation.of(manifest, variant)
-        if (variant.sha256, expectation) not in self._passed:
+        name = trial_of(variant.sha256, expectation, self._limits.trial)
+        if not self._findings.passed(name):
             trial.check(expectation, content)
-            self._passed.add((variant.sha256, expectation))
+            self._findings.note_passed(name)
         return content
 
     def _take(self, version: "LoadedVersion", tried: Tried, *, into_memory: bool) -> None:
@@ -212,7 +214,7 @@ class Loader:
         if network not in self._measured:
             arguments = self._engine, key, manifest, self._most_rows, self._ticking
             name = name_of(manifest, *shape)
-            self._measured[network] = self._timings.profile(name, lambda: measure(*arguments))
+            self._measured[network] = self._findings.profile(name, lambda: measure(*arguments))
         return self._measured[network]
 
     def _ticking(self) -> float:

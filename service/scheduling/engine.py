@@ -18,6 +18,10 @@ class Engine(Protocol):
     def description(self) -> str:
         """In a few words, for the line at start."""
 
+    @property
+    def build(self) -> str:
+        """What computes, to the bit: files that passed their trial, and their times, are known of this build alone."""
+
     def load(self, key: SessionKey, manifest: Manifest, content: bytes, *, tried: bool = False) -> None:
         """Make a session of an ONNX file and run it a few times, which is left out where a `trial` let it pass.
 

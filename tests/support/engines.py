@@ -40,6 +40,7 @@ class FakeEngine:
     """Computes `fake_logits`, remembers its batches, and can be held or made to fail."""
 
     description = "fake"
+    build = "fake"
 
     def __init__(self, classes: int = 3) -> None:
         self.classes = classes
