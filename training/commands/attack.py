@@ -18,7 +18,16 @@ from noisevote.training.attack.steps import Steps, for_transfer
 from noisevote.training.attack.target import EOT_DRAWS, Noise
 from noisevote.training.attack.transfer_set import TransferRecipe, read_set
 from noisevote.training.attack.transfer_votes import Asked, ask_all, fresh_record
-from noisevote.training.commands.options import RECORDS, STORE, Commands, add_device, add_runs, add_threads, data_of
+from noisevote.training.commands.options import (
+    RECORDS,
+    STORE,
+    Commands,
+    add_device,
+    add_runs,
+    add_threads,
+    data_of,
+    published,
+)
 from noisevote.training.data.files import DataSource
 from noisevote.training.data.registry import load
 from noisevote.training.errors import TrainingError
@@ -27,13 +36,6 @@ from noisevote.training.report.defence_runs import defence_run
 from noisevote.training.runs.run_folder import RunFolder
 
 DEFENCE = RECORDS.parent / "defence"
-
-
-class NotPublishedError(TrainingError):
-    """There is no such variant to ask."""
-
-    def __init__(self, chosen: str) -> None:
-        super().__init__(f"{chosen!r}: no published MODEL/VERSION/VARIANT")
 
 
 class UnfinishedError(TrainingError):
@@ -135,22 +137,12 @@ def _votes(options: argparse.Namespace) -> None:
     examples, made = read_set(options.set, natural)
     asked = []
     for chosen in options.variants:
-        file, sha256 = _published(store, chosen)
-        model, _, name = chosen.split("/")
-        path = options.records / f"{options.set.name}-{model}-{name}.json"
-        fresh = fresh_record(made, model, name, sha256)
+        manifest, variant, file = published(store, chosen)
+        path = options.records / f"{options.set.name}-{manifest.name}-{variant.name}.json"
+        fresh = fresh_record(made, manifest.name, variant.name, variant.sha256)
         asked.append(Asked(path, fresh, OnnxRuntime(file, options.threads), options.votes))
     with tqdm(unit="vote", unit_scale=True, desc=options.set.name, disable=None) as bar:
         ask_all(asked, natural, examples, options.sigmas, bar.update, options.images)
-
-
-def _published(store: ModelStore, chosen: str) -> tuple[Path, str]:
-    """File and hash of a published variant, `model/version/variant`."""
-    model, version, name = chosen.split("/") if chosen.count("/") == 2 else ("", "", "")
-    variant = store.manifest(model, version).variant(name) if name else None
-    if variant is None:
-        raise NotPublishedError(chosen)
-    return store.root / model / version / variant.file, variant.sha256
 
 
 def _data_set(folder: Path) -> str:
