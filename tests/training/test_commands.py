@@ -10,6 +10,7 @@ import torch
 from noisevote.evaluation.examples import Examples
 from noisevote.model_store.store import ModelStore
 from noisevote.training.__main__ import main
+from noisevote.training.attack.certified import CertifiedPaths
 from noisevote.training.attack.records import FullAccess, TransferVotes
 from noisevote.training.commands import fit
 from noisevote.training.data import files, mnist
@@ -46,6 +47,21 @@ def test_four_commands_make_a_published_model(folder: Path, capsys: pytest.Captu
     publication = ModelStore(folder / "store").publication("mnist-cnn", "7")
     assert list(publication.files) == ["add-0.6"]
     assert {point.noise for point in publication.manifest.variants[0].accuracy} == {"multiplicative", "additive"}
+
+
+def test_certify_keeps_the_votes_on_test_images(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`certify` asks the published file about the first images, a second time without a vote; others are refused."""
+    asked = ["certify", "mnist-smoothed/1/add-0.5", "--images", "3", "--records", str(folder / "records")]
+    assert main([*asked, "--radii", "0.25", "0.5"]) == 0
+    before = (folder / "records" / "mnist-smoothed-add-0.5.json").read_bytes()
+    assert main([*asked, "--radii", "0.5"]) == 0
+    assert (folder / "records" / "mnist-smoothed-add-0.5.json").read_bytes() == before
+    record = CertifiedPaths.read(folder / "records" / "mnist-smoothed-add-0.5.json")
+    assert list(record.paths) == [0, 20, 40]
+    assert main(["certify", "mnist-cnn/3/mul-0.4", "--radii", "0.5"]) == 1
+    assert "'mnist-cnn/3/mul-0.4': does not certify" in capsys.readouterr().err
+    assert main(["certify", "mnist-smoothed/1/none", "--radii", "0.5"]) == 1
+    assert "'mnist-smoothed/1/none': no published MODEL/VERSION/VARIANT" in capsys.readouterr().err
 
 
 def test_attack_commands_go_from_training_to_records(folder: Path) -> None:

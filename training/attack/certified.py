@@ -5,13 +5,16 @@ votes,
 follows from it; a larger radius, or the fixed rule, only adds votes to the same paths.
 """
 
+import itertools
 import secrets
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from noisevote.engine.certificate_seed import NONCE_BYTES, certificate_seed
@@ -22,7 +25,8 @@ from noisevote.evaluation.vote_paths import VotePath, Walk, Walks
 from noisevote.model_store.manifest import Manifest, Variant
 from noisevote.noise_op.library import load_kernel
 from noisevote.training.attack.records import AttackRecord, started
-from noisevote.voting.certification import CertificateRule, look_times
+from noisevote.voting.certificates import failure_at
+from noisevote.voting.certification import CertificateRule, look_times, looks_of
 
 N0: Final = 100
 N: Final = 100_000
@@ -73,6 +77,46 @@ def read(line: str, n: int) -> tuple[int, VotePath]:
         failures[int(place)] = int(new)
     assert len(failures) <= len(look_times(n))
     return int(label), VotePath(int(index), failures)
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What the anytime rule made of some images at one radius; arrays [images], in the order of `in_order`.
+
+    `right`: certified, and as its label; `certified`; `votes`: selecting and estimating ones.
+    """
+
+    radius: float
+    right: NDArray[np.bool_]
+    certified: NDArray[np.bool_]
+    votes: NDArray[np.int64]
+
+
+def outcomes(record: CertifiedPaths, radii: Sequence[float], test_images: int) -> list[Outcomes]:
+    """The outcomes at each radius of the first images that the rule has done with, up to one that takes further votes.
+
+    Where a whole stride of `STRIDES` is done, only what belongs to whole strides counts: else the images of a data
+    set's beginning would weigh more.
+    """
+    known = itertools.takewhile(record.paths.__contains__, in_order(test_images))
+    labels, paths = zip(*(read(record.paths[image], record.n) for image in known), strict=True)
+    failures = np.zeros((len(paths), len(look_times(record.n))), np.int64)
+    for row, path in zip(failures, paths, strict=True):
+        row[: len(path.failures)] = path.failures
+    failures = failures.cumsum(axis=1)
+    reached = np.array([len(path.failures) for path in paths], np.int64)
+    own = np.array([label == path.index for label, path in zip(labels, paths, strict=True)], bool)
+    whole = [len(range(0, test_images, stride)) for stride in STRIDES]
+    found = []
+    for radius in radii:
+        looks = looks_of(record.n, record.alpha, failure_at(record.sigma, radius))
+        places = looks.first_ends(failures, reached)
+        done = int(np.argmin(np.append(places, -1)))
+        done = max((count for count in whole if count <= done), default=done)
+        at = places[:done]
+        certified = failures[np.arange(done), at] <= looks.most_failures[at]
+        found.append(Outcomes(radius, certified & own[:done], certified, record.n0 + looks.looks[at]))
+    return found
 
 
 def in_order(images: int) -> list[int]:
