@@ -5,7 +5,9 @@ judged by further votes, which the attacker does not see.
 """
 
 import argparse
+import io
 import json
+import time
 from base64 import b64encode
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +16,8 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from noisevote.training.attack.square import Images, square
+from noisevote.model_store.files import replace_file
+from noisevote.training.attack.square import Images, Tried, square
 from noisevote.training.data.files import DataSource
 from noisevote.training.data.registry import load
 
@@ -23,6 +26,8 @@ JUDGES: Final = 20
 JUDGED_AT: Final = (1, 10, 50, 100, 200, 300, 500, 750, 1000, 2000)
 LEAST: Final = 1e-9  # probability, so that its logarithm is one
 AT_ONCE: Final = 50  # images a request
+WRITE_EVERY_S: Final = 20.0
+Curve = list[tuple[int, float]]  # queries and accuracy
 
 
 class Server:
@@ -70,20 +75,63 @@ def main() -> None:
     parser.add_argument("--eps", type=float, default=0.3)
     parser.add_argument("--every", type=int, default=50, help="every so many test images one")
     parser.add_argument("--out", type=Path, default=OUT, help="the record")
+    parser.add_argument("--state", type=Path, help="file that the attack is kept in, to go on from when stopped")
     options = parser.parse_args()
     test = load("mnist", DataSource.from_environment()).test
     chosen = np.arange(0, len(test), options.every)
     images, labels = test.values(chosen), test.labels[chosen].astype(np.int64)
     server = Server(options.url, options.model, options.variant, options.sigma)
-    curve: list[tuple[int, float]] = [(0, server.accuracy(images, labels))]
     told = {name: getattr(options, name) for name in ("model", "variant", "sigma", "votes", "eps", "every", "queries")}
-    generator = np.random.default_rng(0)
-    attack = square(lambda x: server.margins(x, labels, options.votes), images, options.eps, options.queries, generator)
-    for query, found in attack:
-        if query in JUDGED_AT or query == options.queries:
-            curve.append((query, round(server.accuracy(found, labels), 5)))
+    state = Kept(options.state, json.dumps(told))
+    begun, curve, generator = state.read()
+    if not curve:
+        curve.append((0, server.accuracy(images, labels)))
+    last = time.monotonic()
+    for found in square(
+        lambda x: server.margins(x, labels, options.votes), images, options.eps, options.queries, generator, begun
+    ):
+        judged = found.query in JUDGED_AT or found.query == options.queries
+        if judged:
+            curve.append((found.query, round(server.accuracy(found.images, labels), 5)))
             _keep(options.out, {**told, "images": len(images), "judges": JUDGES, "curve": curve})
-            print(query, curve[-1][1], flush=True)
+            print(found.query, curve[-1][1], flush=True)
+        if judged or time.monotonic() - last > WRITE_EVERY_S:
+            state.write(found, curve, generator)
+            last = time.monotonic()
+
+
+class Kept:
+    """The state of an attack in a file, so that a measurement of hours can be stopped; None: it is not kept.
+
+    `told` says which attack it is of.
+    """
+
+    def __init__(self, path: Path | None, told: str) -> None:
+        self.path = path
+        self.told = told
+
+    def read(self) -> tuple[Tried | None, Curve, np.random.Generator]:
+        """What to go on from: nothing where there is no such file."""
+        generator = np.random.default_rng(0)
+        if self.path is None or not self.path.exists():
+            return None, [], generator
+        with np.load(self.path, allow_pickle=False) as stored:
+            if str(stored["told"]) != self.told:
+                raise SystemExit(f"{self.path}: is of another attack, {stored['told']}")
+            generator.bit_generator.state = json.loads(str(stored["generator"]))
+            begun = Tried(int(stored["query"]), stored["images"], stored["margins"])
+            return begun, [(int(q), float(a)) for q, a in json.loads(str(stored["curve"]))], generator
+
+    def write(self, found: Tried, curve: Curve, generator: np.random.Generator) -> None:
+        """Replace the file."""
+        if self.path is None:
+            return
+        content = io.BytesIO()
+        np.savez_compressed(
+            content, told=self.told, query=found.query, images=found.images, margins=found.margins,
+            curve=json.dumps(curve), generator=json.dumps(generator.bit_generator.state),
+        )  # fmt: skip
+        replace_file(self.path, content.getvalue())
 
 
 def _keep(out: Path, row: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from noisevote.evaluation.results import EvaluationError
 from noisevote.model_store.store import StoreError
 from noisevote.training.commands.attack import add_attack
+from noisevote.training.commands.certify import add_certify
 from noisevote.training.commands.experiment import add_experiment
 from noisevote.training.commands.fit import add_calibrate, add_train
 from noisevote.training.commands.measure import add_evaluate, add_outputs
@@ -27,6 +28,7 @@ COMMANDS = (
     add_publish,
     add_quantize,
     add_attack,
+    add_certify,
     add_record,
     add_outputs,
     add_experiment,

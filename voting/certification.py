@@ -175,6 +175,21 @@ class Looks:
         # At the budget nothing lies ahead: that is the budget's end, whatever is still open.
         return "unreachable" if failures > self.reachable[index] and trials < self.looks[-1] else None
 
+    def first_ends(self, failures: NDArray[np.int64], reached: NDArray[np.int64]) -> NDArray[np.int64]:
+        """At which look each path of votes ends, int64 [paths]; −1: it takes further votes.
+
+        The same as `end` asked at one look after the other, or the budget, for many paths at once.
+
+        Args:
+            failures: up to and at each look, int64 [paths, looks].
+            reached: looks that were reached, int64 [paths]; what `failures` has beyond does not count.
+        """
+        places = np.arange(len(self.looks))
+        over = (failures <= self.most_failures) | (failures >= self.refuting) | (failures > self.reachable)
+        over |= places == len(self.looks) - 1
+        over &= places < reached[:, np.newaxis]
+        return np.where(over.any(axis=1), over.argmax(axis=1), -1)
+
 
 @lru_cache(maxsize=1024)
 def looks_of(n: int, alpha: float, q: float) -> Looks:

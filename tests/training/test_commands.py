@@ -4,14 +4,22 @@ import json
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from noisevote.evaluation.examples import Examples
+from noisevote.evaluation.onnx_runtime import OnnxRuntime
+from noisevote.evaluation.plan import Plan
+from noisevote.evaluation.votes import cast_logits
 from noisevote.model_store.store import ModelStore
 from noisevote.training.__main__ import main
+from noisevote.training.attack.certified import CertifiedPaths
 from noisevote.training.attack.records import FullAccess, TransferVotes
+from noisevote.training.attack.target import Noise, Target
 from noisevote.training.commands import fit
+from noisevote.training.commands.options import STORE
+from noisevote.training.commands.victims import victim_of
 from noisevote.training.data import files, mnist
 from noisevote.training.networks.registry import named
 from noisevote.training.report.defence_runs import DefenceRun
@@ -48,6 +56,34 @@ def test_four_commands_make_a_published_model(folder: Path, capsys: pytest.Captu
     assert {point.noise for point in publication.manifest.variants[0].accuracy} == {"multiplicative", "additive"}
 
 
+def test_certify_keeps_the_votes_on_test_images(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`certify` asks the published file about the first images, a second time without a vote; others are refused."""
+    asked = ["certify", "mnist-smoothed/1/add-0.5", "--images", "3", "--records", str(folder / "records")]
+    assert main([*asked, "--radii", "0.25", "0.5"]) == 0
+    before = (folder / "records" / "mnist-smoothed-add-0.5.json").read_bytes()
+    assert main([*asked, "--radii", "0.5"]) == 0
+    assert (folder / "records" / "mnist-smoothed-add-0.5.json").read_bytes() == before
+    record = CertifiedPaths.read(folder / "records" / "mnist-smoothed-add-0.5.json")
+    assert list(record.paths) == [0, 20, 40]
+    assert main(["certify", "mnist-cnn/3/mul-0.4", "--radii", "0.5"]) == 1
+    assert "'mnist-cnn/3/mul-0.4': does not certify" in capsys.readouterr().err
+    assert main(["certify", "mnist-smoothed/1/none", "--radii", "0.5"]) == 1
+    assert "'mnist-smoothed/1/none': no published MODEL/VERSION/VARIANT" in capsys.readouterr().err
+
+
+def test_a_published_network_is_attacked_as_its_file_answers(folder: Path, digits: Examples) -> None:
+    """The network of torch that attacks see gives the logits of the published file, vote by vote, under its noise."""
+    victim = victim_of("mnist-cnn-robust/1/robust-mul-0.3", STORE)
+    inputs = torch.from_numpy(digits.values(slice(0, 16)))
+    with torch.no_grad():
+        seen = Target(victim.network, Noise(sigma=0.3, seed=7), draws=3).logits(inputs, 3).numpy()
+    answers = cast_logits(
+        OnnxRuntime(STORE / "mnist-cnn-robust" / "1" / "robust-mul-0.3.onnx"), digits.first(16),
+        ("multiplicative", 0.3), Plan(("multiplicative",), (0.3,), 3, seed=7),
+    )  # fmt: skip
+    assert np.abs(seen - answers).max() < 1e-3 * np.abs(answers).max()
+
+
 def test_attack_commands_go_from_training_to_records(folder: Path) -> None:
     """An adversarial run is published as `mnist-cnn-robust`, attacked, asked about a set made on it, and recorded."""
     run, store, crafted, records = (str(folder / name) for name in ("run", "store", "digits", "records"))
@@ -63,6 +99,13 @@ def test_attack_commands_go_from_training_to_records(folder: Path) -> None:
     assert [len(cell.outcome) for cell in votes.cells] == [20, 20, 20]
     assert main(["attack", "full", run, f"{folder}/full.json", "--iterations", "2", "--every", "8"]) == 0
     assert FullAccess.read(folder / "full.json").complete
+    published = ["attack", "full", "mnist-cnn-robust/1/robust", f"{folder}/published.json", "--source", run]
+    assert main([*published, "--store", store, "--iterations", "2", "--every", "8"]) == 0
+    of_run, of_file = (FullAccess.read(folder / name) for name in ("full.json", "published.json"))
+    assert of_file.sha256 == ModelStore(folder / "store").manifest("mnist-cnn-robust", "1").variants[0].sha256
+    assert of_file.source == of_run.sha256
+    assert of_file.natural == of_run.natural
+    assert main(["attack", "full", f"{folder}/none", f"{folder}/none.json"]) == 1
     assert main(["attack", "record", run, "--records", f"{folder}/training"]) == 0
     assert DefenceRun.read(folder / "training" / "run.json").variant == "robust"
 

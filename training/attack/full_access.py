@@ -14,14 +14,12 @@ from torch import Tensor
 
 from noisevote.evaluation.examples import Examples
 from noisevote.evaluation.provenance import git_commit, versions
-from noisevote.evaluation.results import sha256_of
 from noisevote.training.attack.craft import Crafted, craft
 from noisevote.training.attack.records import FullAccess, Outcome, started
 from noisevote.training.attack.steps import Steps
 from noisevote.training.attack.target import Noise, Target
 from noisevote.training.attack.transfer_votes import outcomes
-from noisevote.training.networks.registry import named
-from noisevote.training.runs.run_folder import RunFolder
+from noisevote.training.attack.victim import Victim
 
 BLOCK: Final = 20  # images between two writes of a record
 FRESH_SEED: Final = 2**40  # added to the noise's seed: the votes that judge are of other draws than the attack's
@@ -34,13 +32,13 @@ TOLD: Final = (
 
 
 def plan(
-    run: RunFolder, steps: Steps, noise: Noise, *, draws: int, restarts: int, every: int, images: int, votes: int,
-    known: bool = False, source: RunFolder | None = None,
+    victim: Victim, steps: Steps, noise: Noise, *, draws: int, restarts: int, every: int, images: int, votes: int,
+    known: bool = False, source: Victim | None = None,
 ) -> FullAccess:  # fmt: skip
     """The record of a measurement that has yet to be made.
 
     Args:
-        run: the network that is attacked; finished.
+        victim: the network that is attacked.
         steps: of the attack.
         noise: that the network runs under.
         draws: votes a gradient.
@@ -49,20 +47,18 @@ def plan(
         images: how many of these, at most.
         votes: fresh ones that judge; without noise one is enough.
         known: whether the attacker knows the noise's seed; then his votes are also those that judge.
-        source: another run whose gradients are used instead: a transfer attack.
+        source: another network whose gradients are used instead: a transfer attack.
     """
-    recipe = run.read_recipe()
     return FullAccess(
-        model=recipe.model, variant=recipe.variant, sha256=sha256_of(run.weights),
-        data_set=named(recipe.network).data_set, steps=asdict(steps), restarts=restarts, noise=noise.kind,
-        sigma=noise.sigma, seed=noise.seed, draws=draws, known=known,
-        source="" if source is None else sha256_of(source.weights), every=every, images=images,
+        model=victim.model, variant=victim.variant, sha256=victim.sha256, data_set=victim.data_set,
+        steps=asdict(steps), restarts=restarts, noise=noise.kind, sigma=noise.sigma, seed=noise.seed, draws=draws,
+        known=known, source="" if source is None else source.sha256, every=every, images=images,
         votes=draws if known else (votes if noise.sigma > 0 else 1), commit=git_commit(), versions=versions(),
     )  # fmt: skip
 
 
 def measure(
-    planned: FullAccess, path: Path, run: RunFolder, steps: Steps, test: Examples, source: RunFolder | None = None
+    planned: FullAccess, path: Path, victim: Victim, steps: Steps, test: Examples, source: Victim | None = None
 ) -> FullAccess:
     """Attack and judge what the record lacks, `BLOCK` images at a time; returns the whole record.
 
@@ -71,8 +67,8 @@ def measure(
     """
     record = started(planned, path, TOLD)
     noise = Noise(record.noise, record.sigma, record.seed)
-    victim = Target(run.read_network(), noise, draws=record.draws, known=record.known)
-    attacked = victim if source is None else Target(source.read_network(), draws=1)
+    target = Target(victim.network, noise, draws=record.draws, known=record.known)
+    attacked = target if source is None else Target(source.network, draws=1)
     chosen = np.arange(0, len(test), record.every)[: record.images]
     while len(record.attacked) < len(chosen):
         first = len(record.attacked)
@@ -80,16 +76,16 @@ def measure(
         inputs = torch.from_numpy(test.values(block))
         labels = torch.from_numpy(test.labels[block].astype(np.int64))
         found = craft(attacked, steps, inputs, labels, restarts=record.restarts, seed=record.seed, first_input=first)
-        record = _with_block(record, victim, inputs, found, labels, first)
+        record = _with_block(record, target, inputs, found, labels, first)
         record.write(path)
     return record
 
 
 def _with_block(
-    record: FullAccess, victim: Target, inputs: Tensor, found: Crafted, labels: Tensor, first: int
+    record: FullAccess, target: Target, inputs: Tensor, found: Crafted, labels: Tensor, first: int
 ) -> FullAccess:
-    before = judged(victim, inputs, record, first)
-    after = judged(victim, found.inputs, record, first)
+    before = judged(target, inputs, record, first)
+    after = judged(target, found.inputs, record, first)
     truth = labels.numpy()
     right, decided = outcomes(after, truth)
     natural_right, natural_decided = outcomes(before, truth)
@@ -110,10 +106,10 @@ def _with_block(
 
 
 @torch.no_grad()
-def judged(victim: Target, inputs: Tensor, record: FullAccess, first: int) -> np.ndarray:
+def judged(target: Target, inputs: Tensor, record: FullAccess, first: int) -> np.ndarray:
     """Logits float32 [n, votes, classes] of the votes that judge; of a known seed, the attacker's own votes."""
-    fresh = Target(victim.network, Noise(record.noise, record.sigma, record.seed + FRESH_SEED), draws=record.draws)
-    voter = victim if record.known else fresh
+    fresh = Target(target.network, Noise(record.noise, record.sigma, record.seed + FRESH_SEED), draws=record.draws)
+    voter = target if record.known else fresh
     parts = [
         voter.logits(inputs, min(VOTES_AT_ONCE, record.votes - vote), vote, first)
         for vote in range(0, record.votes, VOTES_AT_ONCE)

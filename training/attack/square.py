@@ -4,6 +4,7 @@ Each query moves a random square of the image to the ball's surface, and is kept
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -18,10 +19,20 @@ Images = NDArray[np.float32]
 Margins = Callable[[Images], NDArray[np.float64]]  # how surely the right class leads; below 0: it does not
 
 
+@dataclass(frozen=True)
+class Tried:
+    """How far an attack has come: the images after so many queries about each, and the margins that they had then."""
+
+    query: int
+    images: Images
+    margins: NDArray[np.float64]
+
+
 def square(
-    margins: Margins, images: Images, eps: float, queries: int, generator: np.random.Generator
-) -> Iterator[tuple[int, Images]]:
-    """The images after each query, with the number of queries asked about each so far.
+    margins: Margins, images: Images, eps: float, queries: int, generator: np.random.Generator,
+    begun: Tried | None = None,
+) -> Iterator[Tried]:  # fmt: skip
+    """The images after each query about each of them.
 
     Every image is asked about in every query, so that answers under noise are never better known than one query tells.
 
@@ -31,20 +42,23 @@ def square(
         eps: radius of the maximum-norm ball.
         queries: about each image.
         generator: draws squares and signs.
+        begun: what to go on from, if not from the images; with the generator as it was then, the same follows.
     """
     low, high = np.clip(images - eps, 0, 1), np.clip(images + eps, 0, 1)
-    stripes = generator.choice(np.array([-eps, eps], np.float32), (*images.shape[:2], 1, images.shape[3]))
-    best = np.clip(images + stripes, low, high).astype(np.float32)
-    least = margins(best)
-    yield 1, best
-    for query in range(2, queries + 1):
+    if begun is None:
+        stripes = generator.choice(np.array([-eps, eps], np.float32), (*images.shape[:2], 1, images.shape[3]))
+        first = np.clip(images + stripes, low, high).astype(np.float32)
+        begun = Tried(1, first, margins(first))
+        yield begun
+    best, least = begun.images, begun.margins
+    for query in range(begun.query + 1, queries + 1):
         moved = _moved(best, eps, side(images.shape[2:], query, queries), generator)
         tried = np.clip(moved, low, high).astype(np.float32)
         found = margins(tried)
         better = found < least
         best = np.where(better[:, None, None, None], tried, best)
         least = np.where(better, found, least)
-        yield query, best
+        yield Tried(query, best, least)
 
 
 def side(shape: tuple[int, ...], query: int, queries: int) -> int:

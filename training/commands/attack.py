@@ -18,29 +18,24 @@ from noisevote.training.attack.steps import Steps, for_transfer
 from noisevote.training.attack.target import EOT_DRAWS, Noise
 from noisevote.training.attack.transfer_set import TransferRecipe, read_set
 from noisevote.training.attack.transfer_votes import Asked, ask_all, fresh_record
-from noisevote.training.commands.options import RECORDS, STORE, Commands, add_device, add_runs, add_threads, data_of
+from noisevote.training.commands.options import (
+    RECORDS,
+    STORE,
+    Commands,
+    add_device,
+    add_runs,
+    add_threads,
+    data_of,
+    published,
+)
+from noisevote.training.commands.victims import finished, victim_of
 from noisevote.training.data.files import DataSource
 from noisevote.training.data.registry import load
-from noisevote.training.errors import TrainingError
 from noisevote.training.networks.registry import named
 from noisevote.training.report.defence_runs import defence_run
 from noisevote.training.runs.run_folder import RunFolder
 
 DEFENCE = RECORDS.parent / "defence"
-
-
-class NotPublishedError(TrainingError):
-    """There is no such variant to ask."""
-
-    def __init__(self, chosen: str) -> None:
-        super().__init__(f"{chosen!r}: no published MODEL/VERSION/VARIANT")
-
-
-class UnfinishedError(TrainingError):
-    """A run has no weights yet."""
-
-    def __init__(self, run: RunFolder) -> None:
-        super().__init__(f"run folder {run.path}: is not finished; train it first")
 
 
 def add_attack(commands: Commands) -> None:
@@ -79,19 +74,20 @@ def _add_votes(kinds: Commands) -> None:
 
 
 def _add_full(kinds: Commands) -> None:
-    parser = kinds.add_parser("full", help="attack a finished run with full access to its weights")
+    parser = kinds.add_parser("full", help="attack a network with full access to its weights")
     parser.set_defaults(command=_full)
-    parser.add_argument("run", type=_run, help="folder of the run that is attacked")
+    parser.add_argument("network", help="folder of the run that is attacked, or a published MODEL/VERSION/VARIANT")
     parser.add_argument("record", type=Path, help="file of the record; goes on where it stopped")
     _add_steps(parser)
     parser.add_argument("--noise", choices=NOISE_KINDS, default="multiplicative", help="noise kind")
     parser.add_argument("--sigma", type=float, default=0.0, help="of the noise that the network runs under")
     parser.add_argument("--draws", type=int, help=f"votes a gradient (default: {EOT_DRAWS}, without noise 1)")
     parser.add_argument("--known", action="store_true", help="the attacker knows the seed, and so every vote")
-    parser.add_argument("--source", type=_run, help="take the gradients of this run instead")
+    parser.add_argument("--source", help="take the gradients of this run or published variant instead")
     parser.add_argument("--every", type=int, default=50, help="attack every so many test images one")
     parser.add_argument("--images", type=int, help="at most so many of these")
     parser.add_argument("--votes", type=int, default=100, help="fresh votes that judge")
+    parser.add_argument("--store", type=Path, default=STORE, help="default: model_store/models")
     add_threads(parser)
 
 
@@ -119,7 +115,7 @@ def _steps(options: argparse.Namespace) -> Steps:
 
 
 def _craft(options: argparse.Namespace) -> None:
-    recipe = _finished(options.run).read_recipe()
+    recipe = finished(options.run).read_recipe()
     told = TransferRecipe(
         named(recipe.network).data_set, recipe.network, sha256_of(options.run.weights), _steps(options),
         options.restarts, options.seed, options.per_byte,
@@ -135,22 +131,12 @@ def _votes(options: argparse.Namespace) -> None:
     examples, made = read_set(options.set, natural)
     asked = []
     for chosen in options.variants:
-        file, sha256 = _published(store, chosen)
-        model, _, name = chosen.split("/")
-        path = options.records / f"{options.set.name}-{model}-{name}.json"
-        fresh = fresh_record(made, model, name, sha256)
+        manifest, variant, file = published(store, chosen)
+        path = options.records / f"{options.set.name}-{manifest.name}-{variant.name}.json"
+        fresh = fresh_record(made, manifest.name, variant.name, variant.sha256)
         asked.append(Asked(path, fresh, OnnxRuntime(file, options.threads), options.votes))
     with tqdm(unit="vote", unit_scale=True, desc=options.set.name, disable=None) as bar:
         ask_all(asked, natural, examples, options.sigmas, bar.update, options.images)
-
-
-def _published(store: ModelStore, chosen: str) -> tuple[Path, str]:
-    """File and hash of a published variant, `model/version/variant`."""
-    model, version, name = chosen.split("/") if chosen.count("/") == 2 else ("", "", "")
-    variant = store.manifest(model, version).variant(name) if name else None
-    if variant is None:
-        raise NotPublishedError(chosen)
-    return store.root / model / version / variant.file, variant.sha256
 
 
 def _data_set(folder: Path) -> str:
@@ -160,15 +146,17 @@ def _data_set(folder: Path) -> str:
 
 def _full(options: argparse.Namespace) -> None:
     noise = Noise(options.noise, options.sigma, options.seed)
-    steps, test = _steps(options), data_of(_finished(options.run).read_recipe()).test
+    victim = victim_of(options.network, options.store)
+    source = victim_of(options.source, options.store) if options.source else None
+    steps, test = _steps(options), load(victim.data_set, DataSource.from_environment()).test
     images = len(range(0, len(test), options.every))
     planned = plan(
-        options.run, steps, noise, draws=options.draws or (EOT_DRAWS if options.sigma > 0 else 1),
+        victim, steps, noise, draws=options.draws or (EOT_DRAWS if options.sigma > 0 else 1),
         restarts=options.restarts, every=options.every, images=min(images, options.images or images),
-        votes=options.votes, known=options.known, source=options.source,
+        votes=options.votes, known=options.known, source=source,
     )  # fmt: skip
     started = time.perf_counter()
-    record = measure(planned, options.record, options.run, steps, test, options.source)
+    record = measure(planned, options.record, victim, steps, test, source)
     accuracy = record.attacked.decisions.mean()
     print(f"{options.record}: {accuracy:.2%} of {len(record.attacked)} images, {asdict(steps)}", flush=True)
     print(f"{time.perf_counter() - started:.0f} s", flush=True)
@@ -179,13 +167,6 @@ def _record(options: argparse.Namespace) -> None:
         path = options.records / f"{folder.path.name}.json"
         defence_run(folder, data_of(folder.read_recipe()).test.labels).write(path)
         print(path)
-
-
-def _finished(run: RunFolder) -> RunFolder:
-    run.read_recipe()  # which tells if there is no run at all
-    if not run.weights.exists():
-        raise UnfinishedError(run)
-    return run
 
 
 def _run(path: str) -> RunFolder:

@@ -6,9 +6,12 @@ from typing import Final, TypeAlias
 
 import torch
 
+from noisevote.model_store.manifest import Manifest, Variant
+from noisevote.model_store.store import ModelStore
 from noisevote.training.data.data_set import DataSet
 from noisevote.training.data.files import DataSource
 from noisevote.training.data.registry import load
+from noisevote.training.errors import TrainingError
 from noisevote.training.networks.registry import named
 from noisevote.training.runs.recipe import Recipe
 from noisevote.training.runs.run_folder import RunFolder
@@ -19,6 +22,13 @@ STORE: Final = Path(__file__).resolve().parents[2] / "model_store" / "models"
 DEVICES: Final = ("cpu", "cuda")
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+class NotPublishedError(TrainingError):
+    """There is no such variant to ask."""
+
+    def __init__(self, chosen: str) -> None:
+        super().__init__(f"{chosen!r}: no published MODEL/VERSION/VARIANT")
 
 
 def add_runs(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +74,20 @@ def data_of(recipe: Recipe) -> DataSet:
 def usual_folder(recipe: Recipe) -> RunFolder:
     """The run folder where none is named."""
     return RunFolder(Path("runs") / f"{recipe.network}-{recipe.variant}")
+
+
+def published(store: ModelStore, chosen: str) -> tuple[Manifest, Variant, Path]:
+    """A published variant, `model/version/variant`: its manifest, itself, and its file.
+
+    Raises:
+        NotPublishedError: there is none.
+    """
+    model, version, name = chosen.split("/") if chosen.count("/") == 2 else ("", "", "")
+    manifest = store.manifest(model, version) if name else None
+    variant = manifest.variant(name) if manifest else None
+    if manifest is None or variant is None:
+        raise NotPublishedError(chosen)
+    return manifest, variant, store.root / model / version / variant.file
 
 
 def _device(name: str) -> torch.device:

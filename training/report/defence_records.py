@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from noisevote.training.attack.certified import CertifiedPaths
 from noisevote.training.attack.records import FullAccess, TransferVotes
 from noisevote.training.report.defence_runs import DefenceRun
 
@@ -18,6 +19,7 @@ class Defence:
         transfer: votes about transfer sets, by data set.
         attacks: attacks with full access, by the name of their file.
         sources: data set to what its transfer set did to the network that it was crafted on.
+        certified: votes for certificates, by the name of their file.
         library: rows of the comparison with a library.
         square: curves of the Square attack over HTTP.
     """
@@ -26,6 +28,7 @@ class Defence:
     transfer: dict[str, list[TransferVotes]]
     attacks: dict[str, FullAccess]
     sources: dict[str, dict[str, Any]]
+    certified: dict[str, CertifiedPaths]
     library: list[dict[str, Any]]
     square: list[dict[str, Any]]
 
@@ -45,6 +48,7 @@ def read(folder: Path) -> Defence:
         transfer=transfer,
         attacks={path.stem: FullAccess.read(path) for path in sorted((folder / "attacks").glob("*.json"))},
         sources={p.parent.name: json.loads(p.read_text()) for p in sorted((folder / "sets").glob("*/source.json"))},
+        certified={p.stem: CertifiedPaths.read(p) for p in sorted((folder / "certificates").glob("*.json"))},
         library=_rows(folder / "library.json"),
         square=_rows(folder / "square.json"),
     )

@@ -10,50 +10,57 @@ from noisevote.training.attack.full_access import measure, plan
 from noisevote.training.attack.records import FullAccess
 from noisevote.training.attack.steps import pgd
 from noisevote.training.attack.target import Noise, Target
+from noisevote.training.attack.victim import Victim
 from noisevote.training.runs.run_folder import RunFolder
 
 STEPS = pgd(0.1, 0.05, 2)
 
 
-def attack(trained: RunFolder, digits: Examples, file: Path, images: int, *, known: bool = False) -> FullAccess:
+@pytest.fixture(scope="module")
+def victim(trained: RunFolder) -> Victim:
+    """The trained run's network."""
+    return Victim.of_run(trained)
+
+
+def attack(victim: Victim, digits: Examples, file: Path, images: int, *, known: bool = False) -> FullAccess:
     """A small EOT attack on every 4th digit."""
     noise = Noise(sigma=0.3, seed=3)
-    planned = plan(trained, STEPS, noise, draws=2, restarts=1, every=4, images=16, votes=5, known=known)
-    return measure(planned, file, trained, STEPS, digits.first(4 * images))
+    planned = plan(victim, STEPS, noise, draws=2, restarts=1, every=4, images=16, votes=5, known=known)
+    return measure(planned, file, victim, STEPS, digits.first(4 * images))
 
 
 def test_a_stopped_attack_goes_on(
-    trained: RunFolder, digits: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    victim: Victim, digits: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped after a block, the record ends as that of an attack that never stopped; partial ones say so."""
     monkeypatch.setattr(full_access, "BLOCK", 8)
-    whole = attack(trained, digits, tmp_path / "whole.json", 16)
-    part = attack(trained, digits, tmp_path / "parts.json", 8)
+    whole = attack(victim, digits, tmp_path / "whole.json", 16)
+    part = attack(victim, digits, tmp_path / "parts.json", 8)
     assert not part.complete
-    assert attack(trained, digits, tmp_path / "parts.json", 16) == whole
+    assert attack(victim, digits, tmp_path / "parts.json", 16) == whole
     assert whole.complete
     assert FullAccess.read(tmp_path / "whole.json") == whole
     assert set(whole.by_votes) == {1, 5}
     assert whole.by_votes[5] == whole.attacked.decided
 
 
-def test_known_votes_judge_where_the_seed_is_known(trained: RunFolder, digits: Examples, tmp_path: Path) -> None:
+def test_known_votes_judge_where_the_seed_is_known(victim: Victim, digits: Examples, tmp_path: Path) -> None:
     """Of a known seed, natural outcomes are those of votes 0 … draws − 1 of that seed; else of another seed."""
-    known = attack(trained, digits, tmp_path / "known.json", 16, known=True)
+    known = attack(victim, digits, tmp_path / "known.json", 16, known=True)
     assert known.votes == 2
     inputs = torch.from_numpy(digits.values(np.arange(0, 64, 4)))
     with torch.no_grad():
-        logits = Target(trained.read_network(), Noise(sigma=0.3, seed=3), draws=2).logits(inputs, 2)
+        logits = Target(victim.network, Noise(sigma=0.3, seed=3), draws=2).logits(inputs, 2)
     expected = (logits.argmax(dim=2).numpy() == digits.labels[::4, None]).sum(axis=1)
     assert known.natural.counts.tolist() == expected.tolist()
-    assert attack(trained, digits, tmp_path / "unknown.json", 16).votes == 5
+    assert attack(victim, digits, tmp_path / "unknown.json", 16).votes == 5
 
 
-def test_a_transfer_uses_the_sources_gradients(trained: RunFolder, digits: Examples, tmp_path: Path) -> None:
+def test_a_transfer_uses_the_sources_gradients(victim: Victim, digits: Examples, tmp_path: Path) -> None:
     """Crafted on itself without noise, an attack by transfer is the noiseless attack."""
-    planned = plan(trained, STEPS, Noise(), draws=1, restarts=1, every=4, images=16, votes=5)
-    direct = measure(planned, tmp_path / "direct.json", trained, STEPS, digits)
-    told = plan(trained, STEPS, Noise(), draws=1, restarts=1, every=4, images=16, votes=5, source=trained)
-    by_itself = measure(told, tmp_path / "transfer.json", trained, STEPS, digits, trained)
+    planned = plan(victim, STEPS, Noise(), draws=1, restarts=1, every=4, images=16, votes=5)
+    direct = measure(planned, tmp_path / "direct.json", victim, STEPS, digits)
+    told = plan(victim, STEPS, Noise(), draws=1, restarts=1, every=4, images=16, votes=5, source=victim)
+    by_itself = measure(told, tmp_path / "transfer.json", victim, STEPS, digits, victim)
     assert by_itself.attacked == direct.attacked
     assert by_itself.source == direct.sha256

@@ -19,10 +19,26 @@ def test_square_attack_stays_in_ball_and_range_and_never_gets_worse() -> None:
         assert asked.max() <= 1
         return np.asarray(-(asked * towards).sum(axis=(1, 2, 3)))
 
-    kept = [margins(found) for _, found in square(margins, images, 0.2, 200, np.random.default_rng(1))]
+    kept = [margins(found.images) for found in square(margins, images, 0.2, 200, np.random.default_rng(1))]
     assert len(kept) == 200
     assert all((after <= before).all() for before, after in itertools.pairwise(kept))
     assert (kept[-1] < kept[0] - 5).all()
+
+
+def test_an_attack_that_was_stopped_goes_on_as_if_it_had_not_been() -> None:
+    """From the images, margins and generator that it had after a query, the same images follow."""
+    images = np.random.default_rng(0).random((3, 1, *SHAPE), np.float32)
+
+    def margins(asked: Images) -> np.ndarray:
+        return np.asarray(asked.sum(axis=(1, 2, 3)).astype(np.float64))
+
+    *_, whole = square(margins, images, 0.3, 40, np.random.default_rng(1))
+    stopped = np.random.default_rng(1)
+    *_, half = itertools.islice(square(margins, images, 0.3, 40, stopped), 17)
+    *_, rest = square(margins, images, 0.3, 40, stopped, half)
+    assert (half.query, rest.query) == (17, 40)
+    assert np.array_equal(rest.images, whole.images)
+    assert np.array_equal(rest.margins, whole.margins)
 
 
 def test_squares_shrink_to_a_pixel() -> None:
