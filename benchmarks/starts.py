@@ -34,7 +34,9 @@ STARTS: Final = {"one model": ("--models", MODEL), "all models": (), "all models
 TIMEOUT_S: Final = 300.0
 IMPORTING: Final = """
 import resource
-import noisevote.service.__main__
+from noisevote.service.importing import leanly
+with leanly():
+    import noisevote.service.__main__
 used = resource.getrusage(resource.RUSAGE_SELF)
 pages = int(open("/proc/self/statm").read().split()[1])
 print(used.ru_utime + used.ru_stime, pages * resource.getpagesize() / 2**20)

@@ -30,6 +30,7 @@ class OnnxEngine:
     def __init__(self, kernel: Kernel | None) -> None:
         self._kernel = kernel
         self._sessions: dict[SessionKey, Session] = {}
+        self._latest: tuple[Session, Expectation] | None = None
 
     @property
     def description(self) -> str:
@@ -57,11 +58,20 @@ class OnnxEngine:
         if variant is not None and variant.certifies is not None:
             refuse_other_noise(session, manifest.input, variant.certifies)
         self._sessions[key] = session
+        self._latest = session, expectation
         give_back()
 
     def trial(self, limits: TrialLimits) -> TrialProcess:
         """A process that loads and runs files first, so that none that hangs or crashes does so here."""
         return TrialProcess(self._kernel, limits)
+
+    def tidy(self) -> None:
+        """Let the arena of all sessions give back what the largest batches took that were timed; lanes take it anew."""
+        if self._latest is not None:
+            session, expectation = self._latest
+            self._latest = None
+            warm_up(session.shrinking(), expectation)
+        give_back()
 
     def unload(self, key: SessionKey) -> None:
         """Let go of a session; its memory is free once runs under way have ended."""

@@ -40,12 +40,27 @@ class Session:
         session: of ONNX Runtime.
         padded: batches are padded to a multiple of `FUNCTION_BODY_ROWS`.
         rows_per_run: each run has exactly so many rows, each with an input of its own; None: as many as are asked for.
+        options: of each run; None: the usual ones.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, *, padded: bool, rows_per_run: int | None = None) -> None:
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        *,
+        padded: bool,
+        rows_per_run: int | None = None,
+        options: onnxruntime.RunOptions | None = None,
+    ) -> None:
         self._session = session
         self._padded = padded
         self._rows_per_run = rows_per_run
+        self._options = options
+
+    def shrinking(self) -> "Session":
+        """The same, but after each run the arena gives back what no run needs then."""
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        return Session(self._session, padded=self._padded, rows_per_run=self._rows_per_run, options=options)
 
     def run(self, feeds: Feeds) -> NDArray[np.float32]:
         """Logits float32 [rows, classes]; a row depends on nothing but itself and its input."""
@@ -58,7 +73,7 @@ class Session:
         rows = len(feeds.row)
         if self._padded:
             feeds = _padded(feeds)
-        (logits,) = self._session.run([OUTPUT], feeds.as_dict())
+        (logits,) = self._session.run([OUTPUT], feeds.as_dict(), self._options)
         return np.asarray(logits)[:rows]
 
 

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 # Of FLUSH_SECONDS, how long connections may take to close; the rest is for all else.
 CLOSE_SECONDS: Final = 0.5
 SWEEP_SECONDS: Final = 1.0
+NEXT_SWEEP_SECONDS: Final = 0.005  # where there are more of them; meanwhile others have their turns
 # Connections that wait to be accepted.
 BACKLOG: Final = 128
 # Longer than the minute for which load balancers usually keep connections, or they would use closed ones.
@@ -112,8 +113,7 @@ class _Server(uvicorn.Server):
         return make(self.config, self.server_state, self.lifespan.state)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._door.sweep()
-        loop.call_later(SWEEP_SECONDS, self._sweep, loop)
+        loop.call_later(NEXT_SWEEP_SECONDS if self._door.sweep() else SWEEP_SECONDS, self._sweep, loop)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End; a thread that still loads a model is not waited for."""

@@ -17,6 +17,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until Ctrl-C or SIGTERM. Returns the exit status."""
-    from noisevote.service.__main__ import main as serve  # noqa: PLC0415  # of an extra
+    from noisevote.service.importing import leanly  # noqa: PLC0415  # of an extra
 
+    with leanly():
+        from noisevote.service.__main__ import main as serve  # noqa: PLC0415
     return serve(arguments)

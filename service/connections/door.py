@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import Final, Protocol
 
 from noisevote.service.connections.limits import OpenConnections, Phase
@@ -13,6 +14,8 @@ from noisevote.service.unread import UnreadBytes
 
 logger = logging.getLogger(__name__)
 
+# Closing a connection takes some tenths of a millisecond.
+AT_ONCE: Final = 16
 # Of bodies that hold bytes which others need, one must have been silent for so long to be given up.
 SILENT_S: Final = 1.0
 
@@ -54,14 +57,19 @@ class Door:
         if again is not None:
             logger.warning(message + (f" (and {again} times before)" if again else ""), *arguments)
 
-    def sweep(self) -> None:
-        """Close the connections that took too long."""
+    def sweep(self) -> bool:
+        """Close connections that took too long, `AT_ONCE` at most; returns whether there may be more of them.
+
+        Clients that come together are late together, and closing a thousand keeps all others waiting.
+        """
         now = time.monotonic()
-        for connection, phase in list(self.connections.overdue(now)):
+        late = list(islice(self.connections.overdue(now), AT_ONCE))
+        for connection, phase in late:
             connection.too_slow(phase)
-        for connection, since in list(self.deaf.items()):
-            if now - since > self.connections.limits.body_seconds:
-                connection.drop()
+        deaf = [each for each, since in self.deaf.items() if now - since > self.connections.limits.body_seconds]
+        for connection in deaf[:AT_ONCE]:
+            connection.drop()
+        return len(late) == AT_ONCE or len(deaf) > AT_ONCE
 
     def drain(self) -> None:
         """Refuse what is not yet complete: the server is about to end."""

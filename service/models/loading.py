@@ -161,6 +161,7 @@ class Loader:
             give_way()
         for tried in self._trials:
             self._take(versions[tried.manifest.name, tried.manifest.version], tried, into_memory=into_memory)
+        self._engine.tidy()
         self._findings.write()
         return list(versions.values())
 

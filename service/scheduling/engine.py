@@ -32,6 +32,9 @@ class Engine(Protocol):
     def trial(self, limits: TrialLimits) -> Trial:
         """Somewhere to load and run files before they are loaded here, so that none that hangs or crashes is."""
 
+    def tidy(self) -> None:
+        """Give back what memory loading and timing took, beyond what sessions need."""
+
     def unload(self, key: SessionKey) -> None:
         """Let go of a session; unknown ones are no error."""
 

@@ -1,3 +1,5 @@
+import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -8,6 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from benchmarks.server_process import resident_mib
 from noisevote.engine.errors import BadModelError
 from noisevote.engine.feeds import Feeds
 from noisevote.engine.onnx_engine import OnnxEngine
@@ -146,3 +149,27 @@ def test_files_that_break_the_contract_are_refused(content: bytes, fields: dict[
         engine.load(KEY, described(**fields), content)
     with pytest.raises(KeyError):
         engine.run(KEY, feeds(1))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read as Linux tells it")
+def test_tidying_gives_back_what_a_large_batch_took() -> None:
+    """Timing runs larger batches than will be served; the next runs give the same bits."""
+    kernel = load_kernel()
+    engine = OnnxEngine(kernel)
+    engine.load(KEY, described(), CONTENT)
+    few, many = feeds(12), feeds(40_000)
+    logits, before = engine.run(KEY, few), resident_mib(os.getpid())
+    engine.run(KEY, many)
+    taken = resident_mib(os.getpid()) - before
+    engine.tidy()
+    kept = resident_mib(os.getpid()) - before
+    assert taken > 30
+    assert kept < taken / 3
+    np.testing.assert_array_equal(engine.run(KEY, few), logits)
+    OnnxEngine(kernel).tidy()  # without a session there is nothing to give back
+
+
+def test_what_is_kept_for_later_starts_is_of_one_build() -> None:
+    """Another kernel, or none, is another build; the same is the same."""
+    kernel = load_kernel()
+    assert OnnxEngine(kernel).build == OnnxEngine(kernel).build != OnnxEngine(None).build

@@ -55,6 +55,9 @@ class FakeEngine:
         """Wait until allowed, then accept everything."""
         assert self.may_load.wait(timeout=30)
 
+    def tidy(self) -> None:
+        """Nothing was taken."""
+
     def trial(self, limits: TrialLimits) -> "Trusting":  # noqa: ARG002  # the protocol's
         """Nothing is tried."""
         return Trusting()

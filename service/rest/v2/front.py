@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from fastapi import APIRouter
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from noisevote.service.prediction.policy_keys import Route
@@ -13,6 +14,8 @@ from noisevote.service.rest.v2.demand import PATH, demand
 from noisevote.service.rest.v2.schemas import IndexRequest, InferParameters, InferRequest, LoadRequest, UnloadRequest
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (infer.router, server.router, models.router, repository.router)
+# Whose requests are so many, and so short, that the way to them counts.
+FREQUENT: Final = tuple(route for route in infer.router.routes if isinstance(route, APIRoute))
 VOTE_ROUTE: Final = VoteRoute(PATH, demand)
 # Bodies that routes read and answer themselves, so that FastAPI does not see them.
 BODIES: Final[tuple[type[BaseModel], ...]] = (InferRequest, InferParameters, IndexRequest, LoadRequest, UnloadRequest)
