@@ -1,4 +1,4 @@
-"""Keeps what batches took, so that a later start on the same processor need not time the same files again.
+"""Keeps what batches took, time and memory, so that a later start on the same processor need not measure them again.
 
 A convenience: whatever is wrong with what was kept, the server times anew, and says so at most in its log.
 """
@@ -9,6 +9,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ from typing import Any, Final
 import onnxruntime
 from pydantic import TypeAdapter, ValidationError
 
+from noisevote.engine.footprint import Footprint
 from noisevote.model_store.manifest import Manifest
 from noisevote.service.scheduling.batch_size import BatchProfile
 
@@ -25,6 +27,7 @@ logger = logging.getLogger(__name__)
 MOST_KEPT: Final = 1000
 LONGEST_FILE_BYTES: Final = 2**20
 _CURVES: Final = TypeAdapter(dict[str, tuple[tuple[int, float], ...]])
+_FOOTPRINTS: Final = TypeAdapter(dict[str, Footprint])
 Curve = tuple[tuple[int, float], ...]
 
 
@@ -40,6 +43,7 @@ class KeptTimings:
         self._path = path
         self._about = sha256(repr((processor(), onnxruntime.__version__, about)).encode()).hexdigest()[:16]
         self._curves: dict[str, Curve] = {}
+        self._footprints: dict[str, Footprint] = {}
         self._changed = False
 
     def read(self) -> None:
@@ -51,6 +55,7 @@ class KeptTimings:
                 kept = json.loads(file.read(LONGEST_FILE_BYTES))
             if kept["about"] == self._about:
                 self._curves = _CURVES.validate_python(kept["curves"])
+                self._footprints = _FOOTPRINTS.validate_python(kept.get("footprints", {}))
         except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
             logger.warning("timings: %s is not used: %s", self._path, type(error).__name__)
 
@@ -64,11 +69,21 @@ class KeptTimings:
         self._changed = True
         return found
 
+    def footprint(self, name: str) -> Footprint | None:
+        """The footprint of what is named so, if one is kept."""
+        return self._footprints.get(name)
+
+    def keep_footprint(self, name: str, found: Footprint) -> None:
+        """Keep what was measured."""
+        self._footprints[name] = found
+        self._changed = True
+
     def write(self) -> None:
         """Keep what was measured, in a file that is whole at any time and readable for its owner alone."""
         if self._path is None or not self._changed or len(self._curves) > MOST_KEPT:
             return
-        content: dict[str, Any] = {"about": self._about, "curves": self._curves}
+        footprints = {name: asdict(footprint) for name, footprint in dict(self._footprints).items()}
+        content: dict[str, Any] = {"about": self._about, "curves": self._curves, "footprints": footprints}
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
