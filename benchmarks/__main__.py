@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import draws, graphs, lanes, quantized, training_step
+from benchmarks import draws, graphs, lanes, large_network, quantized, training_step
 from benchmarks.report import write
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.library import load_kernel
@@ -22,7 +22,9 @@ AIMS = {
 }
 HEADER = "| part | figure | measured | aim |"
 RULE = "|---|---|---|---|"
-PARTS = ("draws", "graph", "graph, all threads", "lanes", "int8", "training")
+PARTS = ("draws", "graph", "graph, all threads", "lanes", "int8", "resnet18", "training")
+# Those that measure a published model.
+PUBLISHED = {"graph", "graph, all threads", "lanes", "int8"}
 
 
 def main() -> None:
@@ -38,7 +40,9 @@ def main() -> None:
     table = [HEADER, RULE, *(row for part, measured in figures.items() for row in _rows(part, measured))]
     print(*table, sep="\n")
     if options.out:
-        served = f"{options.model} {ModelStore(options.model_store).manifest(options.model).version}"
+        served = None
+        if PUBLISHED & set(figures):
+            served = f"{options.model} {ModelStore(options.model_store).manifest(options.model).version}"
         write(options.out, figures, table, "Benchmarks", served)
 
 
@@ -54,14 +58,15 @@ def _measure(part: str, options: argparse.Namespace) -> dict[str, float]:
     match part:
         case "draws":
             return draws.measure(kernel)
-        case "graph":
-            return graphs.measure(_noisiest(options), kernel, inputs=1, votes=8, threads=1)
-        case "graph, all threads":
-            return graphs.measure(_noisiest(options), kernel, inputs=2, votes=20, threads=options.threads)
+        case "graph" | "graph, all threads":
+            inputs, votes, threads = (1, 8, 1) if part == "graph" else (2, 20, options.threads)
+            return graphs.measure(_noisiest(options), kernel, inputs, votes, threads)
         case "lanes":
             return lanes.measure(_noisiest(options), kernel, options.threads)
         case "int8":
             return quantized.measure(*quantized.published_pair(options.model_store, options.model), kernel, threads=1)
+        case "resnet18":
+            return large_network.measure(kernel)
     return training_step.measure()
 
 

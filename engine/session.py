@@ -32,6 +32,12 @@ LONGEST_REASON: Final = 500
 # row's bits do not depend on the size of its batch. The kernel needs no such care.
 FUNCTION_BODY_ROWS: Final = 4
 
+# An ONNX file, y = −x of one number, of opset 13.
+_NEGATES_A_NUMBER: Final = (
+    b'\x08\x08:2\n\x0b\n\x01x\x12\x01y"\x03Neg\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
+
 
 class Session:
     """A published file that is ready to run. `run` may be called from several threads at once.
@@ -61,6 +67,11 @@ class Session:
         options = onnxruntime.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         return Session(self._session, padded=self._padded, rows_per_run=self._rows_per_run, options=options)
+
+    @property
+    def step(self) -> int:
+        """Rows are computed in multiples of so many."""
+        return FUNCTION_BODY_ROWS if self._padded else 1
 
     def run(self, feeds: Feeds) -> NDArray[np.float32]:
         """Logits float32 [rows, classes]; a row depends on nothing but itself and its input."""
@@ -136,6 +147,15 @@ def _share_an_arena() -> None:
     )
     growing_by_doubling = onnxruntime.OrtArenaCfg({"arena_extend_strategy": 0})
     onnxruntime.create_and_register_allocator(memory, growing_by_doubling)
+
+
+def keep_arena_small() -> None:
+    """Begin the arena with its smallest part, of a megabyte, which is the one that `shrinking` never gives back.
+
+    To be called before anything else is run in the process.
+    """
+    session = onnxruntime.InferenceSession(_NEGATES_A_NUMBER, session_options(None, 1), ["CPUExecutionProvider"])
+    session.run(None, {"x": np.zeros(1, np.float32)})
 
 
 def session_options(kernel: Kernel | None, threads: int) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:  # a process that tries files starts in half the time without pydantic
+    from noisevote.engine.footprint import Footprint
     from noisevote.model_store.manifest import Manifest, Variant
 
 
@@ -64,8 +65,8 @@ class TrialLimits:
 class Trial(Protocol):
     """Tries one file after another. Belongs to one thread, but for `abandon`."""
 
-    def check(self, expectation: Expectation, content: bytes) -> None:
-        """Load a file and run it.
+    def check(self, expectation: Expectation, content: bytes, *, weigh: bool = False) -> "Footprint | None":
+        """Load a file and run it; on demand, tell how much memory its batches take, where that can be measured.
 
         Raises:
             BadModelError: it cannot be served, or takes more than the limits.

@@ -11,13 +11,15 @@ import resource
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from noisevote.engine.errors import BadModelError
-from noisevote.engine.session import open_session
+from noisevote.engine.session import keep_arena_small, open_session
 from noisevote.engine.trial import Expectation
-from noisevote.engine.trial_process import LENGTHS, READY
+from noisevote.engine.trial_process import FOOTPRINT, LENGTHS, READY, WEIGH
+from noisevote.engine.weighing import weigh
 from noisevote.noise_op.library import Kernel, open_kernel
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -32,25 +34,29 @@ def main() -> None:
     _go_first()
     kernel = None if path == "-" else open_kernel(Path(path))
     _limit_memory(int(memory))
+    keep_arena_small()
     _write(answers, READY)
     while lengths := sys.stdin.buffer.read(LENGTHS.size):
         described, size = LENGTHS.unpack(lengths)
-        expectation = Expectation.from_dict(json.loads(sys.stdin.buffer.read(described)))
+        description = json.loads(sys.stdin.buffer.read(described))
+        weighed = description.pop(WEIGH)
+        expectation = Expectation.from_dict(description)
         content = sys.stdin.buffer.read(size)
-        _write(answers, json.dumps(_tried(content, expectation, kernel)).encode() + b"\n")
+        _write(answers, json.dumps(_tried(content, expectation, kernel, weighed=weighed)).encode() + b"\n")
 
 
-def _tried(content: bytes, expectation: Expectation, kernel: Kernel | None) -> dict[str, Any]:
-    """Why the file is refused, and details for the log; empty if it is not."""
+def _tried(content: bytes, expectation: Expectation, kernel: Kernel | None, *, weighed: bool) -> dict[str, Any]:
+    """Why the file is refused, and details for the log; else its footprint, if asked for and where it can be told."""
     try:
-        open_session(content, expectation, kernel)
+        session = open_session(content, expectation, kernel)
+        footprint = weigh(session.shrinking(), expectation) if weighed else None
+        return {} if footprint is None else {FOOTPRINT: asdict(footprint)}
     except BadModelError as error:
         return {"reason": str(error), "detail": error.detail}
     except MemoryError:
         return {"reason": "trying it takes more memory than it may have", "detail": ""}
     except Exception as error:  # whatever it is, the file is what is wrong
         return {"reason": f"trying it fails ({type(error).__name__})", "detail": str(error)}
-    return {}
 
 
 def _end_with_parent() -> None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from noisevote.engine.errors import BadModelError
+from noisevote.engine.footprint import Footprint
 from noisevote.engine.trial import BESIDE_PRIORITY, Expectation, TrialLimits
 from noisevote.noise_op.library import Kernel
 
@@ -17,6 +18,9 @@ CHILD: Final = "noisevote.engine.trial_child"
 # What comes before each file: how long its description, as JSON, and its content are.
 LENGTHS: Final = struct.Struct(">QQ")
 READY: Final = b"ready\n"
+# Keys of a description, and of an answer.
+WEIGH: Final = "weigh"
+FOOTPRINT: Final = "footprint"
 # Starting Python and ONNX Runtime takes half a second; a machine with much else to do may need longer.
 START_S: Final = 60.0
 END_S: Final = 5.0
@@ -34,17 +38,18 @@ class TrialProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._abandoned = threading.Event()
 
-    def check(self, expectation: Expectation, content: bytes) -> None:
+    def check(self, expectation: Expectation, content: bytes, *, weigh: bool = False) -> Footprint | None:
         """Load a file and run it there; see `Trial.check`."""
         process = self._started()
-        description = json.dumps(expectation.as_dict()).encode()
+        description = json.dumps(expectation.as_dict() | {WEIGH: weigh}).encode()
         message = b"".join((LENGTHS.pack(len(description), len(content)), description))
         answer, in_time = _ask(process, (message, content), self._limits.seconds)
         if not answer.endswith(b"\n"):
             raise self._lost(in_time)
         found = json.loads(answer)
-        if found:
+        if "reason" in found:
             raise BadModelError(found["reason"], found["detail"])
+        return Footprint(**found[FOOTPRINT]) if FOOTPRINT in found else None
 
     def abandon(self) -> None:
         """Kill the process, and start none any more."""

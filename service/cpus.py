@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from noisevote.service.cgroups import cgroup_folders, words
 
 
 def usable_cpus(root: Path = Path("/")) -> int:
@@ -24,8 +26,8 @@ def _affinity() -> int:
 def _quotas_v2(root: Path) -> Iterator[float]:
     """CPUs allowed by `cpu.max` ("<quota or max> <period>", microseconds) of this cgroup and its parents."""
     for mount in ("sys/fs/cgroup", "sys/fs/cgroup/unified"):
-        for folder in _cgroup_folders(root, mount, controller=""):
-            match _words(folder / "cpu.max"):
+        for folder in cgroup_folders(root, mount, controller=""):
+            match words(folder / "cpu.max"):
                 case [quota, period] if quota.isdigit() and period.isdigit():
                     yield int(quota) / int(period)
 
@@ -33,27 +35,7 @@ def _quotas_v2(root: Path) -> Iterator[float]:
 def _quotas_v1(root: Path) -> Iterator[float]:
     """The same from `cpu.cfs_quota_us` (−1: none) and `cpu.cfs_period_us`."""
     for mount in ("sys/fs/cgroup/cpu", "sys/fs/cgroup/cpu,cpuacct"):
-        for folder in _cgroup_folders(root, mount, controller="cpu"):
-            match _words(folder / "cpu.cfs_quota_us"), _words(folder / "cpu.cfs_period_us"):
+        for folder in cgroup_folders(root, mount, controller="cpu"):
+            match words(folder / "cpu.cfs_quota_us"), words(folder / "cpu.cfs_period_us"):
                 case [quota], [period] if quota.isdigit() and period.isdigit():
                     yield int(quota) / int(period)
-
-
-def _cgroup_folders(root: Path, mount: str, controller: str) -> Iterator[Path]:
-    """Folders of this process's cgroup and its parents; inside a container the mount itself is the cgroup."""
-    for line in _lines(root / "proc/self/cgroup"):
-        _, controllers, path = line.split(":", 2)
-        if controller in controllers.split(","):
-            inside = PurePosixPath(path.lstrip("/"))
-            yield from (root / mount / folder for folder in (inside, *inside.parents))
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text().splitlines()
-    except OSError:  # no such controller, or not Linux
-        return []
-
-
-def _words(path: Path) -> list[str]:
-    return [word for line in _lines(path) for word in line.split()]

@@ -16,8 +16,10 @@ from pydantic_settings import BaseSettings, CliSettingsSource, NoDecode, Setting
 
 from noisevote.model_store.manifest import PrecisionChoice
 from noisevote.service.cpus import usable_cpus
+from noisevote.service.memory import usable_memory
 
 PREFIX: Final = "NOISEVOTE_"
+LEAST_BATCH_BYTES: Final = 2**20
 # Settings of the other rooms, which are none of ours and no mistake either.
 FOREIGN: Final = frozenset(
     {"NOISEVOTE_DATA", "NOISEVOTE_URL", "NOISEVOTE_API_KEY", "NOISEVOTE_MODEL", "NOISEVOTE_TIMEOUT_S"}
@@ -34,6 +36,11 @@ def _parts(value: object) -> object:
 
 def _unless_off(value: object) -> object:
     return None if value == "off" else value
+
+
+def _batch_bytes(settings: Mapping[str, Any]) -> int:
+    """What is left for each batch if half of the memory is for batches."""
+    return max(LEAST_BATCH_BYTES, usable_memory() // 2 // int(settings.get("threads", 1)))
 
 
 def _timings_file() -> Path | None:
@@ -88,9 +95,13 @@ class Settings(BaseSettings):
     """batches computed at once, one thread each; default: the CPUs that the cgroup allows"""
     batch_rows: Annotated[int, Field(ge=1, le=65536)] = 32
     """most rows (votes of any inputs) in one batch; how many up to this are best is measured when a model is loaded"""
+    batch_bytes: Annotated[int, Field(ge=LEAST_BATCH_BYTES)] = Field(default_factory=_batch_bytes)
+    """most memory that computing one batch may take, as measured when a model is tried; larger ones are not made, and a
+    variant whose smallest takes more is refused; default: half of the memory that the cgroup or the machine has,
+    divided by `threads`"""
     timings_file: Annotated[Path | None, BeforeValidator(_unless_off)] = Field(default_factory=_timings_file)
-    """where it is kept how long batches took and which files passed their trial, so that the next start on this
-    processor need not find it out again; off: nowhere"""
+    """where it is kept what batches took, time and memory, and which files passed their trial, so that the next start
+    on this processor need not find it out again; off: nowhere"""
     policies: FilePath | None = None
     """file (TOML or JSON) of what requests to some models may choose; models without a policy are free"""
     precision: PrecisionChoice = "float32"

@@ -95,7 +95,8 @@ def settings() -> Finding:
     from noisevote.service.settings import SettingsError, read_settings  # noqa: PLC0415  # of an extra
 
     try:
-        read_settings()
+        read = read_settings()
     except SettingsError as error:
         return failure("settings", str(error), "docs/settings.md lists the settings")
-    return ok("settings", "the environment's can be used")
+    most = f"{read.threads} batches at once, of at most {read.batch_bytes / 2**20:,.0f} MiB each"
+    return ok("settings", f"the environment's can be used; {most}")

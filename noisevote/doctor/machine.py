@@ -5,11 +5,12 @@ import resource
 import socket
 import time
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
 from noisevote.doctor.finding import Finding, failure, ok, warning
 from noisevote.service.cpus import usable_cpus
+from noisevote.service.memory import total_memory, usable_memory
 
 # The published models take about half of it; loading one file may take more for a moment.
 LEAST_MEMORY: Final = 2**30
@@ -31,42 +32,12 @@ def processors(root: Path = Path("/")) -> Finding:
 
 def memory(root: Path = Path("/")) -> Finding:
     """What a cgroup or the machine leaves of memory. `root` as above."""
-    limits = dict(_memory_limits(root))
-    total = _total_memory(root)
-    least = min([total, *limits.values()])
-    limited = "the machine has" if least == total else "the cgroup allows"
+    least = usable_memory(root)
+    limited = "the machine has" if least == total_memory(root) else "the cgroup allows"
     found = f"{limited} {least / 2**20:,.0f} MiB"
     if least < LEAST_MEMORY:
         return warning("memory", found, "allow 1 GiB, or serve fewer models, and set --load-bytes below the limit")
     return ok("memory", found)
-
-
-def _memory_limits(root: Path) -> list[tuple[Path, int]]:
-    """Limits of this process's cgroup and its parents, version 2, or of version 1."""
-    try:
-        inside = (root / "proc/self/cgroup").read_text().strip().splitlines()
-    except OSError:  # not Linux
-        return []
-    found = []
-    for line in inside:
-        path = PurePosixPath(line.split(":", 2)[2].lstrip("/"))
-        for mount, name in (("sys/fs/cgroup", "memory.max"), ("sys/fs/cgroup/memory", "memory.limit_in_bytes")):
-            for folder in (path, *path.parents):
-                try:
-                    limit = (root / mount / folder / name).read_text().strip()
-                except OSError:
-                    continue
-                if limit.isdigit():
-                    found.append((root / mount / folder, int(limit)))
-    return found
-
-
-def _total_memory(root: Path) -> int:
-    try:
-        first = (root / "proc/meminfo").read_text().split("\n", 1)[0]
-        return int(first.split()[1]) * 1024
-    except (OSError, IndexError, ValueError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def open_files() -> Finding:

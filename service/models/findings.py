@@ -1,10 +1,9 @@
 """Keeps what a start finds out about files, so that a later one on the same processor need not find it out again.
 
-Which files passed their trial, and what batches took. A convenience: whatever is wrong with what was kept, the server
-tries and times anew, and says so in one line of its log.
+Which files passed their trial, and what batches took, time and memory. A convenience: whatever is wrong with what was
+kept, the server tries, weighs and times anew, and says so in one line of its log.
 """
 
-import json
 import logging
 import os
 import platform
@@ -14,10 +13,11 @@ from collections.abc import Callable
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final, TypeVar
 
 from pydantic import BaseModel, Field, PositiveInt, ValidationError
 
+from noisevote.engine.footprint import Footprint
 from noisevote.engine.trial import Expectation, TrialLimits
 from noisevote.model_store.manifest import Manifest
 from noisevote.service.scheduling.batch_size import BatchProfile
@@ -32,15 +32,20 @@ _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
+Kind = TypeVar("Kind")
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Curve = tuple[tuple[PositiveInt, Seconds], ...]
 
 
 class _Content(BaseModel):
-    """The file: what all of it is about, curves of (rows, seconds) by name, and the names of what passed its trial."""
+    """The file: what all of it is about, curves of (rows, seconds) and footprints by name, and what passed its trial.
+
+    A footprint is null where it could not be measured.
+    """
 
     about: str
     curves: dict[str, Annotated[Curve, Field(min_length=1)]]
+    footprints: dict[str, Footprint | None]
     passed: list[str]
 
 
@@ -63,6 +68,7 @@ class Findings:
         self._path = path
         self._about = sha256(repr((processor(), version("noisevote"), about)).encode()).hexdigest()[:16]
         self._curves: dict[str, Curve] = {}
+        self._footprints: dict[str, Footprint | None] = {}
         self._passed: dict[str, None] = {}  # in the order in which they came
         self._changed = False
 
@@ -79,7 +85,7 @@ class Findings:
         except (OSError, ValidationError, _UnusableError) as error:
             logger.warning("timings: %s is not used: %s", self._path, _reason(error))
             return
-        self._curves = kept.curves
+        self._curves, self._footprints = kept.curves, kept.footprints
         self._passed = dict.fromkeys(kept.passed)
 
     def profile(self, name: str, measure: Callable[[], BatchProfile]) -> BatchProfile:
@@ -90,6 +96,19 @@ class Findings:
         self._curves[name] = found.curve
         self._changed = True
         return found
+
+    def weighed(self, name: str) -> bool:
+        """Whether the memory of what is named so was measured, now or at an earlier start."""
+        return name in self._footprints
+
+    def footprint(self, name: str) -> Footprint | None:
+        """What was measured then; None: that it cannot be."""
+        return self._footprints[name]
+
+    def note_footprint(self, name: str, found: Footprint | None) -> None:
+        """Keep it."""
+        self._footprints[name] = found
+        self._changed = True
 
     def passed(self, name: str) -> bool:
         """Whether what is named so passed its trial, now or at an earlier start."""
@@ -104,20 +123,28 @@ class Findings:
         """Keep what was found out, in a file that is whole at any time and that its owner alone may read and write."""
         if self._path is None or not self._changed:
             return
-        curves, passed = list(self._curves.items())[-MOST_KEPT:], list(self._passed)[-MOST_KEPT:]
-        content: dict[str, Any] = {"about": self._about, "curves": dict(curves), "passed": passed}
+        kept = _Content(
+            about=self._about,
+            curves=_newest(self._curves),
+            footprints=_newest(self._footprints),
+            passed=list(self._passed)[-MOST_KEPT:],
+        )
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
             try:
                 with os.fdopen(descriptor, "w") as file:
-                    json.dump(content, file)
+                    file.write(kept.model_dump_json())
                 Path(temporary).replace(self._path)
             finally:
                 Path(temporary).unlink(missing_ok=True)
             self._changed = False
         except OSError as error:
             logger.info("timings: they are not kept in %s: %s", self._path, error.strerror)
+
+
+def _newest(kept: dict[str, Kind]) -> dict[str, Kind]:
+    return dict(list(kept.items())[-MOST_KEPT:])
 
 
 def _own_file(path: Path) -> bytes:

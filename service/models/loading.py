@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from noisevote.engine.errors import BadModelError
+from noisevote.engine.footprint import Footprint
 from noisevote.engine.session_key import SessionKey
 from noisevote.engine.trial import BESIDE_PRIORITY, Expectation, Trial, TrialLimits
 from noisevote.model_store.manifest import Manifest, Variant
@@ -34,13 +35,16 @@ Network = tuple[object, ...]
 
 @dataclass(frozen=True)
 class LoadLimits:
-    """What loading a model may take: seconds and memory of its trial, and bytes of one input."""
+    """What loading a model may take: seconds and memory of its trial, and bytes of one input and of one batch."""
 
     trial: TrialLimits
     input_bytes: int
+    batch_bytes: int
 
 
-DEFAULT_LIMITS: Final = LoadLimits(TrialLimits(seconds=30, memory=4 * 2**30), input_bytes=32 * 2**20)
+DEFAULT_LIMITS: Final = LoadLimits(
+    TrialLimits(seconds=30, memory=4 * 2**30), input_bytes=32 * 2**20, batch_bytes=2 * 2**30
+)
 
 
 def load_models(
@@ -123,6 +127,7 @@ class Loader:
         self._trials: Trials | None = None
         self._abandoned = threading.Event()
         self._measured: dict[Network, BatchProfile] = {}
+        self._footprints: dict[Network, Footprint | None] = {}  # None: cannot be measured here
 
     def load(
         self,
@@ -188,10 +193,44 @@ class Loader:
         content = self._store.read(manifest, variant)
         expectation = Expectation.of(manifest, variant)
         name = trial_of(variant.sha256, expectation, self._limits.trial)
-        if not self._findings.passed(name):
-            trial.check(expectation, content)
+        unweighed = not self._weighed(manifest, variant)
+        if unweighed or not self._findings.passed(name):
+            footprint = trial.check(expectation, content, weigh=unweighed)
             self._findings.note_passed(name)
+            if unweighed:
+                self._note(manifest, variant, footprint)
+        if self._rows(manifest, variant) == 0:
+            raise BadModelError(self._too_large(manifest, variant))
         return content
+
+    def _weighed(self, manifest: Manifest, variant: Variant) -> bool:
+        """Whether the memory of the network's batches is known, now or from an earlier start."""
+        network = _network(manifest, variant)
+        if network not in self._footprints:
+            name = name_of(manifest, *_shape(variant))
+            if not self._findings.weighed(name):
+                return False
+            self._footprints[network] = self._findings.footprint(name)
+        return True
+
+    def _note(self, manifest: Manifest, variant: Variant, footprint: Footprint | None) -> None:
+        self._footprints[_network(manifest, variant)] = footprint
+        self._findings.note_footprint(name_of(manifest, *_shape(variant)), footprint)
+
+    def _rows(self, manifest: Manifest, variant: Variant) -> int:
+        """Rows of the variant's largest batch: as many as its memory allows; 0 if it allows none."""
+        footprint = self._footprints.get(_network(manifest, variant))
+        if footprint is None:
+            return self._most_rows
+        return footprint.rows_within(self._limits.batch_bytes, self._most_rows)
+
+    def _too_large(self, manifest: Manifest, variant: Variant) -> str:
+        footprint = self._footprints[_network(manifest, variant)]
+        assert footprint is not None  # else nothing would be too large
+        smallest = "a vote" if footprint.step == 1 else f"the smallest batch, of {footprint.step} votes,"
+        return (
+            f"{smallest} takes {footprint.bytes(1)} bytes of memory, more than batch_bytes ({self._limits.batch_bytes})"
+        )
 
     def _take(self, version: "LoadedVersion", tried: Tried, *, into_memory: bool) -> None:
         """Load a variant and time it, or refuse it."""
@@ -210,12 +249,13 @@ class Loader:
 
     def _profile(self, key: SessionKey, manifest: Manifest, variant: Variant) -> BatchProfile:
         """The variant's times. Variants of one network differ in weights, not in time: it is timed once for a model."""
-        shape = _shape(variant)
-        network = (manifest.name, manifest.input.shape, len(manifest.classes), *shape)
+        network = _network(manifest, variant)
         if network not in self._measured:
-            arguments = self._engine, key, manifest, self._most_rows, self._ticking
-            name = name_of(manifest, *shape)
-            self._measured[network] = self._findings.profile(name, lambda: measure(*arguments))
+            footprint, rows = self._footprints.get(network), self._rows(manifest, variant)
+            arguments = self._engine, key, manifest, rows, self._ticking, 1 if footprint is None else footprint.step
+            name = name_of(manifest, *_shape(variant), rows)
+            timed = self._findings.profile(name, lambda: measure(*arguments))
+            self._measured[network] = replace(timed, footprint=footprint)
         return self._measured[network]
 
     def _ticking(self) -> float:
@@ -254,6 +294,11 @@ def _reason(error: Exception, name: str) -> str:
         return str(error)
     logger.warning("refused: %s", name, exc_info=error)
     return f"loading it fails ({type(error).__name__})"
+
+
+def _network(manifest: Manifest, variant: Variant) -> Network:
+    """What decides what a vote of the variant takes, by whatever name other versions of the model call it."""
+    return manifest.name, manifest.input.shape, len(manifest.classes), *_shape(variant)
 
 
 def _shape(variant: Variant) -> Network:

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from noisevote.engine.footprint import Footprint
 from noisevote.engine.session_key import SessionKey
 from noisevote.model_store.manifest import Manifest
 from noisevote.service.scheduling.batch import Batch
@@ -35,11 +36,20 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class BatchProfile:
-    """Rows of a good batch, seconds that a worker needs for each, and the measured curve of (rows, seconds)."""
+    """Rows of a good batch, seconds that a worker needs for each, and the measured curve of (rows, seconds).
+
+    `footprint` tells the memory of batches, where that could be measured.
+    """
 
     rows: int
     row_s: float
     curve: tuple[tuple[int, float], ...]
+    footprint: Footprint | None = None
+
+    @property
+    def bytes(self) -> int | None:
+        """Of memory that a good batch takes while it is computed; None: nobody knows."""
+        return None if self.footprint is None else self.footprint.bytes(self.rows)
 
     @classmethod
     def of(cls, curve: tuple[tuple[int, float], ...]) -> "BatchProfile":
@@ -64,15 +74,18 @@ def finite_without_noise(engine: Engine, batch: Batch) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(engine.run(batch.session, replace(feeds, sigma=np.zeros_like(feeds.sigma)))).all(1))
 
 
-def measure(engine: Engine, key: SessionKey, manifest: Manifest, most_rows: int, clock: Clock) -> BatchProfile:
+def measure(
+    engine: Engine, key: SessionKey, manifest: Manifest, most_rows: int, clock: Clock, step: int = 1
+) -> BatchProfile:
     """Time batches of 1, 2, 4, 8, 12, … `most_rows` rows, up to the first that takes too long, in turns.
 
-    They are batches of a busy server, shared by as many requests as may share one.
+    They are batches of a busy server, shared by as many requests as may share one. Where rows are computed in multiples
+    of `step`, fewer take as long as so many, and are left out.
     """
     least: dict[int, float] = {}
     chosen: list[int] = []
     while len(chosen) < REPETITIONS or (len(chosen) < MOST_REPETITIONS and len(set(chosen[-REPETITIONS:])) > 1):
-        for rows in _sizes(most_rows):
+        for rows in _sizes(min(step, most_rows), most_rows):
             requests = [_request(key, manifest, seed, rows) for seed in range(min(rows, MOST_SHARING))]
             least[rows] = min(_seconds(engine, requests, rows, clock), least.get(rows, math.inf))
             if least[rows] > LONGEST_BATCH_S:
@@ -94,9 +107,9 @@ def _seconds(engine: Engine, requests: list[VoteRequest], rows: int, clock: Cloc
     return clock() - began
 
 
-def _sizes(most_rows: int) -> Iterator[int]:
-    """Powers of two, and from eight rows on also what is halfway between them."""
-    rows = 1
+def _sizes(least_rows: int, most_rows: int) -> Iterator[int]:
+    """The least rows, doubled over and over, and from eight rows on also what is halfway between them."""
+    rows = least_rows
     while rows < most_rows:
         yield rows
         if 8 <= rows < most_rows * 2 / 3:

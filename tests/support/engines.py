@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from noisevote.engine.feeds import Feeds
+from noisevote.engine.footprint import Footprint
 from noisevote.engine.session_key import SessionKey
 from noisevote.engine.trial import Expectation, TrialLimits
 from noisevote.model_store.manifest import Manifest
@@ -26,8 +27,9 @@ def fake_logits(feeds: Feeds, classes: int) -> NDArray[np.float32]:
 class Trusting:
     """A trial that lets every file pass."""
 
-    def check(self, expectation: Expectation, content: bytes) -> None:
-        """Accept it."""
+    def check(self, expectation: Expectation, content: bytes, *, weigh: bool = False) -> Footprint | None:  # noqa: ARG002
+        """Accept it, and know nothing of its memory."""
+        return None
 
     def abandon(self) -> None:
         """Nothing is under way."""

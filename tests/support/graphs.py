@@ -35,6 +35,27 @@ def tiny_network(seed: int = 0, classes: int = CLASSES, shape: tuple[int, ...] =
         helper.make_node("Range", ["zero", "rows", "one"], ["identity"]),
         _noise("signal_1", "identity", "logits", site=1, activation="none"),
     ]
+    return _published(nodes, constants, shape, classes)
+
+
+@cache
+def wide_network(channels: int = 64, side: int = 64) -> bytes:
+    """Few weights and a large signal: a convolution to [channels, side, side] with noise, its mean of each channel."""
+    kernel = np.random.default_rng(0).normal(0, 0.5, (channels, 1, 3, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["input", "kernel"], ["signal"], pads=[1, 1, 1, 1]),
+        _noise("signal", "row", "noisy", site=0, activation="relu"),
+        helper.make_node("GlobalAveragePool", ["noisy"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["logits"]),
+    ]
+    constants = [numpy_helper.from_array(kernel, "kernel"), numpy_helper.from_array(np.array(0), "zero")]
+    return _published(nodes, constants, (1, side, side), channels)
+
+
+def _published(
+    nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto], shape: tuple[int, ...], classes: int
+) -> bytes:
+    """The file of a graph, with the inputs and the output of a published one."""
     rows = ["R"]
     inputs = [
         helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", *shape]),

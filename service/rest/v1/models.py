@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from noisevote.service.models.registry import ModelRegistry
 from noisevote.service.prediction.policy import Policies
 from noisevote.service.rest.v1.documented import refusals
-from noisevote.service.rest.v1.schemas import ModelDescription, ModelList
+from noisevote.service.rest.v1.schemas import Batch, ModelDescription, ModelList
 from noisevote.service.runtime import runtime_of
 
 router = APIRouter(tags=["models"])
@@ -51,6 +51,7 @@ def describe(registry: ModelRegistry, policies: Policies, name: str, version: st
         variants=[variant.name for variant in served.variants],
         refused=dict(served.refused),
         policy=None if policy is None else policy.model_dump(mode="json", exclude_none=True),
+        batches={key.variant: Batch(rows=pace.rows, bytes=pace.bytes) for key, pace in served.profiles.items()},
         manifest=served.manifest,
     )
 

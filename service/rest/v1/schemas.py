@@ -331,6 +331,15 @@ class LabelResponse(Body):
     analog_cost: AnalogCost
 
 
+class Batch(Body):
+    """How a variant is computed here, as measured when it was loaded."""
+
+    rows: int
+    """most votes, of any inputs, in a batch"""
+    bytes: int | None
+    """memory that such a batch takes while it is computed; null: it cannot be measured on this system"""
+
+
 class ModelDescription(Body):
     """A served version: its manifest, and what of it is not served."""
 
@@ -345,6 +354,8 @@ class ModelDescription(Body):
     """variants that are refused, and why"""
     policy: dict[str, Any] | None
     """what requests may choose, by route and key; what is not listed is forbidden. null: everything is free"""
+    batches: dict[str, Batch]
+    """of the variants that were loaded and measured in this process"""
     manifest: Manifest
 
 

@@ -84,6 +84,16 @@ def test_limits_of_a_cgroup_are_found(tmp_path: Path) -> None:
         assert machine.processors(tmp_path).health == "warning"
 
 
+def test_settings_tell_what_batches_may_take(
+    store: ModelStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads times memory is what the machine must have beside the models."""
+    monkeypatch.setenv("NOISEVOTE_THREADS", "3")
+    monkeypatch.setenv("NOISEVOTE_BATCH_BYTES", str(64 * 2**20))
+    _, findings = looked(store, capsys)
+    assert findings["settings"]["found"].endswith("3 batches at once, of at most 64 MiB each")
+
+
 def test_a_clock_that_is_behind_the_models_is_told() -> None:
     """A model cannot be published later than today."""
     today = datetime(2026, 1, 1, tzinfo=UTC)

@@ -42,7 +42,7 @@ class Counting(FakeEngine):
         """Itself."""
         return self
 
-    def check(self, expectation: Expectation, content: bytes) -> None:  # noqa: ARG002
+    def check(self, expectation: Expectation, content: bytes, *, weigh: bool = False) -> None:  # noqa: ARG002
         """Note it."""
         self.tried.append(content)
         if content == self.bad:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from noisevote.engine.errors import BadModelError
+from noisevote.engine.footprint import Footprint
 from noisevote.engine.session_key import SessionKey
 from noisevote.engine.trial import Expectation, TrialLimits
 from noisevote.model_store.manifest import Manifest, Variant
@@ -122,11 +123,12 @@ class Hanging(Trusting):
         self.ended = threading.Event()
         self.seconds = seconds
 
-    def check(self, expectation: Expectation, content: bytes) -> None:  # noqa: ARG002
+    def check(self, expectation: Expectation, content: bytes, *, weigh: bool = False) -> Footprint | None:
         """Accept it, or hang."""
         if content.startswith(b"hangs"):
             self.ended.wait(self.seconds)
             raise BadModelError("hangs")
+        return super().check(expectation, content, weigh=weigh)
 
     def abandon(self) -> None:
         """Hang no longer."""

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 SECONDS = 5.0
 # Of each kind that a file alone shows.
 LAZILY = ("loop", "string-logits", "nan-weights", "eight-gibibytes")
-LIMITS = LoadLimits(TrialLimits(SECONDS, memory=2**30), input_bytes=32 * 2**20)
+LIMITS = LoadLimits(TrialLimits(SECONDS, memory=2**30), input_bytes=32 * 2**20, batch_bytes=2**30)
 
 
 @pytest.fixture(scope="module")

@@ -63,6 +63,14 @@ def test_a_costly_start_makes_batches_long_and_a_cheap_one_short() -> None:
     assert paced(TimedEngine(0.0, 0.0001)).rows == 1
 
 
+def test_rows_that_are_computed_together_are_timed_together() -> None:
+    """A step of four rows of 30 ms each: fewer take as long, so that a batch has four, though they take too long."""
+    engine = TimedEngine(0.12, 0.0)
+    pace = measure(engine, KEY, manifest({"v0": b"onnx"}, classes=("a", "b", "c")), 64, engine.clock, 4)
+    assert pace.rows == 4
+    assert {len(feeds.row) for _, feeds in engine.batches} == {4}
+
+
 def test_disturbances_are_not_measured() -> None:
     """The least of several turns, so that what slows one of them down does not count."""
     pace = paced(TimedEngine(0.001, 0.0005))
