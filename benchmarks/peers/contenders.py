@@ -167,9 +167,18 @@ def launched(peer: Peer, environments: Path, graphs: Mapping[Precision, Path]) -
 
 @contextmanager
 def launched_ours(lanes: int, store: Path, environments: Path) -> Iterator[tuple[str, Program]]:
-    """Address and program of our server that starts."""
+    """Address and program of our server that starts, and times its batches anew."""
     port = _free_port()
-    flags = ("--port", str(port), "--threads", str(lanes), "--model-store", str(store.resolve()))
+    flags = (
+        "--port",
+        str(port),
+        "--threads",
+        str(lanes),
+        "--model-store",
+        str(store.resolve()),
+        "--timings-file",
+        "off",
+    )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NOISEVOTE_")}
     command = [sys.executable, "-m", "noisevote", "serve", *flags]
     with started(command, environment, environments / "run" / OURS) as program:

@@ -37,7 +37,8 @@ def report(options: argparse.Namespace) -> None:
     ]  # fmt: skip
     print(*page, sep="\n")
     write(options.out, _figures(found, lines, record.missing), page, TITLE, model)
-    draw(_panels(found), picture, OURS)
+    if panels := _panels(found):
+        draw(panels, picture, OURS)
 
 
 def _about(windows: Sequence[Window], lanes: int) -> str:
@@ -117,7 +118,7 @@ def _alone_table(found: Found) -> list[str]:
 def _panels(found: Found) -> list[list[Panel]]:
     rates = [_rates(found, way) for way in (ONE, TWENTY)]
     waits = [_waits(found, way) for way in BESIDE]
-    return [row for row in (rates, waits) if all(panel.bars for panel in row)]
+    return [row for row in ([panel for panel in row if panel.bars] for row in (rates, waits)) if row]
 
 
 def _rates(found: Found, way: str) -> Panel:
