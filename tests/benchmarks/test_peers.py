@@ -263,10 +263,11 @@ FAMILY = """
 import os, subprocess, sys, time
 child = [sys.executable, "-c", "import time; time.sleep(60)"]
 subprocess.Popen(child, start_new_session=True)
-if os.fork() == 0:
+if (between := os.fork()) == 0:
     os.setsid()
     subprocess.Popen(child)
     os._exit(0)
+os.waitpid(between, 0)
 open("ready", "w").close()
 signal = __import__("signal"); signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 time.sleep(60)
