@@ -35,6 +35,8 @@ RATES: Final = (
     Line("float32 with `exact` ÷ best float32 peer", EARLY, FLOAT_NAMES, TWENTY),
     Line("int8 with `exact` ÷ best float32 peer", EARLY_BYTES, FLOAT_NAMES, TWENTY, 8),
     Line("int8 with `exact` ÷ best peer of any kind", EARLY_BYTES, ALL_NAMES, TWENTY, 8),
+    Line("float32 with `exact` ÷ float32 with all votes", EARLY, (FLOATS,), TWENTY),
+    Line("int8 with `exact` ÷ int8 with all votes", EARLY_BYTES, (BYTES,), TWENTY),
     Line("float32 ÷ best float32 peer", FLOATS, FLOAT_NAMES, ONE, 1.5),
     Line("int8 ÷ best float32 peer", BYTES, FLOAT_NAMES, ONE, 2),
     Line("int8 ÷ best int8 peer", BYTES, BYTE_NAMES, ONE),

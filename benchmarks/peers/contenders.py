@@ -18,10 +18,11 @@ from PIL import Image
 from benchmarks.peers.asking import ConnectionEndedError, Group, ask
 from benchmarks.peers.programs import Program, started
 from benchmarks.server_process import DIGIT
+from benchmarks.serving_core import MODEL
 
 SERVERS: Final = Path(__file__).resolve().parent / "servers"
 REQUIREMENTS: Final = Path(__file__).resolve().parent / "requirements"
-START_S: Final = 60
+START_S: Final = 120
 IMAGE: Final = b64encode(DIGIT.read_bytes()).decode()
 OURS: Final = "noisevote"
 SIGMA: Final = 0.8
@@ -167,20 +168,12 @@ def launched(peer: Peer, environments: Path, graphs: Mapping[Precision, Path]) -
 
 @contextmanager
 def launched_ours(lanes: int, store: Path, environments: Path) -> Iterator[tuple[str, Program]]:
-    """Address and program of our server that starts, and times its batches anew."""
+    """Address and program of our server that starts with one model, as others do, and times its batches anew."""
     port = _free_port()
-    flags = (
-        "--port",
-        str(port),
-        "--threads",
-        str(lanes),
-        "--model-store",
-        str(store.resolve()),
-        "--timings-file",
-        "off",
-    )
+    where = ("--port", str(port), "--model-store", str(store.resolve()), "--models", MODEL)
+    how = ("--threads", str(lanes), "--timings-file", "off")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NOISEVOTE_")}
-    command = [sys.executable, "-m", "noisevote", "serve", *flags]
+    command = [sys.executable, "-m", "noisevote", "serve", *where, *how]
     with started(command, environment, environments / "run" / OURS) as program:
         yield f"http://127.0.0.1:{port}", program
 

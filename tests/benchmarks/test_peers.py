@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.graphs import feeds, running, session_of, with_noise_fed, with_random_normal_like
 from benchmarks.peers.asking import Answer, ConnectionEndedError, Group, ask
-from benchmarks.peers.comparisons import BYTES, FLOATS, Found, lines_of
+from benchmarks.peers.comparisons import BYTES, EARLY, FLOATS, Found, lines_of
 from benchmarks.peers.contenders import BYTE_PEERS, FLOAT_PEERS, OURS, PEERS, REQUIREMENTS, SERVERS, Unavailable
 from benchmarks.peers.contenders import launched as launch
 from benchmarks.peers.programs import Program, marked, started
@@ -182,6 +182,7 @@ WINDOWS = [
     *(window(0, name, TWENTY, rate) for name, rate in ((FLOATS, 300), (BYTES, 600), (TILED, 100), (LOOP, 80))),
     *(window(1, name, TWENTY, rate) for name, rate in ((FLOATS, 150), (BYTES, 300), (TILED, 40), (LOOP, 50))),
     window(2, FLOATS, TWENTY, 9999),
+    window(0, EARLY, TWENTY, 500, answers=100, votes=1200),
     *(window(0, name, ONE, rate) for name, rate in ((FLOATS, 1500), (TILED, 1000), (LOOP, 900))),
     window(0, FLOATS, HUNDRED, 40),
     window(0, FLOATS, BESIDE_100, 100, large_per_second=38, small_ms=[5.0] * 100),
@@ -220,6 +221,7 @@ def test_the_report_has_everybody_in_table_record_and_picture(
     assert f"Left out: {PEERS[3].name}: it is not there." in page
     for name in (FLOATS, BYTES, TILED, LOOP):
         assert f"| {name} |" in page
+    assert "100 answers of 20 votes at most took 12.0 votes on average" in page
     assert "| noisevote, float32 | 4 × 100 | 5.0 ms | 5.0 ms | 100 | 38.0 (38.0 to 38.0) |" in page
     figures = json.loads(out.with_suffix(".json").read_text())["figures"]
     assert figures["servers"][LOOP]["one vote beside 4 × 100"]["p99_ms"] == 10.0
