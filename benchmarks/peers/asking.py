@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 SILENCE_S: Final = 60
 LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
+CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding: *chunked\r\n", re.IGNORECASE)
+LAST_CHUNK: Final = b"0\r\n\r\n"
 END_OF_HEAD: Final = b"\r\n\r\n"
 
 
@@ -70,8 +72,12 @@ class _Connection:
             return None
         length = LENGTH.search(head + b"\r\n")
         if length is None:
-            raise ConnectionEndedError(f"an answer without its length: {head!r}")
-        if len(content) < int(length[1]):
+            if not CHUNKED.search(head + b"\r\n"):
+                raise ConnectionEndedError(f"an answer without its length: {head!r}")
+            if not content.endswith(LAST_CHUNK):
+                return None
+            content = _joined(content)
+        elif len(content) < int(length[1]):
             return None
         self._received = b""
         status = int(head[9:12])
@@ -128,6 +134,16 @@ def _turned(bodies: Sequence[bytes], by: int) -> Sequence[bytes]:
     """So that clients that begin together do not ask for the same."""
     by %= len(bodies)
     return [*bodies[by:], *bodies[:by]]
+
+
+def _joined(chunks: bytes) -> bytes:
+    """The content that comes in chunks, each after its length."""
+    content, left = b"", chunks
+    while left != LAST_CHUNK:
+        length, _, left = left.partition(b"\r\n")
+        size = int(length, 16)
+        content, left = content + left[:size], left[size + 2 :]
+    return content
 
 
 def _request(host: str, path: str, body: bytes) -> bytes:

@@ -7,7 +7,7 @@ import sys
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -161,6 +161,7 @@ def launched(peer: Peer, environments: Path, graphs: Mapping[Precision, Path]) -
         "BENTOML_DO_NOT_TRACK": "True",
         "BENTOML_HOME": str(folder),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
     }
     with started(command, environment, folder) as program:
         yield f"http://127.0.0.1:{port}", program
@@ -191,12 +192,14 @@ def our_body(votes: int, seed: int, precision: Precision, rule: str = "fixed") -
 
 
 def _free_port() -> int:
-    """Some that nobody uses, with two more after it for what peers open beside."""
+    """Some that nobody uses, with two more after it for what peers open beside, on any address."""
     while True:
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-        if port < 65_000:
+        with ExitStack() as stack, suppress(OSError, OverflowError):
+            first = stack.enter_context(socket.socket())
+            first.bind(("", 0))
+            port = int(first.getsockname()[1])
+            for more in (1, 2):
+                stack.enter_context(socket.socket()).bind(("", port + more))
             return port
 
 

@@ -46,10 +46,10 @@ class Way:
 
 ONE, TWENTY, HUNDRED, BESIDE_100, BESIDE_1000 = "1", "20", "100", "beside 100", "beside 1000"
 WAYS: Final[Mapping[str, Way]] = {
-    ONE: Way(((8, 1),), 3.5),
-    TWENTY: Way(((8, 20),), 3.5),
-    HUNDRED: Way(((4, 100),), 4.0),
-    BESIDE_100: Way(((1, 1), (4, 100)), 6.0),
+    ONE: Way(((8, 1),), 3.0),
+    TWENTY: Way(((8, 20),), 3.0),
+    HUNDRED: Way(((4, 100),), 3.0),
+    BESIDE_100: Way(((1, 1), (4, 100)), 5.0),
     BESIDE_1000: Way(((1, 1), (4, 1000)), 5.0),
 }
 

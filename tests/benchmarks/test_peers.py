@@ -84,9 +84,19 @@ def test_clients_take_turns_with_their_bodies_and_read_whole_answers(answering: 
     assert sorted(answering.heard) == sorted(each.body for each in answers)
 
 
+def test_answers_in_chunks_are_put_together() -> None:
+    """Some servers send them so; what looks like the last chunk may be a part of the content."""
+    server = Answering(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\nA\r\n0\r\n\r\n01234\r\n0\r\n\r\n"
+    )
+    (answer, *_) = ask(server.url, "/", [Group(1, [b"a"])], 0)
+    assert answer.content == b"abcd0\r\n\r\n01234"
+    server.close()
+
+
 @pytest.mark.parametrize(
     ("said", "problem"),
-    [(b"", "was closed"), (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "without its length")],
+    [(b"", "was closed"), (b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", "without its length")],
 )
 def test_a_connection_without_an_answer_is_an_error(said: bytes, problem: str) -> None:
     """Nothing is counted as an answer that is none."""
