@@ -1,14 +1,16 @@
 """`make bench`: every comparison in one run, printed beside its aim and written as JSON.
 
-Run it on an idle machine. Only ratios compare; absolute times are this machine's on this day.
+Run it on an idle machine. Only ratios compare; absolute times are this machine's on this day. Those of earlier runs on
+the same instruction set are on record: what is worse by more than they differ is named, and the exit status is 1.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
 
-from benchmarks import draws, graphs, lanes, large_network, quantized, training_step
+from benchmarks import draws, graphs, guard, lanes, large_network, quantized, training_step
 from benchmarks.report import write
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.library import load_kernel
@@ -35,6 +37,8 @@ def main() -> None:
     parser.add_argument("--model", default="mnist-cnn")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, help="also write the figures to OUT.json and the table to OUT.md")
+    parser.add_argument("--ratios", type=Path, default=guard.RECORD, help="those on record")
+    parser.add_argument("--record", action="store_true", help="add this run's ratios to those on record")
     options = parser.parse_args()
     figures = {part: _measure(part, options) for part in options.parts or PARTS}
     table = [HEADER, RULE, *(row for part, measured in figures.items() for row in _rows(part, measured))]
@@ -44,6 +48,22 @@ def main() -> None:
         if PUBLISHED & set(figures):
             served = f"{options.model} {ModelStore(options.model_store).manifest(options.model).version}"
         write(options.out, figures, table, "Benchmarks", served)
+    if options.record:
+        guard.keep(options.ratios, figures, AIMS)
+    else:
+        _compare(figures, guard.kept(options.ratios))
+
+
+def _compare(figures: guard.Figures, recorded: guard.Runs) -> None:
+    """End with status 1 if a ratio is worse than on record."""
+    if not recorded:
+        print(f"no ratios are on record for {guard.instruction_set()}: nothing to compare with", file=sys.stderr)
+        return
+    fallen = guard.fallen(figures, recorded, AIMS)
+    for said in fallen:
+        print(f"worse than on record: {said}", file=sys.stderr)
+    if fallen:
+        sys.exit(1)
 
 
 def _rows(part: str, measured: dict[str, float]) -> list[str]:

@@ -59,7 +59,7 @@ def measure(floats: bytes, eight_bits: bytes, network: str, kernel: Kernel, thre
     }
     batch = feeds(sessions[FLOAT], 1, ROWS)
     once = {name: _times(running(session, batch), VOTES // ROWS) for name, session in sessions.items()}
-    once |= {f"torch, {rows}": _times(_eager(network, batch, rows), VOTES // rows) for rows in TORCH_ROWS}
+    once |= {f"torch, {rows}": _times(eager(network, batch, rows), VOTES // rows) for rows in TORCH_ROWS}
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as lanes:
         timings = in_turns({name: _side_by_side(lanes, threads, each) for name, each in once.items()}, ROUNDS)
     timings = _best_of_torch(timings)
@@ -137,19 +137,22 @@ def _drawn_as_it_lies(x: Tensor) -> Tensor:
     return torch.randn(x.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
 
 
-def _eager(network: str, batch: Arrays, votes: int) -> Contender:
-    """So many votes of one input in torch."""
+def eager(
+    network: str, batch: Arrays, votes: int, change: Callable[[nn.Module], nn.Module] = lambda it: it
+) -> Contender:
+    """So many votes of one input in torch; `change` may compile the network."""
     folded = fold(build(network, "multiplicative")).eval()
     for module in list(folded.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, GaussianNoise):
                 setattr(module, name, _Randn(child, votes))
-    eager = copy.deepcopy(folded).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # an overload torch leaves out
+    written = copy.deepcopy(folded).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # an overload torch leaves out
+    run = change(written)
     image = torch.from_numpy(batch["input"]).contiguous(memory_format=torch.channels_last)
 
     def votes_of_one_input() -> None:
         with torch.inference_mode():
-            eager(image)
+            run(image)
 
     return votes_of_one_input
 
