@@ -10,6 +10,7 @@ from noisevote.training.attack.records import FullAccess, TransferVotes
 from noisevote.training.report.defence_numbers import Interval, by_image, difference, over_noise, paired, radii, share
 from noisevote.training.report.defence_records import Defence
 from noisevote.training.report.defence_runs import DefenceRun
+from noisevote.training.report.defence_worst import worst_cases
 from noisevote.voting.certificates import anytime_failure, certified_radius
 
 # The paper's Table 11; which sigmas its noisy rows belong to did not survive.
@@ -115,12 +116,13 @@ def beside_noiseless(records: dict[str, FullAccess]) -> Iterable[str]:
     """Each attack under noise beside PGD on the same weights without noise, on the images that both attacked."""
     yield from _header(["under noise", "without noise", "images", "under noise", "without", "difference, points", "is"])
     noiseless_ones = [(name, r) for name, r in records.items() if r.sigma == 0 and not name.startswith("robust-eps")]
-    plain = {(r.sha256, r.source): (name, r) for name, r in noiseless_ones}
+    plain = {(r.model, r.variant, r.source, _kind(r)): (name, r) for name, r in noiseless_ones}
     for name, record in records.items():
         source = "" if record.source == record.sha256 else record.source
-        if record.sigma == 0 or (record.sha256, source) not in plain:
+        key = record.model, record.variant, source, _kind(record)
+        if record.sigma == 0 or key not in plain:
             continue
-        other, noiseless = plain[record.sha256, source]
+        other, noiseless = plain[key]
         ours, theirs = by_image(record), by_image(noiseless)
         both = sorted(set(ours) & set(theirs))
         if len(both) < LEAST_IMAGES:
@@ -131,8 +133,35 @@ def beside_noiseless(records: dict[str, FullAccess]) -> Iterable[str]:
         yield _row([f"`{name}`", f"`{other}`", str(len(both)), *shares, _gain(found), found.verdict])
 
 
+def _kind(record: FullAccess) -> bool:
+    """Whether an attack is a library's, or was made through answers."""
+    return "attack" in record.steps
+
+
+def worst(records: dict[str, FullAccess]) -> Iterable[str]:
+    """The worst example of each image over all attacks, chosen on some votes and judged by fresh ones."""
+    yield from _header([
+        "network", "sigma", "eps", "attacks", "images", "natural", "one vote", "all votes decide", "95 % interval",
+        "by the votes that chose",
+    ])  # fmt: skip
+    for found in worst_cases(records):
+        yield _row([
+            f"{found.model} {found.variant}", f"{found.sigma:g}", f"{found.eps:.3g}",
+            ", ".join(f"`{name}`" for name in found.attacks), str(found.images), _percent(found.natural),
+            _percent(found.one_vote), _percent(found.decided.estimate),
+            f"{_percent(found.decided.low)} … {_percent(found.decided.high)}", _percent(found.same_votes),
+        ])  # fmt: skip
+
+
 def attacker(record: FullAccess) -> str:
     """What the attacker does and knows."""
+    if "attack" in record.steps:
+        draws = f"; {record.draws} draws a gradient" if record.sigma > 0 and "rand" in record.steps["attack"] else ""
+        return f"{record.steps['attack']}{draws}"
+    if record.source and record.source == record.sha256:
+        return "all weights; gradients without noise"
+    if record.source and record.steps["momentum"] == 0:
+        return "transfer from another network, the worst of its restarts"
     if record.source:
         return "transfer from a substitute, momentum and diverse inputs"
     if record.known:
