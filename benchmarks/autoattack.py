@@ -40,7 +40,8 @@ def random_version(record: FullAccess, victim: Victim, loss: str) -> Attack:
 
     apgd: Any = APGDAttack(
         Noisy(victim.network, record.sigma).eval(), n_iter=record.steps["iterations"], n_restarts=record.restarts,
-        eps=record.steps["eps"], norm="Linf", eot_iter=record.draws, loss=loss, seed=record.seed, device="cpu",
+        eps=record.steps["eps"], norm="Linf", eot_iter=record.draws, loss=loss, seed=record.seed,
+        device=next(victim.network.parameters()).device,
         logger=LOGGER,
     )  # fmt: skip
     target = target_of(record, victim)
@@ -57,8 +58,9 @@ def standard_version(record: FullAccess, victim: Victim) -> Attack:
     from pyautoattack import AutoAttack  # noqa: PLC0415  # as above
 
     whole: Any = AutoAttack(
-        silenced(victim.network).eval(), eps=record.steps["eps"], norm="Linf", version="standard", seed=record.seed
-    )
+        silenced(victim.network).eval(), eps=record.steps["eps"], norm="Linf", version="standard", seed=record.seed,
+        device=next(victim.network.parameters()).device,
+    )  # fmt: skip
     target = target_of(record, victim)
 
     def of(inputs: Tensor, labels: Tensor, _: NDArray[np.int64], first: int) -> Crafted:
@@ -68,23 +70,29 @@ def standard_version(record: FullAccess, victim: Victim) -> Attack:
     return of
 
 
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    flags = argparse.ArgumentParser(prog="python -m benchmarks.autoattack", description=__doc__)
+    flags.add_argument("network", help="MODEL/VERSION/VARIANT, or the folder of a run")
+    flags.add_argument("record", type=Path, help="file of the record")
+    flags.add_argument("--loss", choices=("ce", "dlr"), default="ce", help="under noise")
+    flags.add_argument("--sigma", type=float, default=0.0, help="multiplicative noise; 0: the standard version")
+    flags.add_argument("--eps", type=float, default=0.3)
+    flags.add_argument("--iterations", type=int, default=STEPS, help="steps of APGD")
+    flags.add_argument("--draws", type=int, default=EOT_DRAWS, help="votes a gradient")
+    flags.add_argument("--every", type=int, default=50, help="every so many test images one")
+    flags.add_argument("--images", type=int, help="at most so many of these")
+    flags.add_argument("--votes", type=int, default=100, help="fresh votes that judge")
+    flags.add_argument("--store", type=Path, default=STORE)
+    flags.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="where torch computes")
+    return flags
+
+
 def main() -> None:
     """Attack, and write the record after every block of images."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.autoattack", description=__doc__)
-    parser.add_argument("network", help="MODEL/VERSION/VARIANT, or the folder of a run")
-    parser.add_argument("record", type=Path, help="file of the record")
-    parser.add_argument("--loss", choices=("ce", "dlr"), default="ce", help="under noise")
-    parser.add_argument("--sigma", type=float, default=0.0, help="multiplicative noise; 0: the standard version")
-    parser.add_argument("--eps", type=float, default=0.3)
-    parser.add_argument("--iterations", type=int, default=STEPS, help="steps of APGD")
-    parser.add_argument("--draws", type=int, default=EOT_DRAWS, help="votes a gradient")
-    parser.add_argument("--every", type=int, default=50, help="every so many test images one")
-    parser.add_argument("--images", type=int, help="at most so many of these")
-    parser.add_argument("--votes", type=int, default=100, help="fresh votes that judge")
-    parser.add_argument("--store", type=Path, default=STORE)
-    options = parser.parse_args()
+    options = parser().parse_args()
     torch.set_num_threads(1)
-    victim = victim_of(options.network, options.store)
+    victim = victim_of(options.network, options.store).on(options.device)
     test = load(victim.data_set, DataSource.from_environment()).test
     name = f"AutoAttack rand, APGD by {options.loss}" if options.sigma else "AutoAttack, standard version"
     planned = plan(

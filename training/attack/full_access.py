@@ -92,7 +92,7 @@ def given(examples: Mapping[int, NDArray[np.float32]], target: Target, eps: floa
     """
 
     def of(inputs: Tensor, labels: Tensor, chosen: NDArray[np.int64], first: int) -> Crafted:
-        found = torch.from_numpy(np.stack([examples[int(image)] for image in chosen]))
+        found = torch.from_numpy(np.stack([examples[int(image)] for image in chosen])).to(inputs.device)
         away = (found - inputs).abs().flatten(1).amax(dim=1)
         if float(away.max()) > eps + ROUNDING or float(found.min()) < LOWEST or float(found.max()) > HIGHEST:
             raise OutsideBallError(int(chosen[int(away.argmax())]), float(away.max()), eps)
@@ -102,7 +102,7 @@ def given(examples: Mapping[int, NDArray[np.float32]], target: Target, eps: floa
 
 
 def measure(planned: FullAccess, path: Path, victim: Victim, test: Examples, attack: Attack) -> FullAccess:
-    """Attack and judge what the record lacks, `BLOCK` images at a time; returns the whole record.
+    """Attack and judge what the record lacks, `BLOCK` images at a time, where the network is; returns the whole record.
 
     Raises:
         AttackRecordError: the file is of another measurement.
@@ -110,11 +110,12 @@ def measure(planned: FullAccess, path: Path, victim: Victim, test: Examples, att
     record = started(planned, path, TOLD)
     target = target_of(record, victim)
     chosen = np.arange(0, len(test), record.every)[: record.images]
+    device = next(victim.network.parameters()).device
     while len(record.attacked) < len(chosen):
         first = len(record.attacked)
         block = chosen[first : first + BLOCK]
-        inputs = torch.from_numpy(test.values(block))
-        labels = torch.from_numpy(test.labels[block].astype(np.int64))
+        inputs = torch.from_numpy(test.values(block)).to(device)
+        labels = torch.from_numpy(test.labels[block].astype(np.int64)).to(device)
         record = _with_block(record, target, inputs, attack(inputs, labels, block, first), labels, first)
         record.write(path)
     return record
@@ -125,7 +126,7 @@ def _with_block(
 ) -> FullAccess:
     before = judged(target, inputs, record, first)
     after = judged(target, found.inputs, record, first)
-    truth = labels.numpy()
+    truth = labels.cpu().numpy()
     right, decided = outcomes(after, truth)
     natural_right, natural_decided = outcomes(before, truth)
     by_votes = dict(record.by_votes)
@@ -153,7 +154,7 @@ def judged(target: Target, inputs: Tensor, record: FullAccess, first: int) -> np
         voter.logits(inputs, min(VOTES_AT_ONCE, record.votes - vote), vote, first)
         for vote in range(0, record.votes, VOTES_AT_ONCE)
     ]
-    return np.asarray(torch.cat(parts, dim=1).numpy())
+    return np.asarray(torch.cat(parts, dim=1).cpu().numpy())
 
 
 def _counts(right: np.ndarray) -> Sequence[int]:

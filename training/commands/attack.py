@@ -93,6 +93,7 @@ def _add_full(kinds: Commands) -> None:
     parser.add_argument("--images", type=int, help="at most so many of these")
     parser.add_argument("--votes", type=int, default=100, help="fresh votes that judge")
     parser.add_argument("--store", type=Path, default=STORE, help="default: model_store/models")
+    add_device(parser)
     add_threads(parser)
 
 
@@ -151,8 +152,8 @@ def _data_set(folder: Path) -> str:
 
 def _full(options: argparse.Namespace) -> None:
     noise = Noise(options.noise, options.sigma, options.seed)
-    victim = victim_of(options.network, options.store)
-    source = victim_of(options.source, options.store) if options.source else None
+    victim = victim_of(options.network, options.store).on(options.device)
+    source = victim_of(options.source, options.store).on(options.device) if options.source else None
     steps, test = _steps(options), load(victim.data_set, DataSource.from_environment()).test
     told, restarts, origin, examples = asdict(steps), options.restarts, source.sha256 if source else "", None
     if options.given is not None:
