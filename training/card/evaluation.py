@@ -9,6 +9,7 @@ import argparse
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 RECORDS: Final = ROOT / "docs" / "results" / "defence"
@@ -67,6 +68,8 @@ def _certify(sigma: str, radii: str = f"--radii {RADII}", images: int = 10_000) 
     return Job(name, command, record, on_card=False, whole=f"--images {images}", small="--images 1")
 
 
+Active: TypeAlias = tuple[Job, "subprocess.Popen[bytes]"]
+
 PLAN: Final = (
     _full("card-noise-eot-20", NOISY, "--sigma 0.3 --iterations 40"),
     _full("card-pgd-100", NOISY, "--iterations 100 --restarts 10 --step 0.01"),
@@ -92,25 +95,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{missing.name}: left out, {missing.needs} is not installed", flush=True)
         chosen.remove(missing)
     lanes = [[job for job in chosen if job.on_card == on_card] for on_card in (True, False)]
-    active: list[tuple[Job, subprocess.Popen[bytes]]] = []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that jobs end with this
+    active: list[Active] = []
     failed = 0
-    while (active or any(lanes)) and time.monotonic() < end:
-        for number, (lane, at_once) in enumerate(zip(lanes, (options.on_card, options.on_cores), strict=True)):
-            written = {job.record for job, _ in active}
-            free = [job for job in lane if job.record not in written]
-            if free and sum(job.on_card == (number == 0) for job, _ in active) < at_once:
-                lane.remove(free[0])
-                active.append(_started(free[0], options))
-        time.sleep(0.2)
-        for job, process in [each for each in active if each[1].poll() is not None]:
-            active.remove((job, process))
-            failed += process.returncode != 0
-            print(f"{job.name}: {'done' if process.returncode == 0 else 'FAILED, see its log'}", flush=True)
-    for job, process in active:
-        process.terminate()
-        process.wait()
-        print(f"{job.name}: out of time; its record goes on where it stopped", flush=True)
+    try:
+        while (active or any(lanes)) and time.monotonic() < end:
+            for lane, at_once in zip(lanes, (options.on_card, options.on_cores), strict=True):
+                _start_free(lane, at_once, active, options)
+            time.sleep(0.2)
+            for job, process in [each for each in active if each[1].poll() is not None]:
+                active.remove((job, process))
+                failed += process.returncode != 0
+                print(f"{job.name}: {'done' if process.returncode == 0 else 'FAILED, see its log'}", flush=True)
+    finally:
+        for job, process in active:
+            process.terminate()
+            process.wait()
+            print(f"{job.name}: out of time; its record goes on where it stopped", flush=True)
     return int(failed > 0)
+
+
+def _start_free(lane: list[Job], at_once: int, active: list[Active], options: argparse.Namespace) -> None:
+    """Start the first job of a lane whose record nobody writes, if the lane has room for one."""
+    written = {job.record for job, _ in active}
+    free = next((job for job in lane if job.record not in written), None)
+    if free is not None and sum(job.on_card == free.on_card for job, _ in active) < at_once:
+        lane.remove(free)
+        active.append(_started(free, options))
 
 
 def _begin(out: Path) -> None:
@@ -121,7 +132,7 @@ def _begin(out: Path) -> None:
             shutil.copy(record, out / "certificates")
 
 
-def _started(job: Job, options: argparse.Namespace) -> tuple[Job, subprocess.Popen[bytes]]:
+def _started(job: Job, options: argparse.Namespace) -> Active:
     line = job.line(options.out, options.device, options.threads, miniature=options.miniature)
     print(f"{job.name}: python -m {shlex.join(line)}", flush=True)
     with (options.out / f"{job.name}.log").open("ab") as log:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from noisevote.training.attack.certified import CertifiedPaths, outcomes
+from noisevote.training.attack.certified import CertifiedPaths, Outcomes, outcomes
 from noisevote.training.attack.records import FullAccess, TransferVotes
 from noisevote.training.report.defence_numbers import Interval, by_image, difference, over_noise, paired, radii, share
 from noisevote.training.report.defence_records import Defence
@@ -219,30 +219,32 @@ def certificates(defence: Defence) -> Iterable[str]:
 
 def anytime(records: Iterable[CertifiedPaths]) -> Iterable[str]:
     """Certified accuracy and votes of the anytime rule, a table row each of every sigma."""
-    rates: dict[float, list[float]] = {}
+    best: dict[float, float] = {}
     yield from _header(["", "", *(f"r {radius:g}" for radius in RADII)])
     for record in records:
-        found = outcomes(record, RADII, TEST_IMAGES)
-        cells: list[list[str]] = []
-        for one in found:
-            possible = certified_radius(record.sigma, anytime_failure(record.n, record.n, record.alpha)) >= one.radius
-            images, mean = len(one.votes), float(one.votes.mean()) if len(one.votes) else 0.0
-            if not possible or images < LEAST_CERTIFIED:
-                cells.append(["beyond n" if not possible else "–", *["–"] * 3])
-                continue
-            rate = share(one.right)
-            rates.setdefault(one.radius, []).append(100 * rate.high)
+        cells = {radius: ["beyond n" if radius > _reach(record) else "–", *["–"] * 3] for radius in RADII}
+        for one in anytime_cells(record):
+            rate, mean = share(one.right), float(one.votes.mean())
+            best[one.radius] = max(best.get(one.radius, 0.0), 100 * rate.high)
             accuracy = f"{_percent(rate.estimate)} ({_percent(rate.low)} … {_percent(rate.high)})"
-            cells.append([accuracy, f"{images:,}", f"{mean:,.0f}", f"{record.n / mean:,.0f}"])
-        titles = ("accuracy", "images", "votes an image", "times fewer than n")
-        for number, title in enumerate(titles):
-            yield _row(["" if number else f"**sigma {record.sigma:g}**", title, *(cell[number] for cell in cells)])
+            cells[one.radius] = [accuracy, f"{len(one.votes):,}", f"{mean:,.0f}", f"{record.n / mean:,.0f}"]
+        for number, title in enumerate(("accuracy", "images", "votes an image", "times fewer than n")):
+            name = "" if number else f"**sigma {record.sigma:g}**"
+            yield _row([name, title, *(cell[number] for cell in cells.values())])
     yield _row(["public code's best", "", *(f"{value:.1f}" for value in PUBLIC)])
-    told = [
-        "–" if radius not in rates else "yes" if max(rates[radius]) >= public else "no"
-        for radius, public in zip(RADII, PUBLIC, strict=True)
-    ]
-    yield _row(["reached", "", *told])
+    told = zip(RADII, PUBLIC, strict=True)
+    yield _row(["reached", "", *(("yes" if best[r] >= public else "no") if r in best else "–" for r, public in told)])
+
+
+def anytime_cells(record: CertifiedPaths) -> list[Outcomes]:
+    """What the anytime rule made of enough images, at each radius that it has done with."""
+    within = [radius for radius in RADII if radius <= _reach(record)]
+    return [one for one in outcomes(record, within, TEST_IMAGES) if len(one.votes) >= LEAST_CERTIFIED]
+
+
+def _reach(record: CertifiedPaths) -> float:
+    """The radius that n votes of one accord certify."""
+    return certified_radius(record.sigma, anytime_failure(record.n, record.n, record.alpha))
 
 
 def _reached(runs: Sequence[DefenceRun], radius: float, public: float) -> str:
