@@ -67,8 +67,8 @@ def plan(
     return FullAccess(
         model=victim.model, variant=victim.variant, sha256=victim.sha256, data_set=victim.data_set, steps=dict(steps),
         restarts=restarts, noise=noise.kind, sigma=noise.sigma, seed=noise.seed, draws=draws, known=known,
-        source=source, every=every, images=images, votes=draws if known else (votes if noise.sigma > 0 else 1),
-        commit=git_commit(), versions=versions(),
+        source=source, examined=bool(source), every=every, images=images,
+        votes=draws if known else (votes if noise.sigma > 0 else 1), commit=git_commit(), versions=versions(),
     )  # fmt: skip
 
 
@@ -78,11 +78,17 @@ def target_of(record: FullAccess, victim: Victim) -> Target:
     return Target(victim.network, noise, draws=record.draws, known=record.known)
 
 
-def by_steps(record: FullAccess, steps: Steps, attacked: Target) -> Attack:
-    """Examples by the steps of a gradient attack on `attacked`: the victim, or a substitute."""
-    return lambda inputs, labels, _, first: craft(
-        attacked, steps, inputs, labels, restarts=record.restarts, seed=record.seed, first_input=first
-    )
+def by_steps(record: FullAccess, steps: Steps, target: Target, substitute: Target | None = None) -> Attack:
+    """Examples by the steps of a gradient attack on the target; or on a substitute, and then examined by the target."""
+
+    def of(inputs: Tensor, labels: Tensor, _: NDArray[np.int64], first: int) -> Crafted:
+        attacked = substitute or target
+        found = craft(
+            attacked, steps, inputs, labels, restarts=record.restarts, seed=record.seed, first_input=first
+        )  # fmt: skip
+        return found if substitute is None else examined(target, found.inputs, labels, first)
+
+    return of
 
 
 def given(examples: Mapping[int, NDArray[np.float32]], target: Target, eps: float) -> Attack:

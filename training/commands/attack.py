@@ -166,7 +166,7 @@ def _full(options: argparse.Namespace) -> None:
     )  # fmt: skip
     target = target_of(planned, victim)
     if examples is None:
-        attack = by_steps(planned, steps, Target(source.network, draws=1) if source else target)
+        attack = by_steps(planned, steps, target, Target(source.network, draws=1) if source else None)
     else:
         attack = given(examples, target, told["eps"])
     started = time.perf_counter()

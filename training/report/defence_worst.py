@@ -35,10 +35,15 @@ class Worst:
 
 
 def worst_cases(records: dict[str, FullAccess]) -> list[Worst]:
-    """Of each network, noise and eps that several attacks of enough images were measured for."""
+    """Of each network, noise and eps that several attacks of enough images were measured for.
+
+    Left out under noise are transfers whose examples the attacked network's own votes did not choose.
+    """
     groups: dict[tuple[str, str, float, float], dict[str, FullAccess]] = {}
     for name, record in records.items():
-        if len(record.attacked) >= LEAST_IMAGES and not record.known and not name.startswith("robust-eps"):
+        judged = record.sigma == 0 or not record.source or record.examined
+        few = len(record.attacked) < LEAST_IMAGES
+        if judged and not few and not record.known and not name.startswith("robust-eps"):
             key = record.model, record.variant, record.sigma, round(float(record.steps["eps"]), 6)
             groups.setdefault(key, {})[name] = record
     return [_worst(group) for _, group in sorted(groups.items()) if len(group) > 1]

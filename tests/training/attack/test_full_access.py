@@ -72,6 +72,18 @@ def test_a_transfer_uses_the_sources_gradients(victim: Victim, digits: Examples,
     by_itself = measure(told, tmp_path / "transfer.json", victim, digits, steps_on(told, victim))
     assert by_itself.attacked == direct.attacked
     assert by_itself.source == direct.sha256
+    assert by_itself.examined
+
+
+def test_examples_of_a_substitute_are_chosen_by_the_attacked_networks_votes(
+    victim: Victim, digits: Examples, tmp_path: Path
+) -> None:
+    """`judged` counts the attacked network's noisy votes on them, not the substitute's one answer."""
+    noise = Noise(sigma=0.9, seed=3)
+    planned = plan(victim, asdict(STEPS), noise, draws=20, restarts=1, every=4, images=16, votes=5, source="b")
+    attack = by_steps(planned, STEPS, target_of(planned, victim), Target(victim.network))
+    found = measure(planned, tmp_path / "substitute.json", victim, digits, attack)
+    assert set(bytes.fromhex(found.judged)) - {0, 20}
 
 
 def test_given_examples_are_judged_as_crafted_ones(victim: Victim, digits: Examples, tmp_path: Path) -> None:
