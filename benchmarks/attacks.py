@@ -39,7 +39,7 @@ class Noisy(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [n, 10] of one vote of each image."""
-        draws = constant_draws("multiplicative", self.sigma, 1, len(images), self.votes)
+        draws = constant_draws("multiplicative", self.sigma, 1, len(images), self.votes, images.device)
         self.votes += len(images)
         with drawing(draws):
             return self.network(images)  # type: ignore[no-any-return]  # untyped __call__

@@ -20,6 +20,7 @@ from noisevote.service.scheduling.load import Load
 from noisevote.service.scheduling.workers import BatchResult
 from noisevote.service.statistics import Statistics
 from noisevote.service.triton_metrics import TritonNames
+from noisevote.voting.certification import CERTIFICATE_RULES, CertificateRuleName
 
 OK: Final = "ok"
 REASONS: Final = ("deadline", "cancelled", "failed")
@@ -72,6 +73,11 @@ class OfRule:
     votes_saved: Counter
 
 
+def certify_label(rule: CertificateRuleName) -> str:
+    """What the votes of certificates under a rule are counted as, beside those of stopping rules."""
+    return f"certify_{rule}"
+
+
 class Metrics:
     """All instruments of one application. `clock` gives seconds."""
 
@@ -91,16 +97,20 @@ class Metrics:
         """Set the version and the engine that run."""
         self._build.info({"version": version, "engine": engine})
 
-    def declare(self, sessions: Iterable[SessionKey], refusals: int) -> None:
+    def declare(self, sessions: Iterable[SessionKey], refusals: int, certifying: Iterable[SessionKey] = ()) -> None:
         """Show the sessions that are served, and the number of refusals.
 
-        Their requests count from zero, so that rates do not begin at the first increment. All else of a session, which
-        is a hundred lines, is shown from its first request on: most of many variants are never asked for.
+        Their requests count from zero, so that rates do not begin at the first increment, and so do the votes of
+        certificates where a session is `certifying`, which few are. All else of a session, which is a hundred lines, is
+        shown from its first request on: most of many variants are never asked for.
         """
         self._refusals.set(refusals)
         for session in sessions:
             self.requests(session._replace(variant=""), QueueFullError.code)  # refused before its variant is known
             self.requests(session, OK)
+        for session in certifying:
+            for rule in CERTIFICATE_RULES:
+                self.of_rule(session, certify_label(rule))
 
     def refuse(self, code: str) -> None:
         """Count what was refused before it was known what it asks for, by the error's code."""

@@ -154,7 +154,7 @@ class Runtime:
     def _take_up(self, registry: ModelRegistry) -> None:
         """Serve this from now on."""
         before, self._registry = self._registry.summary(), registry
-        self.metrics.declare(registry.sessions(), len(registry.refusals))
+        self.metrics.declare(registry.sessions(), len(registry.refusals), registry.certifying())
         if not self.loading and (now := registry.summary()) != before:
             logger.info("models: %s", now or "none")
 

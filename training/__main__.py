@@ -39,7 +39,7 @@ COMMANDS = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     torch.set_num_threads(options.threads)
     try:
         options.command(options)
@@ -49,13 +49,14 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
-    commands = parser.add_subparsers(required=True, metavar="command")
+def parser() -> argparse.ArgumentParser:
+    """All commands, with their flags."""
+    whole = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    whole.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    commands = whole.add_subparsers(required=True, metavar="command")
     for add in COMMANDS:
         add(commands)
-    return parser
+    return whole
 
 
 if __name__ == "__main__":

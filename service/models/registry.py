@@ -157,6 +157,16 @@ class ModelRegistry:
             for variant in served.variants
         ]
 
+    def certifying(self) -> list[SessionKey]:
+        """Names of the sessions of variants that certify."""
+        return [
+            served.key(variant)
+            for versions in self.models.values()
+            for served in versions.values()
+            for variant in served.variants
+            if variant.certifies is not None
+        ]
+
     def summary(self) -> str:
         """Models, versions and variants, in one line."""
         return "; ".join(

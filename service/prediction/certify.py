@@ -16,7 +16,7 @@ from noisevote.model_store.manifest import Variant
 from noisevote.noise_op.contract import sigma_row
 from noisevote.service.backends.backend import VoteDispatcher
 from noisevote.service.errors import DrainingError, InvalidValueError, ServiceError, UncertifiableError
-from noisevote.service.metrics import Metrics
+from noisevote.service.metrics import Metrics, certify_label
 from noisevote.service.models.registry import ModelRegistry, ServedVersion
 from noisevote.service.prediction.accounting import RequestRecord, VoteAccount
 from noisevote.service.prediction.certify_options import CertifyRequest
@@ -199,7 +199,7 @@ class Certifier:
             slices = Slices(
                 prepared.whole, self._dispatcher, prepared.asked.deadline_ms, self._metrics.clock, self._line
             )
-            with VoteAccount(self._metrics, prepared.whole, record, f"certify_{prepared.rule.name}") as account:
+            with VoteAccount(self._metrics, prepared.whole, record, certify_label(prepared.rule.name)) as account:
                 certification = Certification(prepared, slices, record)
                 yield certification
                 if certification.over:

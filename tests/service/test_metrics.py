@@ -384,6 +384,17 @@ def test_durations_are_seconds_of_the_clock() -> None:
     assert after.sum("batches_failed_total") == after.sum("abstentions_total") == 1
 
 
+def test_votes_of_certificates_count_from_zero() -> None:
+    """Where a session certifies, and only there, both rules' votes are shown before the first request."""
+    metrics, other = Metrics(), KEY._replace(variant="w")
+    metrics.declare([KEY, other], 0, [KEY])
+    counted = shown(metrics)
+    for name in ("votes_asked_total", "votes_cast_total", "votes_saved_total"):
+        for rule in ("certify_fixed", "certify_anytime"):
+            assert counted.sum(name, variant=KEY.variant, rule=rule) == 0
+    assert not [one for one in counted.samples if one.labels.get("variant") == "w" and "rule" in one.labels]
+
+
 def test_a_forgotten_session_is_exported_no_more() -> None:
     """None of its series is left, those of others stay, and one that comes back counts from zero."""
     metrics, other = Metrics(), KEY._replace(variant="w")

@@ -120,3 +120,33 @@ def test_nothing_is_certified_without_a_success() -> None:
 def test_large_alphas_keep_the_anytime_bound_below_the_share(alpha: float) -> None:
     """Also where the evidence reaches 1/alpha at the share of failures itself."""
     assert anytime_failure(5, 10, alpha) >= 0.5
+
+
+# Successes and votes to the logarithm of the one-sided beta-binomial mixture at p0 = 1/2, computed with confseq 0.0.11
+# (Howard et al.'s library): beta_binomial_log_mixture(k - n/2, n/4, V_OPT, 0.5, 0.5, 0.05, True).
+V_OPT = 4.746644703972624  # where its mixture is uniform over (1/2, 1), as ours
+CONFSEQ = {
+    (0, 10): -2.3978952727982885, (5, 10): -0.9958525547102678, (8, 10): 1.3867992841298817,
+    (56, 56): 35.46633802408195, (60, 100): 0.5788911232206674, (70, 100): 6.750621413021245,
+    (900, 1000): 365.01828552792585, (99_000, 100_000): 63708.112706571934, (50_100, 100_000): -4.943441748806326,
+    (1, 1): 0.40546510810814596,
+}  # fmt: skip
+# Lower bounds of its two-sided confidence sequence at 2 alpha = 0.002, the best of t_opt = 30, 300, 3000 and 30000.
+TUNED = {
+    (56, 56): 0.88648, (198, 200): 0.93332, (990, 1000): 0.97172, (9990, 10_000): 0.99715, (99_900, 100_000): 0.99854,
+    (8413, 10_000): 0.82602,
+}  # fmt: skip
+
+
+def test_evidence_is_that_of_the_library_confseq() -> None:
+    """At p0 = 1/2, where the library's mixture can be made the same as ours, its figures to 1e-9 of their size."""
+    for (count, trials), theirs in CONFSEQ.items():
+        ours = float(log_evidence(np.array(count), np.array(trials - count), np.array(0.5)))
+        assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-9)
+
+
+def test_bound_is_near_the_best_that_confseq_can_be_tuned_to() -> None:
+    """One mixture for all numbers of votes: never far above the tuned ones, and short by a third of 1 − p at most."""
+    for (count, trials), theirs in TUNED.items():
+        ours = 1 - anytime_failure(count, trials, 0.001)
+        assert theirs - 0.33 * (1 - theirs) < ours < theirs + 0.01 * (1 - theirs)

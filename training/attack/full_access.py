@@ -3,23 +3,25 @@
 Were both the same votes, an image that only had unlucky noise would count as attacked.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from noisevote.evaluation.examples import Examples
 from noisevote.evaluation.provenance import git_commit, versions
 from noisevote.training.attack.craft import Crafted, craft
+from noisevote.training.attack.craft import judged as examined
 from noisevote.training.attack.records import FullAccess, Outcome, started
-from noisevote.training.attack.steps import Steps
+from noisevote.training.attack.steps import HIGHEST, LOWEST, Steps
 from noisevote.training.attack.target import Noise, Target
 from noisevote.training.attack.transfer_votes import outcomes
 from noisevote.training.attack.victim import Victim
+from noisevote.training.errors import TrainingError
 
 BLOCK: Final = 20  # images between two writes of a record
 FRESH_SEED: Final = 2**40  # added to the noise's seed: the votes that judge are of other draws than the attack's
@@ -29,17 +31,30 @@ TOLD: Final = (
     "model", "variant", "sha256", "steps", "restarts", "noise", "sigma", "seed", "draws", "known", "source", "every",
     "images", "votes",
 )  # fmt: skip
+ROUNDING: Final = 1e-6  # of an example's distance, in float32
+
+# Of inputs and labels of a block of images, with their numbers among the test images and the place of the first.
+Attack: TypeAlias = Callable[[Tensor, Tensor, NDArray[np.int64], int], Crafted]
+
+
+class OutsideBallError(TrainingError):
+    """An example that was made elsewhere is none for this eps."""
+
+    def __init__(self, image: int, away: float, eps: float) -> None:
+        super().__init__(
+            f"image {image}: the example given for it is {away:.3g} away, eps is {eps:.3g}; pixels lie in [0, 1]"
+        )
 
 
 def plan(
-    victim: Victim, steps: Steps, noise: Noise, *, draws: int, restarts: int, every: int, images: int, votes: int,
-    known: bool = False, source: Victim | None = None,
+    victim: Victim, steps: Mapping[str, Any], noise: Noise, *, draws: int, restarts: int, every: int, images: int,
+    votes: int, known: bool = False, source: str = "",
 ) -> FullAccess:  # fmt: skip
     """The record of a measurement that has yet to be made.
 
     Args:
         victim: the network that is attacked.
-        steps: of the attack.
+        steps: of the attack, with at least `eps` and `iterations`; where it is not by `Steps`, `attack` names it.
         noise: that the network runs under.
         draws: votes a gradient.
         restarts: tries.
@@ -47,36 +62,67 @@ def plan(
         images: how many of these, at most.
         votes: fresh ones that judge; without noise one is enough.
         known: whether the attacker knows the noise's seed; then his votes are also those that judge.
-        source: another network whose gradients are used instead: a transfer attack.
+        source: SHA-256 of another network whose gradients are used instead: a transfer attack.
     """
     return FullAccess(
-        model=victim.model, variant=victim.variant, sha256=victim.sha256, data_set=victim.data_set,
-        steps=asdict(steps), restarts=restarts, noise=noise.kind, sigma=noise.sigma, seed=noise.seed, draws=draws,
-        known=known, source="" if source is None else source.sha256, every=every, images=images,
+        model=victim.model, variant=victim.variant, sha256=victim.sha256, data_set=victim.data_set, steps=dict(steps),
+        restarts=restarts, noise=noise.kind, sigma=noise.sigma, seed=noise.seed, draws=draws, known=known,
+        source=source, examined=bool(source), every=every, images=images,
         votes=draws if known else (votes if noise.sigma > 0 else 1), commit=git_commit(), versions=versions(),
     )  # fmt: skip
 
 
-def measure(
-    planned: FullAccess, path: Path, victim: Victim, steps: Steps, test: Examples, source: Victim | None = None
-) -> FullAccess:
-    """Attack and judge what the record lacks, `BLOCK` images at a time; returns the whole record.
+def target_of(record: FullAccess, victim: Victim) -> Target:
+    """The victim under the record's noise, as its attacker knows it."""
+    noise = Noise(record.noise, record.sigma, record.seed)
+    return Target(victim.network, noise, draws=record.draws, known=record.known)
+
+
+def by_steps(record: FullAccess, steps: Steps, target: Target, substitute: Target | None = None) -> Attack:
+    """Examples by the steps of a gradient attack on the target; or on a substitute, and then examined by the target."""
+
+    def of(inputs: Tensor, labels: Tensor, _: NDArray[np.int64], first: int) -> Crafted:
+        attacked = substitute or target
+        found = craft(
+            attacked, steps, inputs, labels, restarts=record.restarts, seed=record.seed, first_input=first
+        )  # fmt: skip
+        return found if substitute is None else examined(target, found.inputs, labels, first)
+
+    return of
+
+
+def given(examples: Mapping[int, NDArray[np.float32]], target: Target, eps: float) -> Attack:
+    """Examples that were made elsewhere, by the number of the test image that each starts from.
+
+    What it gives raises `OutsideBallError` where an example is further than `eps` away, or outside the pixel range.
+    """
+
+    def of(inputs: Tensor, labels: Tensor, chosen: NDArray[np.int64], first: int) -> Crafted:
+        found = torch.from_numpy(np.stack([examples[int(image)] for image in chosen])).to(inputs.device)
+        away = (found - inputs).abs().flatten(1).amax(dim=1)
+        if float(away.max()) > eps + ROUNDING or float(found.min()) < LOWEST or float(found.max()) > HIGHEST:
+            raise OutsideBallError(int(chosen[int(away.argmax())]), float(away.max()), eps)
+        return examined(target, found, labels, first)
+
+    return of
+
+
+def measure(planned: FullAccess, path: Path, victim: Victim, test: Examples, attack: Attack) -> FullAccess:
+    """Attack and judge what the record lacks, `BLOCK` images at a time, where the network is; returns the whole record.
 
     Raises:
         AttackRecordError: the file is of another measurement.
     """
     record = started(planned, path, TOLD)
-    noise = Noise(record.noise, record.sigma, record.seed)
-    target = Target(victim.network, noise, draws=record.draws, known=record.known)
-    attacked = target if source is None else Target(source.network, draws=1)
+    target = target_of(record, victim)
     chosen = np.arange(0, len(test), record.every)[: record.images]
+    device = next(victim.network.parameters()).device
     while len(record.attacked) < len(chosen):
         first = len(record.attacked)
         block = chosen[first : first + BLOCK]
-        inputs = torch.from_numpy(test.values(block))
-        labels = torch.from_numpy(test.labels[block].astype(np.int64))
-        found = craft(attacked, steps, inputs, labels, restarts=record.restarts, seed=record.seed, first_input=first)
-        record = _with_block(record, target, inputs, found, labels, first)
+        inputs = torch.from_numpy(test.values(block)).to(device)
+        labels = torch.from_numpy(test.labels[block].astype(np.int64)).to(device)
+        record = _with_block(record, target, inputs, attack(inputs, labels, block, first), labels, first)
         record.write(path)
     return record
 
@@ -86,7 +132,7 @@ def _with_block(
 ) -> FullAccess:
     before = judged(target, inputs, record, first)
     after = judged(target, found.inputs, record, first)
-    truth = labels.numpy()
+    truth = labels.cpu().numpy()
     right, decided = outcomes(after, truth)
     natural_right, natural_decided = outcomes(before, truth)
     by_votes = dict(record.by_votes)
@@ -114,7 +160,7 @@ def judged(target: Target, inputs: Tensor, record: FullAccess, first: int) -> np
         voter.logits(inputs, min(VOTES_AT_ONCE, record.votes - vote), vote, first)
         for vote in range(0, record.votes, VOTES_AT_ONCE)
     ]
-    return np.asarray(torch.cat(parts, dim=1).numpy())
+    return np.asarray(torch.cat(parts, dim=1).cpu().numpy())
 
 
 def _counts(right: np.ndarray) -> Sequence[int]:

@@ -121,7 +121,8 @@ class FullAccess(AttackRecord):
 
     `steps`, `restarts`, `draws` (votes a gradient), `known` (the noise's seed) say how. The worst of the restarts is
     chosen by other votes than those of the outcomes: `judged` has the right ones of `draws` of them, in
-    hexadecimal; of a transfer, those of the network whose gradients were used.
+    hexadecimal; of a transfer, those of the attacked network where it is `examined`, else of the one whose gradients
+    were used.
     `natural` and `attacked` are outcomes of `votes` fresh votes without and after the attack; `by_votes` has
     the decisions of the first of them, by their number.
     """
@@ -138,6 +139,7 @@ class FullAccess(AttackRecord):
     draws: int
     known: bool
     source: str = ""
+    examined: bool = False
     every: int
     images: int
     votes: int

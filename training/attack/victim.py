@@ -1,6 +1,8 @@
 """Who is attacked, or whose gradients are used: a trained network, and what records call it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
 
 from noisevote.evaluation.results import sha256_of
 from noisevote.training.networks.network import Network
@@ -24,3 +26,7 @@ class Victim:
         recipe = run.read_recipe()
         data_set = named(recipe.network).data_set
         return cls(recipe.model, recipe.variant, data_set, sha256_of(run.weights), run.read_network())
+
+    def on(self, device: torch.device) -> "Victim":
+        """The same, computing there."""
+        return replace(self, network=self.network.to(device))

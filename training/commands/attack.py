@@ -1,21 +1,25 @@
 """`attack`: craft transfer sets, ask published files about them, and attack networks with full access."""
 
 import argparse
+import json
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
+from noisevote.evaluation.examples import Examples
 from noisevote.evaluation.onnx_runtime import OnnxRuntime
 from noisevote.evaluation.results import sha256_of
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.contract import NOISE_KINDS
 from noisevote.training.attack.crafting import craft_into
-from noisevote.training.attack.full_access import measure, plan
+from noisevote.training.attack.full_access import by_steps, given, measure, plan, target_of
 from noisevote.training.attack.steps import Steps, for_transfer
-from noisevote.training.attack.target import EOT_DRAWS, Noise
+from noisevote.training.attack.target import EOT_DRAWS, Noise, Target
 from noisevote.training.attack.transfer_set import TransferRecipe, read_set
 from noisevote.training.attack.transfer_votes import Asked, ask_all, fresh_record
 from noisevote.training.commands.options import (
@@ -84,10 +88,12 @@ def _add_full(kinds: Commands) -> None:
     parser.add_argument("--draws", type=int, help=f"votes a gradient (default: {EOT_DRAWS}, without noise 1)")
     parser.add_argument("--known", action="store_true", help="the attacker knows the seed, and so every vote")
     parser.add_argument("--source", help="take the gradients of this run or published variant instead")
+    parser.add_argument("--given", type=Path, help="judge examples of a transfer set's folder, or of benchmarks.square")
     parser.add_argument("--every", type=int, default=50, help="attack every so many test images one")
     parser.add_argument("--images", type=int, help="at most so many of these")
     parser.add_argument("--votes", type=int, default=100, help="fresh votes that judge")
     parser.add_argument("--store", type=Path, default=STORE, help="default: model_store/models")
+    add_device(parser)
     add_threads(parser)
 
 
@@ -146,20 +152,39 @@ def _data_set(folder: Path) -> str:
 
 def _full(options: argparse.Namespace) -> None:
     noise = Noise(options.noise, options.sigma, options.seed)
-    victim = victim_of(options.network, options.store)
-    source = victim_of(options.source, options.store) if options.source else None
+    victim = victim_of(options.network, options.store).on(options.device)
+    source = victim_of(options.source, options.store).on(options.device) if options.source else None
     steps, test = _steps(options), load(victim.data_set, DataSource.from_environment()).test
+    told, restarts, origin, examples = asdict(steps), options.restarts, source.sha256 if source else "", None
+    if options.given is not None:
+        told, restarts, origin, examples = _given(options.given, test)
     images = len(range(0, len(test), options.every))
     planned = plan(
-        victim, steps, noise, draws=options.draws or (EOT_DRAWS if options.sigma > 0 else 1),
-        restarts=options.restarts, every=options.every, images=min(images, options.images or images),
-        votes=options.votes, known=options.known, source=source,
+        victim, told, noise, draws=options.draws or (EOT_DRAWS if options.sigma > 0 else 1), restarts=restarts,
+        every=options.every, images=min(images, options.images or images), votes=options.votes, known=options.known,
+        source=origin,
     )  # fmt: skip
+    target = target_of(planned, victim)
+    if examples is None:
+        attack = by_steps(planned, steps, target, Target(source.network, draws=1) if source else None)
+    else:
+        attack = given(examples, target, told["eps"])
     started = time.perf_counter()
-    record = measure(planned, options.record, victim, steps, test, source)
+    record = measure(planned, options.record, victim, test, attack)
     accuracy = record.attacked.decisions.mean()
-    print(f"{options.record}: {accuracy:.2%} of {len(record.attacked)} images, {asdict(steps)}", flush=True)
+    print(f"{options.record}: {accuracy:.2%} of {len(record.attacked)} images, {told}", flush=True)
     print(f"{time.perf_counter() - started:.0f} s", flush=True)
+
+
+def _given(place: Path, test: Examples) -> tuple[dict[str, Any], int, str, dict[int, NDArray[np.float32]]]:
+    """Steps, restarts, whose gradients, and the examples by image: of a transfer set, or of a Square attack's state."""
+    if place.is_dir():
+        examples, made = read_set(place, test)
+        return made["steps"], made["restarts"], made["weights"], dict(enumerate(examples.values(slice(None))))
+    with np.load(place, allow_pickle=False) as stored:
+        told, found = json.loads(str(stored["told"])), stored["images"]
+        steps = {"eps": told["eps"], "iterations": int(stored["query"]), "attack": f"Square, sigma {told['sigma']:g}"}
+    return steps, 1, "", {number * told["every"]: example for number, example in enumerate(found)}
 
 
 def _record(options: argparse.Namespace) -> None:

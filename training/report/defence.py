@@ -80,6 +80,13 @@ def _full_access(defence: Defence) -> Iterable[str]:
     yield from ("", *defence_tables.attacks(defence.attacks))
     yield from ("", "Does noise help there? On the same images, decided by all fresh votes:", "")
     yield from defence_tables.beside_noiseless(defence.attacks)
+    yield from ("", "### Worst case over all attacks", "")
+    yield (
+        "Of each image the example is taken, among those of all attacks named, that the fewest of its choosing votes "
+        "(without noise: its decision) stand; fresh votes judge it. The last column is what the choosing votes say "
+        "themselves, which counts unlucky noise as an attack."
+    )
+    yield from ("", *defence_tables.worst(defence.attacks))
     if points := defence_tables.over_eps(defence.attacks):
         yield from ("", "## Accuracy against eps", "", "PGD of 20 steps, `mnist-cnn-robust` without noise:", "")
         yield from ("| eps | accuracy | 95 % interval | images |", "|---|---|---|---|")

@@ -1,7 +1,7 @@
 """Figures of the defence: accuracy under transfer against sigma, against eps, and certified against radius."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -76,11 +76,22 @@ def _square(defence: Defence) -> Figure:
 def _certified(defence: Defence) -> Figure:
     figure, axes = _panel("radius", "certified accuracy, %")
     grid = np.linspace(0, 3, 121)
+    colours: dict[float, Any] = {}
     for run in defence.runs.values():
         if run.certified and run.run.startswith("mnist"):
             found = radii(run.certified)
             rates = [100 * share(found >= radius).estimate for radius in grid]
-            axes.plot(grid, rates, label=f"sigma {run.certified.sigma:g}")
+            (line,) = axes.plot(grid, rates, label=f"sigma {run.certified.sigma:g}, fixed rule", linewidth=0.9)
+            colours[run.certified.sigma] = line.get_color()
+    for record in defence.certified.values():
+        cells = defence_tables.anytime_cells(record)
+        at, right = [one.radius for one in cells], [share(one.right) for one in cells]
+        middle = np.array([100 * rate.estimate for rate in right])
+        errors = np.abs(np.array([[100 * rate.low, 100 * rate.high] for rate in right]).reshape(-1, 2).T - middle)
+        axes.errorbar(
+            at, middle, yerr=errors, fmt="o", markersize=3, linewidth=0.9, color=colours.get(record.sigma),
+            label=f"sigma {record.sigma:g}, anytime rule",
+        )  # fmt: skip
     axes.plot(defence_tables.RADII, defence_tables.PUBLIC, "k+", label="public code's best")
     axes.legend(fontsize=7)
     return figure

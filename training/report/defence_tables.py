@@ -5,11 +5,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from noisevote.training.attack.certified import CertifiedPaths, outcomes
+from noisevote.training.attack.certified import CertifiedPaths, Outcomes, outcomes
 from noisevote.training.attack.records import FullAccess, TransferVotes
 from noisevote.training.report.defence_numbers import Interval, by_image, difference, over_noise, paired, radii, share
 from noisevote.training.report.defence_records import Defence
 from noisevote.training.report.defence_runs import DefenceRun
+from noisevote.training.report.defence_worst import worst_cases
 from noisevote.voting.certificates import anytime_failure, certified_radius
 
 # The paper's Table 11; which sigmas its noisy rows belong to did not survive.
@@ -115,12 +116,13 @@ def beside_noiseless(records: dict[str, FullAccess]) -> Iterable[str]:
     """Each attack under noise beside PGD on the same weights without noise, on the images that both attacked."""
     yield from _header(["under noise", "without noise", "images", "under noise", "without", "difference, points", "is"])
     noiseless_ones = [(name, r) for name, r in records.items() if r.sigma == 0 and not name.startswith("robust-eps")]
-    plain = {(r.sha256, r.source): (name, r) for name, r in noiseless_ones}
+    plain = {(r.model, r.variant, r.source, _kind(r)): (name, r) for name, r in noiseless_ones}
     for name, record in records.items():
         source = "" if record.source == record.sha256 else record.source
-        if record.sigma == 0 or (record.sha256, source) not in plain:
+        key = record.model, record.variant, source, _kind(record)
+        if record.sigma == 0 or key not in plain:
             continue
-        other, noiseless = plain[record.sha256, source]
+        other, noiseless = plain[key]
         ours, theirs = by_image(record), by_image(noiseless)
         both = sorted(set(ours) & set(theirs))
         if len(both) < LEAST_IMAGES:
@@ -131,8 +133,35 @@ def beside_noiseless(records: dict[str, FullAccess]) -> Iterable[str]:
         yield _row([f"`{name}`", f"`{other}`", str(len(both)), *shares, _gain(found), found.verdict])
 
 
+def _kind(record: FullAccess) -> bool:
+    """Whether an attack is a library's, or was made through answers."""
+    return "attack" in record.steps
+
+
+def worst(records: dict[str, FullAccess]) -> Iterable[str]:
+    """The worst example of each image over all attacks, chosen on some votes and judged by fresh ones."""
+    yield from _header([
+        "network", "sigma", "eps", "attacks", "images", "natural", "one vote", "all votes decide", "95 % interval",
+        "by the votes that chose",
+    ])  # fmt: skip
+    for found in worst_cases(records):
+        yield _row([
+            f"{found.model} {found.variant}", f"{found.sigma:g}", f"{found.eps:.3g}",
+            ", ".join(f"`{name}`" for name in found.attacks), str(found.images), _percent(found.natural),
+            _percent(found.one_vote), _percent(found.decided.estimate),
+            f"{_percent(found.decided.low)} … {_percent(found.decided.high)}", _percent(found.same_votes),
+        ])  # fmt: skip
+
+
 def attacker(record: FullAccess) -> str:
     """What the attacker does and knows."""
+    if "attack" in record.steps:
+        draws = f"; {record.draws} draws a gradient" if record.sigma > 0 and "rand" in record.steps["attack"] else ""
+        return f"{record.steps['attack']}{draws}"
+    if record.source and record.source == record.sha256:
+        return "all weights; gradients without noise"
+    if record.source and record.steps["momentum"] == 0:
+        return "transfer from another network, the worst of its restarts"
     if record.source:
         return "transfer from a substitute, momentum and diverse inputs"
     if record.known:
@@ -190,30 +219,32 @@ def certificates(defence: Defence) -> Iterable[str]:
 
 def anytime(records: Iterable[CertifiedPaths]) -> Iterable[str]:
     """Certified accuracy and votes of the anytime rule, a table row each of every sigma."""
-    rates: dict[float, list[float]] = {}
+    best: dict[float, float] = {}
     yield from _header(["", "", *(f"r {radius:g}" for radius in RADII)])
     for record in records:
-        found = outcomes(record, RADII, TEST_IMAGES)
-        cells: list[list[str]] = []
-        for one in found:
-            possible = certified_radius(record.sigma, anytime_failure(record.n, record.n, record.alpha)) >= one.radius
-            images, mean = len(one.votes), float(one.votes.mean()) if len(one.votes) else 0.0
-            if not possible or images < LEAST_CERTIFIED:
-                cells.append(["beyond n" if not possible else "–", *["–"] * 3])
-                continue
-            rate = share(one.right)
-            rates.setdefault(one.radius, []).append(100 * rate.high)
+        cells = {radius: ["beyond n" if radius > _reach(record) else "–", *["–"] * 3] for radius in RADII}
+        for one in anytime_cells(record):
+            rate, mean = share(one.right), float(one.votes.mean())
+            best[one.radius] = max(best.get(one.radius, 0.0), 100 * rate.high)
             accuracy = f"{_percent(rate.estimate)} ({_percent(rate.low)} … {_percent(rate.high)})"
-            cells.append([accuracy, f"{images:,}", f"{mean:,.0f}", f"{record.n / mean:,.0f}"])
-        titles = ("accuracy", "images", "votes an image", "times fewer than n")
-        for number, title in enumerate(titles):
-            yield _row(["" if number else f"**sigma {record.sigma:g}**", title, *(cell[number] for cell in cells)])
+            cells[one.radius] = [accuracy, f"{len(one.votes):,}", f"{mean:,.0f}", f"{record.n / mean:,.0f}"]
+        for number, title in enumerate(("accuracy", "images", "votes an image", "times fewer than n")):
+            name = "" if number else f"**sigma {record.sigma:g}**"
+            yield _row([name, title, *(cell[number] for cell in cells.values())])
     yield _row(["public code's best", "", *(f"{value:.1f}" for value in PUBLIC)])
-    told = [
-        "–" if radius not in rates else "yes" if max(rates[radius]) >= public else "no"
-        for radius, public in zip(RADII, PUBLIC, strict=True)
-    ]
-    yield _row(["reached", "", *told])
+    told = zip(RADII, PUBLIC, strict=True)
+    yield _row(["reached", "", *(("yes" if best[r] >= public else "no") if r in best else "–" for r, public in told)])
+
+
+def anytime_cells(record: CertifiedPaths) -> list[Outcomes]:
+    """What the anytime rule made of enough images, at each radius that it has done with."""
+    within = [radius for radius in RADII if radius <= _reach(record)]
+    return [one for one in outcomes(record, within, TEST_IMAGES) if len(one.votes) >= LEAST_CERTIFIED]
+
+
+def _reach(record: CertifiedPaths) -> float:
+    """The radius that n votes of one accord certify."""
+    return certified_radius(record.sigma, anytime_failure(record.n, record.n, record.alpha))
 
 
 def _reached(runs: Sequence[DefenceRun], radius: float, public: float) -> str:

@@ -1,3 +1,4 @@
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import torch
 
 from noisevote.evaluation.examples import Examples
 from noisevote.training.attack import full_access
-from noisevote.training.attack.full_access import measure, plan
+from noisevote.training.attack.full_access import Attack, OutsideBallError, by_steps, given, measure, plan, target_of
 from noisevote.training.attack.records import FullAccess
 from noisevote.training.attack.steps import pgd
 from noisevote.training.attack.target import Noise, Target
@@ -22,11 +23,18 @@ def victim(trained: RunFolder) -> Victim:
     return Victim.of_run(trained)
 
 
+def steps_on(planned: FullAccess, victim: Victim) -> Attack:
+    """The attack that STEPS are, on the victim as it is known."""
+    return by_steps(planned, STEPS, target_of(planned, victim))
+
+
 def attack(victim: Victim, digits: Examples, file: Path, images: int, *, known: bool = False) -> FullAccess:
     """A small EOT attack on every 4th digit."""
     noise = Noise(sigma=0.3, seed=3)
-    planned = plan(victim, STEPS, noise, draws=2, restarts=1, every=4, images=16, votes=5, known=known)
-    return measure(planned, file, victim, STEPS, digits.first(4 * images))
+    planned = plan(victim, asdict(STEPS), noise, draws=2, restarts=1, every=4, images=16, votes=5, known=known)
+    return measure(
+        planned, file, victim, digits.first(4 * images), by_steps(planned, STEPS, target_of(planned, victim))
+    )
 
 
 def test_a_stopped_attack_goes_on(
@@ -58,9 +66,34 @@ def test_known_votes_judge_where_the_seed_is_known(victim: Victim, digits: Examp
 
 def test_a_transfer_uses_the_sources_gradients(victim: Victim, digits: Examples, tmp_path: Path) -> None:
     """Crafted on itself without noise, an attack by transfer is the noiseless attack."""
-    planned = plan(victim, STEPS, Noise(), draws=1, restarts=1, every=4, images=16, votes=5)
-    direct = measure(planned, tmp_path / "direct.json", victim, STEPS, digits)
-    told = plan(victim, STEPS, Noise(), draws=1, restarts=1, every=4, images=16, votes=5, source=victim)
-    by_itself = measure(told, tmp_path / "transfer.json", victim, STEPS, digits, victim)
+    planned = plan(victim, asdict(STEPS), Noise(), draws=1, restarts=1, every=4, images=16, votes=5)
+    direct = measure(planned, tmp_path / "direct.json", victim, digits, steps_on(planned, victim))
+    told = plan(victim, asdict(STEPS), Noise(), draws=1, restarts=1, every=4, images=16, votes=5, source=victim.sha256)
+    by_itself = measure(told, tmp_path / "transfer.json", victim, digits, steps_on(told, victim))
     assert by_itself.attacked == direct.attacked
     assert by_itself.source == direct.sha256
+    assert by_itself.examined
+
+
+def test_examples_of_a_substitute_are_chosen_by_the_attacked_networks_votes(
+    victim: Victim, digits: Examples, tmp_path: Path
+) -> None:
+    """`judged` counts the attacked network's noisy votes on them, not the substitute's one answer."""
+    noise = Noise(sigma=0.9, seed=3)
+    planned = plan(victim, asdict(STEPS), noise, draws=20, restarts=1, every=4, images=16, votes=5, source="b")
+    attack = by_steps(planned, STEPS, target_of(planned, victim), Target(victim.network))
+    found = measure(planned, tmp_path / "substitute.json", victim, digits, attack)
+    assert set(bytes.fromhex(found.judged)) - {0, 20}
+
+
+def test_given_examples_are_judged_as_crafted_ones(victim: Victim, digits: Examples, tmp_path: Path) -> None:
+    """Examples made elsewhere, found by the number of their image, are judged by the same votes as if made here."""
+    noise = Noise(sigma=0.3, seed=3)
+    planned = plan(victim, {"eps": 0.1, "iterations": 2}, noise, draws=2, restarts=1, every=4, images=16, votes=5)
+    examples = {image: digits.values(slice(image, image + 1))[0] for image in range(0, 64, 4)}
+    attack = given(examples, target_of(planned, victim), 0.1)
+    found = measure(planned, tmp_path / "given.json", victim, digits, attack)
+    assert found.attacked == found.natural
+    far = given({image: 1 - examples[image] for image in examples}, target_of(planned, victim), 0.1)
+    with pytest.raises(OutsideBallError, match=r"image .*: the example given for it is .* away, eps is 0.1"):
+        measure(planned, tmp_path / "far.json", victim, digits, far)

@@ -1,16 +1,18 @@
 """The page of the defence beside its records, and its intervals beside what is known of them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import stats
 
-from noisevote.training.attack.records import Outcome, Votes
+from noisevote.training.attack.records import FullAccess, Outcome, Votes
 from noisevote.training.report import defence
 from noisevote.training.report.defence_numbers import over_noise, paired, radii, share
 from noisevote.training.report.defence_runs import Certified
+from noisevote.training.report.defence_worst import worst_cases
 
 RESULTS = Path(__file__).parents[3] / "docs" / "results"
 
@@ -73,3 +75,50 @@ def test_certified_radius_is_cohens() -> None:
     found = radii(Certified(sigma=0.5, n0=100, n=100_000, counts=counts, labels=[1, 1, 1]))
     assert found[0] == pytest.approx(0.5 * stats.norm.ppf(0.001 ** (1 / 100_000)), rel=1e-9)
     assert found[1:].tolist() == [-1, -1]
+
+
+def attacked(choosing: np.ndarray, fresh: np.ndarray, **changed: Any) -> FullAccess:
+    """An attack on every 50th image: right ones of 20 choosing and of 100 fresh votes, int [images]."""
+    fields: dict[str, Any] = {
+        "model": "m", "variant": "v", "sha256": "", "data_set": "mnist", "steps": {"eps": 0.3}, "restarts": 1,
+        "noise": "multiplicative", "sigma": 0.3, "seed": 0, "draws": 20, "known": False, "every": 50,
+        "images": len(choosing), "votes": 100, "commit": None, "versions": {},
+    }  # fmt: skip
+    outcome = Outcome().with_more([int(count) for count in fresh], [bool(count > 50) for count in fresh])
+    judged = "".join(f"{count:02x}" for count in choosing)
+    return FullAccess(**(fields | changed), judged=judged, natural=outcome, attacked=outcome)
+
+
+def test_the_worst_case_is_chosen_on_some_votes_and_reported_on_others() -> None:
+    """Where all examples are alike, picking the unluckiest count of ten leaves what fresh votes say as it is."""
+    generator = np.random.default_rng(1)
+    records = {
+        str(number): attacked(generator.binomial(20, 0.9, 200), generator.binomial(100, 0.9, 200))
+        for number in range(10)
+    }
+    (found,) = worst_cases(records)
+    assert (found.images, len(found.attacks)) == (200, 10)
+    assert found.same_votes < 0.85
+    assert found.one_vote == pytest.approx(0.9, abs=0.01)
+
+
+def test_the_worst_example_of_each_image_counts() -> None:
+    """Each of two attacks turns other images: together both; of an attack on fewer images, the common ones count."""
+    first, second = np.full(200, 20), np.full(150, 20)
+    first[:30], second[30:60] = 0, 0
+    records = {"a": attacked(first, 5 * first), "b": attacked(second, 5 * second)}
+    (found,) = worst_cases(records)
+    assert found.images == 150
+    assert found.one_vote == pytest.approx(1 - 60 / 150)
+    assert found.decided.estimate == pytest.approx(1 - 60 / 150)
+
+
+def test_a_known_seed_a_sweep_and_few_images_are_no_worst_case() -> None:
+    """Nor is one attack alone: there is nothing to choose from."""
+    counts = np.full(200, 20)
+    whole, few = attacked(counts, counts), attacked(counts[:50], counts[:50])
+    assert worst_cases({"a": whole}) == []
+    others = {"known": attacked(counts, counts, known=True), "robust-eps-0.3": whole, "few": few}
+    others["chosen by another"] = attacked(counts, counts, source="b")
+    assert len(worst_cases({"a": whole, "b": attacked(counts, counts, source="b", examined=True)})) == 1
+    assert worst_cases({"a": whole, **others, "less eps": attacked(counts, counts, steps={"eps": 0.1})}) == []
