@@ -2,6 +2,7 @@
 # make check   the same, and what the tests need (torch among it); lint, types and the quick tests, in a minute and a half
 # make test    every test, in five minutes; WORKERS=4 with more than two processors
 # make prove   what takes longer: properties over thousands of examples
+# make install what the tests and lint need, without running them
 # make lint    ruff and mypy --strict over all rooms and tests
 # make bench   the measured comparisons of benchmarks/
 # make bench-peers  this server beside others, in environments of their own below .peers; ROUNDS=5, more are added each time
@@ -19,10 +20,15 @@ PYTEST := $(BIN)/python -m pytest --durations=10
 ROUNDS ?= 5
 PARALLEL := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
-.PHONY: serve check quick test prove lint bench bench-peers lock clean
+# Tests start hundreds of processes. Where no bytecode may be written, each of them compiles all of the rooms anew.
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: serve install check quick test prove lint bench bench-peers lock clean
 
 serve: $(VENV)/.native
 	@exec $(BIN)/noisevote serve
+
+install: $(VENV)/.dev $(VENV)/.native
 
 # Lint and types run beside the tests: mypy alone would leave a processor idle.
 check: $(VENV)/.dev $(VENV)/.native

@@ -3,43 +3,23 @@
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 from pydantic import ValidationError
 
 from noisevote.engine.preprocessing import normalised_range
 from noisevote.evaluation import injection_record
-from noisevote.evaluation.accuracy_points import accuracy_points
-from noisevote.evaluation.costs import FileCosts, costs_of
 from noisevote.evaluation.data import DataError, picked, read_data
 from noisevote.evaluation.examples import Labelled
 from noisevote.evaluation.flags import STORE, add_measuring, numbers, plan_of, sigmas
-from noisevote.evaluation.gate import EXAMPLES, Candidate, examine
-from noisevote.evaluation.gate_report import GateError, GateReport
+from noisevote.evaluation.gate_report import GateError
 from noisevote.evaluation.injection_record import InjectionRecord, RecordError
-from noisevote.evaluation.onnx_runtime import OnnxRuntime, usable_threads
-from noisevote.evaluation.plan import Plan
-from noisevote.evaluation.report import measure_into
-from noisevote.evaluation.results import Evaluation, EvaluationError
-from noisevote.model_store.manifest import (
-    AccuracyPoint,
-    DigitalProduct,
-    InputSpec,
-    Manifest,
-    Operator,
-    Preprocess,
-    Site,
-    Variant,
-)
-from noisevote.model_store.store import ModelStore, StoreError, digest
-from noisevote.noise_op import onnx_probes
-from noisevote.noise_op.contract import DOMAIN, OP_VERSION
+from noisevote.evaluation.publication import Publication, publish
+from noisevote.evaluation.results import EvaluationError
+from noisevote.model_store.manifest import AccuracyPoint, InputSpec, Manifest, Preprocess
+from noisevote.model_store.store import ModelStore, StoreError
 
 DONE, REFUSED, UNUSABLE = 0, 1, 2
 PREFIXES: Final = {"multiplicative": "mul", "additive": "add"}
@@ -47,31 +27,6 @@ PREFIXES: Final = {"multiplicative": "mul", "additive": "add"}
 
 class PublishError(Exception):
     """Something that was given cannot be used; the message names it."""
-
-
-@dataclass(frozen=True)
-class Publication:
-    """What is to be published, and how it is to be described.
-
-    Attributes:
-        noisy: the noisy file.
-        record: what was kept beside it.
-        name, title, description: of the model.
-        version: None: the next one.
-        variant: its name.
-        classes: names of the classes.
-        spec: what the file takes.
-    """
-
-    noisy: Path
-    record: InjectionRecord
-    name: str
-    title: str
-    description: str
-    version: str | None
-    variant: str
-    classes: tuple[str, ...]
-    spec: InputSpec
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,110 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return UNUSABLE
     print(manifest.model_dump_json(indent=1) if asked.json else told(manifest, folder))
     return DONE
-
-
-def publish(
-    publication: Publication,
-    store: ModelStore,
-    *,
-    source: Path | None = None,
-    data: Labelled | None = None,
-    plan: Plan | None = None,
-    report: Path | None = None,
-) -> tuple[Manifest, Path]:
-    """Examine, measure and publish a noisy file; returns the manifest and its folder.
-
-    Args:
-        publication: what.
-        store: where.
-        source: the file that noise was put into; None: where it was then.
-        data: what the gate tries it on, and accuracies are measured on; None: random inputs, and no table.
-        plan: what to measure.
-        report: folder of a report about it; None: none is made.
-
-    Raises:
-        GateError: it may not be published.
-        RecordError: the source is not there.
-        StoreError: the version exists.
-    """
-    content = publication.noisy.read_bytes()
-    digital = [each.layer for each in publication.record.products if each.site is None]
-    candidate = Candidate(
-        content, publication.spec, len(publication.classes), publication.record.open_source(source), digital
-    )
-    examples = None if data is None else data.values(_spread(len(data)))
-    found = examine(candidate, examples)
-    costs = costs_of(onnx_probes.read(content), publication.spec)
-    accuracy: tuple[AccuracyPoint, ...] = ()
-    if data is not None and plan is not None:
-        accuracy = accuracy_points(_measured(publication, costs, found, data, plan, report))
-    manifest = _manifest(publication, store, content, costs, found, accuracy)
-    return manifest, store.publish(manifest, {publication.variant: content})
-
-
-def _spread(count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Up to 32 places evenly over all examples, which may be in the order of their classes."""
-    return np.unique(np.linspace(0, count - 1, EXAMPLES).astype(np.int64))
-
-
-def _measured(
-    publication: Publication, costs: FileCosts, found: GateReport, data: Labelled, plan: Plan, report: Path | None
-) -> Evaluation:
-    engine = OnnxRuntime(publication.noisy, usable_threads(), samples=costs.samples, rows_per_run=found.rows_per_run)
-    if report is not None:
-        return measure_into(report, engine, publication.variant, data, plan, publication.classes)
-    with tempfile.TemporaryDirectory() as folder:
-        return measure_into(Path(folder), engine, publication.variant, data, plan, publication.classes)
-
-
-def _manifest(
-    publication: Publication,
-    store: ModelStore,
-    content: bytes,
-    costs: FileCosts,
-    found: GateReport,
-    accuracy: tuple[AccuracyPoint, ...],
-) -> Manifest:
-    record = publication.record
-    variant = Variant(
-        name=publication.variant,
-        file=f"{publication.variant}.onnx",
-        sha256=digest(content),
-        bytes=len(content),
-        noise=record.noise,
-        sigma_train=0,
-        network=publication.name,
-        parameters=costs.parameters,
-        multiply_accumulates=costs.macs,
-        samples=costs.samples,
-        layers=costs.layers,
-        accuracy=accuracy,
-        sites=tuple(
-            Site(site=each.site, layer=each.layer, operator=each.operator, sigma_scale=each.sigma_scale)
-            for each in record.products
-            if each.site is not None
-        ),
-        digital=tuple(
-            DigitalProduct(layer=each.layer, operator=each.operator, reason=each.reason)
-            for each in record.products
-            if each.site is None
-        ),
-        cut_off=None if record.head == "none" else record.head,
-        rows_per_run=found.rows_per_run,
-        checked=found.for_manifest(),
-    )
-    versions = store.versions(publication.name)
-    return Manifest(
-        name=publication.name,
-        version=publication.version or str(int(versions[-1]) + 1 if versions else 1),
-        title=publication.title,
-        description=publication.description,
-        published=datetime.now(UTC).replace(microsecond=0),
-        input=publication.spec,
-        classes=publication.classes,
-        operator=Operator(domain=DOMAIN, version=OP_VERSION),
-        variants=(variant,),
-    )
 
 
 def told(manifest: Manifest, folder: Path) -> str:

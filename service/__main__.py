@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Final
 
 import uvicorn
+from fastapi import FastAPI
 
 from noisevote.service.app import create_app
 from noisevote.service.connections import descriptors
@@ -161,18 +162,10 @@ class _Server(uvicorn.Server):
 
 
 def _serve(settings: Settings, listening: socket.socket, access: Access) -> int:
-    host, port = listening.getsockname()[:2]
-    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
     def on_start(runtime: Runtime) -> None:
         gc.freeze()  # what stays for good need not be looked through again, a tenth of a second each time
         if runtime.problem is None:
-            also = "" if settings.grpc_port is None else f" | gRPC on port {settings.grpc_port}"
-            say(f"noisevote on {address}{also} | {runtime.summary()}", sys.stdout)
-            if access.made_key is not None:
-                say(f"its key, for this run: {how_to_use(access.made_key, address)}", sys.stdout)
-            if settings.open:
-                open_page(listening, settings.root_path)
+            _announce(runtime, listening, access)
         else:
             say(f"noisevote: {runtime.problem}", sys.stderr)
             server.should_exit = True
@@ -187,24 +180,7 @@ def _serve(settings: Settings, listening: socket.socket, access: Access) -> int:
         return 2
     runtime: Runtime = app.state.runtime
     door = _door(settings, runtime)
-    server = _Server(
-        uvicorn.Config(
-            app,
-            loop="uvloop",
-            http=protocol_of(door),
-            ws="none",
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            forwarded_allow_ips=list(settings.trusted_proxies),
-            timeout_graceful_shutdown=CLOSE_SECONDS,  # type: ignore[arg-type]  # it is what asyncio takes
-            backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        ),
-        runtime,
-        door,
-    )
+    server = _Server(_configuration(app, settings, door), runtime, door)
     # uvicorn ends gracefully and then raises the signal once more, for whoever handled it before.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
@@ -212,6 +188,36 @@ def _serve(settings: Settings, listening: socket.socket, access: Access) -> int:
     except (KeyboardInterrupt, SystemExit) as end:
         return int(end.code or 0) if isinstance(end, SystemExit) else 0
     return 0 if runtime.problem is None else 1
+
+
+def _announce(runtime: Runtime, listening: socket.socket, access: Access) -> None:
+    """Say where the server is, what it serves, and how to get in."""
+    host, port = listening.getsockname()[:2]
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    settings = runtime.settings
+    also = "" if settings.grpc_port is None else f" | gRPC on port {settings.grpc_port}"
+    say(f"noisevote on {address}{also} | {runtime.summary()}", sys.stdout)
+    if access.made_key is not None:
+        say(f"its key, for this run: {how_to_use(access.made_key, address)}", sys.stdout)
+    if settings.open:
+        open_page(listening, settings.root_path)
+
+
+def _configuration(app: FastAPI, settings: Settings, door: Door) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=protocol_of(door),
+        ws="none",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        timeout_graceful_shutdown=CLOSE_SECONDS,  # type: ignore[arg-type]  # it is what asyncio takes
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+    )
 
 
 def open_page(listening: socket.socket, root_path: str) -> None:

@@ -41,7 +41,7 @@ SERVED = ("noise_op/__init__.py", "noise_op/contract.py", "noise_op/library.py",
 SERVING_ROOMS = ("model_store", "engine", "evaluation", "service", "deploy")
 # What of the room that measures looks into ONNX files, by noise_op's own files for it; they need the package onnx.
 LOOKING_INTO_FILES = {
-    "gate.py", "gate_sites.py", "source.py", "inject.py", "publish.py", "costs.py", "injection_record.py",
+    "gate.py", "gate_sites.py", "source.py", "inject.py", "publication.py", "costs.py", "injection_record.py",
     "per_site.py",
 }  # fmt: skip
 OF_ONNX = (

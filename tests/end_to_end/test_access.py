@@ -99,6 +99,7 @@ def test_a_key_is_changed_while_the_server_runs(store: str, tmp_path: Path) -> N
         new.replace(path)
         while ask(address, **{"x-api-key": "new"}) != 200:
             assert process.poll() is None
+            time.sleep(0.05)
         assert ask(address, **{"x-api-key": "old"}) == 401
 
 
@@ -151,11 +152,12 @@ def output_of(kind: str) -> IO[str]:
 def wait_until_ready(process: subprocess.Popen[str], address: str) -> None:
     """Return once models are served."""
     patience = time.monotonic() + TIMEOUT_S
-    while True:
-        try:
-            if httpx.get(f"{address}/readyz").is_success:
-                return
-        except httpx.TransportError:
-            assert process.poll() is None
-        assert time.monotonic() < patience
-        time.sleep(0.05)
+    with httpx.Client(base_url=address) as client:
+        while True:
+            try:
+                if client.get("/readyz").is_success:
+                    return
+            except httpx.TransportError:
+                assert process.poll() is None
+            assert time.monotonic() < patience
+            time.sleep(0.05)

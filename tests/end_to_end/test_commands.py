@@ -1,29 +1,48 @@
 """Commands that ask a server, as one types them, against the repository's models."""
 
+import io
 import json
 import os
 import pty
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
+from noisevote.__main__ import main as noisevote
 from noisevote.client import Answer, Client
 from tests.support.process import DIGIT, ROOT, TIMEOUT_S, clean_environment, free_port
+
+
+def process(*arguments: str | Path, url: str) -> subprocess.CompletedProcess[bytes]:
+    """The command as a process."""
+    command = [sys.executable, "-m", "noisevote", *map(str, arguments)]
+    environment = clean_environment(NOISEVOTE_URL=url)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False, timeout=TIMEOUT_S)
 
 
 def run(
     *arguments: str | Path, url: str | None = None, given: bytes = b"", **variables: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """The command, with the server of that address in the environment."""
+    """The command with that environment and those streams, in this process: most of a short one's time is its start."""
     environment = clean_environment(**variables) | ({} if url is None else {"NOISEVOTE_URL": url})
-    command = [sys.executable, "-m", "noisevote", *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, input=given, capture_output=True, check=False, timeout=TIMEOUT_S
-    )
+    output, errors = io.BytesIO(), io.BytesIO()
+    with (
+        patch.dict(os.environ, environment, clear=True),
+        patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(given))),
+        redirect_stdout(io.TextIOWrapper(output, write_through=True)),
+        redirect_stderr(io.TextIOWrapper(errors, write_through=True)),
+    ):
+        try:
+            status = noisevote([*map(str, arguments)])
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return subprocess.CompletedProcess(arguments, status, output.getvalue(), errors.getvalue())
 
 
 def printed(*arguments: str | Path, url: str, **more: Any) -> str:
@@ -38,7 +57,9 @@ NOISY = ("--sigma", "0.8", "--votes", "50", "--seed", "7")
 
 def test_predict_shows_the_votes_as_bars(published: str) -> None:
     """A line for each class, and the facts that repeat it; no escape sequences where it is no terminal."""
-    shown = printed("predict", DIGIT, *NOISY, url=published)
+    done = process("predict", DIGIT, *NOISY, url=published)
+    assert (done.returncode, done.stderr) == (0, b"")
+    shown = done.stdout.decode()
     first, *bars, facts = shown.splitlines()
     with Client(published) as client:
         (prediction,) = client.predict("mnist-cnn", DIGIT, sigma=0.8, votes=50, seed=7).predictions
@@ -185,6 +206,13 @@ def test_replay_repeats_an_answer_on_server_kernel_and_function_body(published: 
     found = json.loads(printed("replay", file, "--input", DIGIT, "--on", "stock", "--json", url=published))
     assert found["repeats"]
     assert found["close_votes"] is not None
+
+
+def test_a_process_ends_with_the_status_of_its_command(published: str) -> None:
+    """As scripts see it, and with what it says on its own streams."""
+    done = process("models", "mnist-cnn", "--model-version", "99", url=published)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.startswith(b"noisevote models: ")
 
 
 def test_replay_says_no_and_says_that_it_cannot(published: str, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
     """Ask until it holds."""
     async with asyncio.timeout(TIMEOUT_S):
         while not await condition():  # noqa: ASYNC110  # what is waited for happens in another process
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.05)
 
 
 async def events(response: httpx.Response) -> AsyncIterator[tuple[str, dict[str, Any]]]:

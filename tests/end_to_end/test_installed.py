@@ -125,17 +125,19 @@ def test_without_a_store_it_says_how_to_name_one(site: Path, tmp_path: Path) -> 
     assert errors.count("\n") == 1
 
 
-@pytest.mark.parametrize("init", [True, False], ids=["package", "folder"])
-@pytest.mark.parametrize("name", ["training", "service", "tests"])
-def test_beside_an_editable_install_a_package_of_ones_own_is_found(name: str, init: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("init", [True, False], ids=["packages", "folders"])
+def test_beside_an_editable_install_packages_of_ones_own_are_found(init: bool, tmp_path: Path) -> None:
     """Whatever the rooms of this repository are called, and although `noisevote` itself is there."""
-    folder = tmp_path / name
-    folder.mkdir()
-    (folder / "my_loop.py").write_text("def f(): return 'mine'\n")
-    if init:
-        (folder / "__init__.py").touch()
-    code = f"from {name}.my_loop import f; import noisevote.service.app, noisevote.training.runs; print(f())"
+    names = ("training", "service", "tests")
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "my_loop.py").write_text(f"def {name}(): return 'my {name}'\n")
+        if init:
+            (tmp_path / name / "__init__.py").touch()
+    own = [f"from {name}.my_loop import {name}" for name in names]
+    ours = "import noisevote.service.app, noisevote.training.runs"
+    code = "\n".join([*own, ours, "print(training(), service(), tests(), sep=', ')"])
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=True
     )
-    assert done.stdout == "mine\n"
+    assert done.stdout == "my training, my service, my tests\n"

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from noisevote.loadtest.record import read
 from noisevote.model_store.store import ModelStore
@@ -20,10 +21,30 @@ TIMEOUT_S = 120
 FEW = ("--votes", "1,7", "--usual-votes", "7", "--concurrency", "1,3", "--sigmas", "0.3", "--seconds", "4")
 
 
-@pytest.fixture
-def address(tmp_path: Path) -> Iterator[str]:
+class Counted:
+    """What a server has counted since a moment."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._before = self._samples()
+
+    def __call__(self, name: str, **labels: str) -> float:
+        """Sum of the samples with these labels."""
+        now, before = (
+            sum(s.value for s in each if s.name == f"noisevote_{name}_total" and labels.items() <= s.labels.items())
+            for each in (self._samples(), self._before)
+        )
+        return now - before
+
+    def _samples(self) -> list[Sample]:
+        families = text_string_to_metric_families(httpx.get(f"{self._address}/metrics").text)
+        return [sample for family in families for sample in family.samples]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of `tiny` that accepts at most 50 votes."""
-    store = ModelStore(tmp_path / "models")
+    store = ModelStore(tmp_path_factory.mktemp("store") / "models")
     publish_tiny(store)
     with server("--port", "0", "--model-store", str(store.root), "--max-votes", "50") as process:
         yield start_line(process)[1]
@@ -42,14 +63,13 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def counted(address: str, name: str, **labels: str) -> float:
-    """Sum of the server's samples with these labels."""
-    families = text_string_to_metric_families(httpx.get(f"{address}/metrics").text)
-    samples = [sample for family in families for sample in family.samples]
-    return sum(s.value for s in samples if s.name == f"noisevote_{name}_total" and labels.items() <= s.labels.items())
+@pytest.fixture
+def counted(address: str) -> Counted:
+    """What the server counts during a test."""
+    return Counted(address)
 
 
-def test_a_load_test_counts_what_the_server_counts(address: str, tmp_path: Path) -> None:
+def test_a_load_test_counts_what_the_server_counts(address: str, counted: Counted, tmp_path: Path) -> None:
     """Requests, votes asked for, cast and saved agree to one, by rule; record, tables and picture are written."""
     out = tmp_path / "results" / "few"
     done = run("noisevote", "loadtest", "--url", address, "--model", "tiny", *FEW, "--out", str(out))
@@ -66,13 +86,13 @@ def test_a_load_test_counts_what_the_server_counts(address: str, tmp_path: Path)
         "mixed votes",
     }
     assert {outcome for found in record.measurements for outcome in found.outcomes} == {"200"}
-    assert sum(found.requests for found in record.measurements) == counted(address, "requests")
+    assert sum(found.requests for found in record.measurements) == counted("requests")
     for rule in ("fixed", "exact"):
         found = [found for found in record.measurements if found.phase.rule == rule]
         asked, used = (sum(getattr(each, name) for each in found) for name in ("votes_asked", "votes_used"))
-        assert asked == counted(address, "votes_asked", rule=rule) > 0
-        assert used == counted(address, "votes_cast", rule=rule)
-        assert asked - used == counted(address, "votes_saved", rule=rule)
+        assert asked == counted("votes_asked", rule=rule) > 0
+        assert used == counted("votes_cast", rule=rule)
+        assert asked - used == counted("votes_saved", rule=rule)
     assert out.with_suffix(".md").read_text().count("\n| ") > len(record.measurements)
     with Image.open(out.with_suffix(".png")) as image:
         assert image.format == "PNG"
@@ -88,7 +108,7 @@ def test_a_server_that_refuses_everything_is_not_measured(address: str, tmp_path
 
 
 @pytest.mark.parametrize("flags", [("--stop", "exact"), ("--rate", "20")], ids=["closed loop", "open loop"])
-def test_the_locustfile_runs_by_itself(address: str, flags: tuple[str, ...]) -> None:
+def test_the_locustfile_runs_by_itself(address: str, counted: Counted, flags: tuple[str, ...]) -> None:
     """With Locust's own command; all requests that Locust counts were answered, and no failure."""
     users = ("--headless", "--users", "2", "--spawn-rate", "2", "--run-time", "3s", "--stop-timeout", "30")
     asked = ("--host", address, "--model", "tiny", "--votes", "3,5", "--json", *flags)
@@ -97,7 +117,7 @@ def test_the_locustfile_runs_by_itself(address: str, flags: tuple[str, ...]) -> 
     statistics = {each["name"]: each for each in json.loads(done.stdout)}
     assert statistics.keys() == {"3 votes", "5 votes"}
     assert all(each["num_failures"] == 0 < each["num_requests"] for each in statistics.values())
-    answered = counted(address, "requests", code="ok")
+    answered = counted("requests", code="ok")
     sent = sum(each["num_requests"] for each in statistics.values())
     # Users of an open loop have requests under way when they are stopped.
     assert answered == sent if "--stop" in flags else answered >= sent

@@ -1,6 +1,7 @@
 """Models that come and go in a server that is a process."""
 
 import signal
+import time
 from pathlib import Path
 
 import httpx
@@ -32,6 +33,7 @@ def test_sighup_takes_up_what_is_new(store: ModelStore) -> None:
         with httpx.Client(base_url=address, timeout=TIMEOUT_S) as client:
             while client.get("/v1/models/tiny").json()["versions"] != ["1", "2"]:
                 assert process.poll() is None
+                time.sleep(0.05)
             assert [model["name"] for model in client.get("/v1/models").json()["models"]] == ["tiny"]
         process.send_signal(signal.SIGTERM)
         status, _, errors = ended(process)

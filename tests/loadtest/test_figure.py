@@ -8,21 +8,29 @@ from tests.support.load_samples import OVERHEAD, load_test
 
 pytestmark = pytest.mark.slow
 
+RECORDS = {"alone": load_test(None), "with the overhead": load_test(OVERHEAD)}
 
-@pytest.mark.parametrize("overhead", [None, OVERHEAD], ids=["alone", "with the overhead"])
-def test_a_figure_is_drawn_of_what_there_is(tmp_path: Path, overhead: object) -> None:
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The figure of each record."""
+    folder = tmp_path_factory.mktemp("figures")
+    files = {name: folder / f"{name}.png" for name in RECORDS}
+    for name, record in RECORDS.items():
+        figure.draw(record, files[name])
+    return files
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_figure_is_drawn_of_what_there_is(pictures: dict[str, Path], name: str, tmp_path: Path) -> None:
     """Also of phases without an answer, and the same bytes of the same record."""
-    done = load_test(OVERHEAD if overhead else None)
-    for name in ("one.png", "two.png"):
-        figure.draw(done, tmp_path / name)
-    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
-    with Image.open(tmp_path / "one.png") as image:
+    figure.draw(RECORDS[name], tmp_path / "again.png")
+    assert pictures[name].read_bytes() == (tmp_path / "again.png").read_bytes()
+    with Image.open(pictures[name]) as image:
         assert image.format == "PNG"
         assert image.width > image.height > 500
 
 
-def test_the_figure_without_http_is_in_the_picture(tmp_path: Path) -> None:
+def test_the_figure_without_http_is_in_the_picture(pictures: dict[str, Path]) -> None:
     """A record with it looks different."""
-    figure.draw(load_test(), tmp_path / "with.png")
-    figure.draw(load_test(None), tmp_path / "without.png")
-    assert (tmp_path / "with.png").read_bytes() != (tmp_path / "without.png").read_bytes()
+    assert pictures["alone"].read_bytes() != pictures["with the overhead"].read_bytes()

@@ -13,10 +13,12 @@ from noisevote.training.data.data_set import DataSet
 from noisevote.training.fit import paced
 from noisevote.training.fit.paced import Schedule, one_cycle, train_until
 from noisevote.training.fit.train import train
+from noisevote.training.networks.registry import NETWORKS
 from noisevote.training.noise.draws import CPU
 from noisevote.training.runs import checkpoint
 from noisevote.training.runs.recipe import Recipe
 from noisevote.training.runs.run_folder import RunFolder
+from tests.support.networks import NarrowCnn
 
 EPS = 0.1
 
@@ -28,6 +30,13 @@ def divided(digits: Examples) -> DataSet:
     both = Examples(torch.cat([torch.from_numpy(p.inputs) for p in (digits, more)]).numpy(),
                     torch.cat([torch.from_numpy(p.labels) for p in (digits, more)]).numpy())  # fmt: skip
     return DataSet("mnist", both, digits, tuple("0123456789"), {"digits": "md5:0"})
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a narrow network: no step costs much, and each is taken as with a wide one."""
+    monkeypatch.setitem(NETWORKS, "narrow", NarrowCnn)
+    return "narrow"
 
 
 def adversarial(**given: Any) -> Recipe:
@@ -58,10 +67,10 @@ def test_adversarial_training_withstands_what_breaks_plain_training(
     assert found >= plain + 0.2
 
 
-def test_best_epoch_on_held_out_images_is_kept(divided: DataSet, tmp_path: Path) -> None:
+def test_best_epoch_on_held_out_images_is_kept(divided: DataSet, narrow: str, tmp_path: Path) -> None:
     """Each epoch's line has the accuracy under attack on held-out images, and the weights are of the largest one."""
     folder = RunFolder(tmp_path / "run")
-    recipe = adversarial(epochs=4)
+    recipe = adversarial(network=narrow, epochs=4)
     train(recipe, divided, folder)
     judged = [line["holdout_pgd"] for line in log_of(folder, "epoch")]
     assert len(judged) == 4
@@ -71,9 +80,12 @@ def test_best_epoch_on_held_out_images_is_kept(divided: DataSet, tmp_path: Path)
 
 
 @pytest.mark.parametrize("given", [{}, {"adversarial_share": 0.5, "sigma_train": 0.3}], ids=["alone", "mixed, noisy"])
-def test_stopping_and_going_on_changes_no_bit(divided: DataSet, tmp_path: Path, given: dict[str, Any]) -> None:
+def test_stopping_and_going_on_changes_no_bit(
+    divided: DataSet, narrow: str, tmp_path: Path, given: dict[str, Any]
+) -> None:
     """Random starts too are a function of (seed, epoch): a run that stopped ends in the weights of one that did not."""
-    recipe, whole, parts = adversarial(**given), RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
+    recipe = adversarial(network=narrow, **given)
+    whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
     train(recipe, divided, whole)
     for epochs in (1, None):
         train(recipe, divided, parts, stop_after=epochs)
@@ -109,18 +121,18 @@ class EpochClock:
 
 
 def test_paced_training_ends_in_time_with_a_small_rate(
-    divided: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    divided: DataSet, narrow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With far more epochs than time, it writes weights before the deadline, at a small rate; then it rests."""
     folder, clock = RunFolder(tmp_path / "paced"), EpochClock(monkeypatch)
-    train_until(20, adversarial(epochs=10_000), divided, folder)
+    train_until(20, adversarial(network=narrow, epochs=10_000), divided, folder)
     assert clock.now <= 20
     (finished,) = log_of(folder, "finished")
     assert finished["epoch"] < 10_000
     last = log_of(folder, "epoch")[-1]
     assert last["lr"] < 0.3 * 2e-3
     before = folder.weights.read_bytes()
-    train_until(clock.now + 20, adversarial(epochs=10_000), divided, folder)
+    train_until(clock.now + 20, adversarial(network=narrow, epochs=10_000), divided, folder)
     assert folder.weights.read_bytes() == before
 
 

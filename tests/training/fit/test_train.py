@@ -24,7 +24,7 @@ from noisevote.training.noise.draws import presentation_draws, sigma_at
 from noisevote.training.runs import checkpoint
 from noisevote.training.runs.recipe import Recipe
 from noisevote.training.runs.run_folder import NoRunError, RecipeChangedError, RunFolder
-from tests.support.networks import ShallowDenseNet
+from tests.support.networks import NarrowCnn, ShallowDenseNet
 
 
 def log_of(folder: RunFolder) -> list[dict[str, Any]]:
@@ -57,9 +57,12 @@ def test_log_tells_where_the_weights_come_from(trained: RunFolder, data: DataSet
     [{"average_decay": 0.0}, {"average_decay": 0.9}, {"optimizer": "sgd", "crop_pixels": 2, "flip": True, "lr": 0.1}],
     ids=["last", "averaged", "sgd"],
 )
-def test_stopping_and_going_on_changes_no_bit(data: DataSet, tmp_path: Path, given: dict[str, Any]) -> None:
+def test_stopping_and_going_on_changes_no_bit(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
+) -> None:
     """A run that stopped after each of two epochs and went on ends in exactly the weights of one that did not stop."""
-    recipe = Recipe(epochs=3, batch=16, norm_batches=2, precision="float32", **given)
+    monkeypatch.setitem(NETWORKS, "narrow", NarrowCnn)
+    recipe = Recipe(network="narrow", epochs=3, batch=16, norm_batches=2, precision="float32", **given)
     whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
     train(recipe, data, whole)
     for epochs in (1, 2, None):
