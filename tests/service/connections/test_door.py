@@ -55,7 +55,9 @@ def test_few_that_take_no_answer_are_dropped_at_a_time() -> None:
     at = door(body_seconds=5)
     peers = [Peer(at) for _ in range(AT_ONCE + 1)]
     patient = Peer(at)
-    at.deaf = dict.fromkeys(peers, time.monotonic() - 6) | {patient: time.monotonic()}
+    for peer in peers:
+        at.deaf[peer] = time.monotonic() - 6
+    at.deaf[patient] = time.monotonic()
     assert at.sweep()
     assert sum(bool(peer.closed) for peer in peers) == AT_ONCE
     assert not at.sweep()
