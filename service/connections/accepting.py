@@ -7,11 +7,14 @@ turn: thousands of clients that connect at once would keep the others waiting fo
 import asyncio
 import errno
 import socket
+import time
 from collections.abc import Callable
 from typing import Final
 
-# Welcoming one takes about a tenth of a millisecond.
+# Welcoming one takes about a tenth of a millisecond, and as much for each piece that it sends at once.
 AT_ONCE: Final = 16
+# Where a turn of the event loop takes longer, of its own processor time, fewer are accepted in the next ones.
+LONG_TURN_S: Final = 0.01
 # Where the process or the system has no room for another one, it is asked again after so long.
 PAUSE_S: Final = 0.1
 NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -21,10 +24,23 @@ Warn = Callable[[str, str], None]
 
 
 class Acceptor:
-    """Accepts the connections of a listening socket, at most `AT_ONCE` of them in each turn of the event loop."""
+    """Accepts the connections of a listening socket, at most `AT_ONCE` of them in each turn of the event loop.
 
-    def __init__(self, listening: socket.socket, make_protocol: Callable[[], asyncio.Protocol], warn: Warn) -> None:
+    What those send that were accepted is read in the turns that follow, all that has come of it. So half as many are
+    accepted after a turn that took long, and one more after each that did not. `clock` gives seconds of processor time.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        make_protocol: Callable[[], asyncio.Protocol],
+        warn: Warn,
+        clock: Callable[[], float] = time.thread_time,
+    ) -> None:
         self._listening = listening
+        self._clock = clock
+        self._most = AT_ONCE
+        self._stopped: float | None = None  # when more may have waited than were accepted
         self._make_protocol = make_protocol
         self._warn = warn
         self._welcoming: set[asyncio.Task[object]] = set()
@@ -48,8 +64,15 @@ class Acceptor:
         self._pause = None
         loop.add_reader(self._listening, self._accept, loop)
 
+    def _fitting(self) -> int:
+        """How many to accept now, by what the event loop has computed since the last turn left some waiting."""
+        long = self._stopped is not None and self._clock() - self._stopped > LONG_TURN_S
+        self._most = max(1, self._most // 2) if long else min(AT_ONCE, self._most + 1)
+        self._stopped = None
+        return self._most
+
     def _accept(self, loop: asyncio.AbstractEventLoop) -> None:
-        for _ in range(AT_ONCE):
+        for _ in range(self._fitting()):
             try:
                 connection, _ = self._listening.accept()
             except (BlockingIOError, InterruptedError):
@@ -67,6 +90,7 @@ class Acceptor:
             welcoming = loop.create_task(_welcome(loop, self._make_protocol, connection))
             self._welcoming.add(welcoming)
             welcoming.add_done_callback(self._welcoming.discard)
+        self._stopped = self._clock()
 
 
 async def _welcome(

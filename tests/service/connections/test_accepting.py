@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from noisevote.service.connections import accepting
-from noisevote.service.connections.accepting import AT_ONCE, Acceptor
+from noisevote.service.connections.accepting import AT_ONCE, LONG_TURN_S, Acceptor
 
 CLIENTS = 3 * AT_ONCE + 5
 
@@ -78,6 +78,32 @@ async def test_connections_are_accepted_a_few_at_a_turn(
         each.transport.close()
     assert [each for each in warnings if "Too many open files" in each] == warnings
     assert len(warnings) == (2 if kind is Full else 0)
+
+
+async def test_after_long_turns_fewer_are_accepted(clients: ExitStack) -> None:
+    """Half as many after each, at least one; and one more after each that was not long."""
+    seconds, found, welcomed = 0.0, list[int](), list[Welcomed]()
+
+    def welcome() -> asyncio.Protocol:
+        welcomed.append(Welcomed())
+        return welcomed[-1]
+
+    server = clients.enter_context(listening(socket.socket))
+    for _ in range(CLIENTS):
+        clients.enter_context(socket.create_connection(server.getsockname()))
+    loop = asyncio.get_running_loop()
+    acceptor = Acceptor(server, welcome, lambda *_: None, lambda: seconds)
+    server.setblocking(False)
+    for turn in range(9):
+        seconds += 2 * LONG_TURN_S if turn <= 5 else LONG_TURN_S / 2
+        acceptor._accept(loop)
+        found.append(len(acceptor._welcoming))
+        await asyncio.gather(*acceptor._welcoming)
+    for each in welcomed:
+        assert each.transport is not None
+        each.transport.close()
+    assert found == [AT_ONCE, 8, 4, 2, 1, 1, 2, 3, 4]
+    assert len(welcomed) == sum(found)
 
 
 async def test_a_closed_acceptor_accepts_nothing(clients: ExitStack) -> None:
