@@ -11,7 +11,7 @@ from noisevote.service.errors import InvalidValueError
 from noisevote.service.open_inference.call import Tensor
 from noisevote.service.open_inference.datatypes import BYTES, elements, numbers, texts
 from noisevote.service.prediction.base64_text import base64_bytes
-from noisevote.service.prediction.inputs import decode_array, decode_file
+from noisevote.service.prediction.inputs import decode_array, decode_file, preprocessed_files
 
 INPUT: Final = "input"
 DATATYPE: Final = "FP32"
@@ -37,12 +37,20 @@ def count(tensor: Tensor) -> int:
     return tensor.shape[0]
 
 
-def decode(tensor: Tensor, spec: InputSpec) -> NDArray[np.float32]:
+def decode(tensor: Tensor, spec: InputSpec, *, preprocess: bool = False) -> NDArray[np.float32]:
     """All inputs as float32 [n, *spec.shape], finite and inside the value range.
+
+    `preprocess`: they are images, of any size, to be made inputs as the manifest declares.
 
     Raises:
         InvalidValueError: they cannot be used; the message names the first value or input that is wrong.
     """
+    if preprocess:
+        if tensor.datatype != BYTES:
+            raise InvalidValueError(
+                "preprocess", f"true beside {tensor.datatype}; it is for images, of datatype {BYTES}"
+            )
+        return preprocessed_files(_files(tensor), spec, KEY)
     if tensor.datatype == BYTES:
         files = enumerate(_files(tensor))
         return np.stack([decode_file(content, spec, f"{KEY}[{index}]") for index, content in files])

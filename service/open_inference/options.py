@@ -21,6 +21,7 @@ from noisevote.service.prediction.option_keys import (
     Seed,
     Sigma,
     SnrDb,
+    TopK,
     Votes,
 )
 from noisevote.service.prediction.options import InputRun, VoteOptions, given_sigma
@@ -70,6 +71,10 @@ class Options(RequestBody):
     """name of a variant, or `auto`: the one whose measured accuracy is best for this noise and these votes"""
     precision: PrecisionChoice | None = None
     """what products are computed in; missing: a named variant's own, and for `auto` the server's setting"""
+    top_k: TopK | None = None
+    """show of `histogram` and `probability` the so many leading classes alone, as their `classification`"""
+    preprocess: bool = DEFAULTS.preprocess
+    """make inputs of images of any size (BYTES) as the model's manifest declares: resized, cut out, normalised"""
 
     def as_vote_options(self) -> VoteOptions:
         """The same for all protocols, but for how much is shown.
@@ -97,6 +102,8 @@ class Options(RequestBody):
             priority=self.priority,
             variant=self.variant,
             precision=self.precision,
+            top_k=self.top_k,
+            preprocess=self.preprocess,
         )
 
 
@@ -114,7 +121,9 @@ READ: Final[Mapping[Kind, frozenset[str]]] = {
     "integer": INTEGERS,
     "text": frozenset({BYTES}),
 }
-assert set(TENSORS) | {TIMEOUT} == set(Options.model_fields)
+# What holds for the whole request.
+PARAMETERS_ALONE: Final = frozenset({TIMEOUT, "top_k", "preprocess"})
+assert set(TENSORS) | PARAMETERS_ALONE == set(Options.model_fields)
 assert set(get_args(Kind)) == set(DATATYPES) == set(READ)
 
 

@@ -1,7 +1,7 @@
 """The outputs of an answer: tensors by name, and the parameters that repeat it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -63,7 +63,14 @@ def outputs_of(answered: Answered, wanted: Sequence[WantedOutput] | None, *, bin
     if wanted is None:
         shown = SHOWN.index(answered[0][0].options.returns)
         wanted = [WantedOutput(name, None, binary) for name, level in LEVELS.items() if SHOWN.index(level) <= shown]
-    return [_output(answered, output) for output in wanted]
+    return [_output(answered, _leading(output, answered[0][0].options.top_k)) for output in wanted]
+
+
+def _leading(wanted: WantedOutput, top_k: int | None) -> WantedOutput:
+    """What shows no more than the leading classes, where the request or the model's policy says how many."""
+    if top_k is None or wanted.name not in CLASSIFIED:
+        return wanted
+    return replace(wanted, classification=min(top_k, wanted.classification or top_k))
 
 
 def _output(answered: Answered, wanted: WantedOutput) -> Output:

@@ -42,6 +42,8 @@ def as_prediction_request(call: InferenceCall) -> PredictionRequest:
     columns = {name: column(each, number) for name, each in tensors.items()}
     parameters = {key: value for key, value in call.parameters.items() if not key.startswith(SWITCHES)}
     runs, given = read_runs(parameters, columns, number)
+    options = runs[0].options
+    _refuse_other_leading(call.outputs, options.top_k)
     if call.outputs is not None:
         level = level_of(call.outputs)
         runs = tuple(replace(run, options=replace(run.options, returns=level)) for run in runs)
@@ -49,7 +51,7 @@ def as_prediction_request(call: InferenceCall) -> PredictionRequest:
     return PredictionRequest(
         runs[0].options,
         number,
-        partial(inputs.decode, tensor),
+        partial(inputs.decode, tensor, preprocess=options.preprocess),
         given,
         runs if len(runs) > 1 else (),
         Note(call.id, call.outputs, call.binary),
@@ -68,6 +70,18 @@ def _by_name(sent: tuple[Tensor, ...]) -> dict[str, Tensor]:
             raise InvalidValueError("inputs", f"{shown(tensor.name)} is not one of {known}")
         tensors[tensor.name] = tensor
     return tensors
+
+
+def _refuse_other_leading(outputs: tuple[WantedOutput, ...] | None, top_k: int | None) -> None:
+    """Nothing, where `top_k` is given beside outputs that show classes, and is not given twice."""
+    if top_k is None or outputs is None:
+        return
+    if not any(output.name in CLASSIFIED for output in outputs):
+        raise InvalidValueError("top_k", f"{top_k} beside outputs of which none is {' or '.join(CLASSIFIED)}")
+    for output in outputs:
+        if output.classification is not None:
+            problem = f"{top_k} beside classification {output.classification} of {output.name}; give one of the two"
+            raise InvalidValueError("top_k", problem)
 
 
 def _refuse_impossible(outputs: tuple[WantedOutput, ...] | None) -> None:

@@ -69,6 +69,19 @@ def decode_inputs(items: list[Any], spec: InputSpec, *, preprocess: bool = False
     return decoded
 
 
+def preprocessed_files(contents: list[bytes], spec: InputSpec, key: str) -> NDArray[np.float32]:
+    """Inputs from PNG or JPEG files of any size, as the manifest declares.
+
+    Raises:
+        InvalidValueError: a file cannot be used; the message names its place under `key`.
+    """
+    _refuse_undeclared(spec)
+    made = [_preprocessed_file(content, spec, f"{key}[{index}]") for index, content in enumerate(contents)]
+    decoded = np.stack(made)
+    _refuse_outside(decoded, spec, key)
+    return decoded
+
+
 def _is_scaled(item: Any) -> bool:
     """Its values are ours, so inside the range."""
     return type(item) is dict and ("image" in item or item["dtype"] == "uint8")
@@ -174,17 +187,25 @@ def _given_image(item: dict[str, Any], key: str) -> bytes:
 
 def _preprocessed(item: Any, spec: InputSpec, key: str) -> NDArray[np.float32]:
     """An image of any size, as the manifest declares."""
-    if spec.preprocess is None:
-        raise InvalidValueError("preprocess", "true, but this model's manifest declares no preprocessing")
+    _refuse_undeclared(spec)
     match item:
         case {"image": _}:
-            samples = decode_any_size(_given_image(item, key), spec.shape[0], f"{key}.image")
+            return _preprocessed_file(_given_image(item, key), spec, f"{key}.image")
         case _:
             raise InvalidValueError(key, f"{shown(item)} is no image; preprocess is for images alone")
+
+
+def _refuse_undeclared(spec: InputSpec) -> None:
+    if spec.preprocess is None:
+        raise InvalidValueError("preprocess", "true, but this model's manifest declares no preprocessing")
+
+
+def _preprocessed_file(content: bytes, spec: InputSpec, key: str) -> NDArray[np.float32]:
+    samples = decode_any_size(content, spec.shape[0], key)
     try:
         return preprocessed(samples, spec)
     except UnfitImageError as error:
-        raise InvalidValueError(f"{key}.image", str(error)) from None
+        raise InvalidValueError(key, str(error)) from None
 
 
 def _image(item: dict[str, Any], spec: InputSpec, key: str) -> NDArray[np.float32]:

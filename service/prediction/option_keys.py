@@ -13,6 +13,7 @@ SnrDb = Annotated[Annotated[float, Field(ge=-20, allow_inf_nan=False)] | None, G
 NOISE_KEYS: Final = frozenset({"sigma", "snr_db"})
 
 Votes = Annotated[int, Field(ge=1), INTEGRAL]
+TopK = Annotated[int, Field(ge=1), INTEGRAL]
 Reads = Annotated[int, Field(ge=1, le=2**31), INTEGRAL]
 Seed = Annotated[int, Field(ge=0, lt=2**64, json_schema_extra=UINT64), INTEGRAL]
 FirstVote = Annotated[int, Field(ge=0, le=MAX_FIRST_VOTE, json_schema_extra=INT64), INTEGRAL]

@@ -20,11 +20,12 @@ from noisevote.service.prediction.option_keys import (
     Seed,
     Sigma,
     SnrDb,
+    TopK,
     Votes,
 )
 from noisevote.service.prediction.options import PredictionRequest, Returns, VoteOptions, given_sigma
 from noisevote.service.rest.v1.stop_schemas import FixedStop, Stop
-from noisevote.service.validation import INT64, INTEGRAL, UINT64, Body, RequestBody
+from noisevote.service.validation import INT64, UINT64, Body, RequestBody
 
 DEFAULTS: Final = VoteOptions()
 # Fields whose keys are words of Python.
@@ -102,7 +103,7 @@ class PredictRequest(RequestBody):
     returns: Annotated[Returns, Field(alias="return")] = DEFAULTS.returns
     """how much of the votes the answer shows: the label alone, votes per class and what follows from them, their mean
     probabilities too, or each vote too"""
-    top_k: Annotated[int, Field(ge=1), INTEGRAL] | None = None
+    top_k: TopK | None = None
     """name the so many leading classes in `top`, instead of votes and probabilities of all classes"""
     preprocess: bool = DEFAULTS.preprocess
     """make inputs of images of any size as the model's manifest declares: resized, cut out, normalised"""
