@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import sys
+import sysconfig
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -157,6 +158,8 @@ def launched(peer: Peer, environments: Path, graphs: Mapping[Precision, Path]) -
         **os.environ,
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(SERVERS),
+        # Triton's programs are linked to libpython, which must be the one that the environment was made with.
+        "LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR")),
         "PEER_GRAPH": str(graphs[peer.precision]),
         "BENTOML_DO_NOT_TRACK": "True",
         "BENTOML_HOME": str(folder),
