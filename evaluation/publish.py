@@ -39,7 +39,8 @@ from noisevote.model_store.manifest import (
 )
 from noisevote.model_store.store import ModelStore, StoreError, digest
 from noisevote.noise_op import onnx_probes
-from noisevote.noise_op.contract import DOMAIN, OP_VERSION
+from noisevote.noise_op.contract import DOMAIN
+from noisevote.noise_op.onnx_versions import operator_version
 
 DONE, REFUSED, UNUSABLE = 0, 1, 2
 PREFIXES: Final = {"multiplicative": "mul", "additive": "add"}
@@ -197,7 +198,7 @@ def _manifest(
         published=datetime.now(UTC).replace(microsecond=0),
         input=publication.spec,
         classes=publication.classes,
-        operator=Operator(domain=DOMAIN, version=OP_VERSION),
+        operator=Operator(domain=DOMAIN, version=operator_version(onnx_probes.read(content))),
         variants=(variant,),
     )
 

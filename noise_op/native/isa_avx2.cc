@@ -1,4 +1,6 @@
 // 8 lanes of AVX2 with FMA. Lane 4i+p holds block 2p+i, so that store_blocks stays inside 128-bit parts.
+#include <type_traits>
+
 #include "isa.h"
 
 #if defined(__AVX2__) && defined(__FMA__)

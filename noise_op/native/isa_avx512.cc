@@ -1,4 +1,6 @@
 // 16 lanes of AVX-512. Lane 4i+p holds block 4p+i, so that store_blocks stays inside 128-bit parts.
+#include <type_traits>
+
 #include "isa.h"
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__)

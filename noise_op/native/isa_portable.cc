@@ -2,6 +2,7 @@
 // written for the compiler to vectorise. A fused multiply-add is part of the definition of
 // the draws (every path rounds alike), so x86 processors without one pay for it in software here.
 #include <cmath>
+#include <type_traits>
 
 #include "isa.h"
 
