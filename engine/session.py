@@ -13,7 +13,7 @@ from noisevote.engine.feeds import Feeds
 from noisevote.engine.onnx_file import refuse_unsafe
 from noisevote.engine.trial import Expectation
 from noisevote.engine.trial_runs import check_runs
-from noisevote.noise_op.contract import DOMAIN, OP_VERSION
+from noisevote.noise_op.contract import DOMAIN, OP_VERSIONS
 from noisevote.noise_op.library import Kernel
 
 INPUT_TYPES: Final = {
@@ -124,8 +124,9 @@ def open_session(content: bytes, expectation: Expectation, kernel: Kernel | None
         BadModelError: it is not a file that can be served as the manifest describes it.
     """
     domain, version = expectation.domain, expectation.operator_version
-    if (domain, version) != (DOMAIN, OP_VERSION):
-        raise BadModelError(f"operator {domain} version {version} is not {DOMAIN} {OP_VERSION}")
+    if domain != DOMAIN or version not in OP_VERSIONS:
+        known = " or ".join(map(str, OP_VERSIONS))
+        raise BadModelError(f"operator {domain} version {version} is not {DOMAIN} {known}")
     session = load_session(content, kernel, rows_per_run=expectation.rows_per_run)
     check_runs(session, expectation)
     return session

@@ -36,9 +36,13 @@ class Expectation:
     def of(cls, manifest: "Manifest", variant: "Variant | None" = None) -> "Expectation":
         """What a manifest promises of a variant's file, or of each of its files."""
         low, high = manifest.input.value_range
-        operator = manifest.operator
-        rows = None if variant is None else variant.rows_per_run
-        return cls(manifest.input.shape, low, high, len(manifest.classes), operator.domain, operator.version, rows)
+        domain, version = manifest.operator.domain, manifest.operator.version
+        if variant is None:
+            return cls(manifest.input.shape, low, high, len(manifest.classes), domain, version)
+        version = manifest.operator_version(variant)
+        return cls(
+            manifest.input.shape, low, high, len(manifest.classes), domain, version, rows_per_run=variant.rows_per_run
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

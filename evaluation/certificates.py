@@ -71,7 +71,7 @@ class Difference:
 def differences_from_manifest(answer: CertifyAnswer, manifest: Manifest, variant: Variant) -> list[Difference]:
     """What an answer says of the model that its manifest does not."""
     sigma = None if variant.certifies is None else float(np.float32(variant.certifies))
-    stated = {"sha256": variant.sha256, "operator": manifest.operator.version, "sigma": sigma}
+    stated = {"sha256": variant.sha256, "operator": manifest.operator_version(variant), "sigma": sigma}
     found = [Difference(key, getattr(answer, key), value) for key, value in stated.items()]
     return [each for each in found if each.answered != each.recomputed] + (
         [] if answer.operator == OPERATOR else [Difference("operator", answer.operator, OPERATOR)]

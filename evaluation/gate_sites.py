@@ -11,9 +11,10 @@ from noisevote.engine.feeds import Feeds
 from noisevote.engine.session import session_options
 from noisevote.evaluation.gate_report import GateError, SiteFound
 from noisevote.noise_op import onnx_probes
-from noisevote.noise_op.contract import NOISE_KINDS, NoiseKind, sigma_row
+from noisevote.noise_op.contract import NOISE_KINDS, NoiseKind, OperatorVersion, sigma_row
 from noisevote.noise_op.library import Kernel
 from noisevote.noise_op.onnx_probes import Model, Site
+from noisevote.noise_op.onnx_versions import MixedDrawsError, operator_version
 from noisevote.noise_op.reference import normals
 
 ROWS: Final = 8
@@ -62,6 +63,7 @@ def _drawn(
     session = onnxruntime.InferenceSession(content, session_options(kernel, 1), providers=["CPUExecutionProvider"])
     names = list(dict.fromkeys(name for _, *pair in shown for name in pair))
     fanned_out = onnx_probes.fan_out_sites(model)
+    version = _version(model)
     drawn: dict[int, dict[NoiseKind, Normals]] = {site.number: {} for site in sites}
     row = np.arange(len(inputs), dtype=np.int64)
     for kind in NOISE_KINDS:
@@ -73,17 +75,28 @@ def _drawn(
             x = x[row] if number in fanned_out else x
             site = next(site for site in sites if site.number == number)
             asked = SIGMA * site.sigma_scale
-            _refuse_other_draws(site, kind, _expected(x[0], kind, asked, seed, number), y[0])
+            _refuse_other_draws(site, kind, _expected(x[0], kind, asked, (seed, 0, number, 0), version), y[0])
             drawn[number][kind] = _normals(x, y, asked, kind)
     yield from ((site, drawn[site.number]) for site in sites if drawn[site.number])
 
 
-def _expected(x: Normals, kind: NoiseKind, asked: float, seed: int, number: int) -> Normals:
-    """The first elements of the signal with the noise of vote 0 as the operator is defined, by its plain reference."""
+def _version(model: Model) -> OperatorVersion:
+    try:
+        return operator_version(model)
+    except MixedDrawsError as error:
+        raise GateError("noise", str(error)) from error
+
+
+def _expected(
+    x: Normals, kind: NoiseKind, asked: float, where: tuple[int, int, int, int], version: OperatorVersion
+) -> Normals:
+    """The first elements of the signal with the noise as the operator is defined, by its plain reference.
+
+    `where` is seed, vote, site and step.
+    """
     first = x.reshape(-1)[:COMPARED]
-    return np.asarray(
-        first + (np.abs(first) if kind == "multiplicative" else 1) * asked * normals(seed, 0, number, 0, len(first))
-    )
+    z = normals(*where, len(first), version)
+    return np.asarray(first + (np.abs(first) if kind == "multiplicative" else 1) * asked * z)
 
 
 def _refuse_other_draws(site: Site, kind: NoiseKind, expected: Normals, found: Normals) -> None:

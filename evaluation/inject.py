@@ -9,7 +9,7 @@ from typing import Any
 from noisevote.evaluation import injection_record
 from noisevote.evaluation.injection_record import InjectionRecord
 from noisevote.model_store.files import replace_file
-from noisevote.noise_op.contract import NOISE_KINDS
+from noisevote.noise_op.contract import NOISE_KINDS, OP_VERSION, OP_VERSIONS
 from noisevote.noise_op.errors import UninjectableError
 from noisevote.noise_op.onnx_injection import Injected, Options, inject
 from noisevote.noise_op.onnx_preparation import load
@@ -78,6 +78,7 @@ def options_of(asked: argparse.Namespace) -> Options:
         sigma_scale=dict(asked.sigma_scale),
         shape=asked.shape,
         output=asked.output_name,
+        operator=asked.operator,
     )
 
 
@@ -116,6 +117,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help="factor of sigma at some layers")  # fmt: skip
     parser.add_argument("--shape", type=shape, help="sizes of one input as the model takes it, such as "
                         "3x224x224, where the file leaves them open")  # fmt: skip
+    parser.add_argument("--operator", type=int, choices=OP_VERSIONS, default=OP_VERSION, help="version of the noise "
+                        "operator: how noise is drawn; 2 is faster, and certifies nothing (default: 1)")  # fmt: skip
     parser.add_argument("--output-name", help="the output that holds the classes, where there are several")
 
 

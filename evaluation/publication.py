@@ -29,7 +29,8 @@ from noisevote.model_store.manifest import (
 )
 from noisevote.model_store.store import ModelStore, digest
 from noisevote.noise_op import onnx_probes
-from noisevote.noise_op.contract import DOMAIN, OP_VERSION
+from noisevote.noise_op.contract import DOMAIN
+from noisevote.noise_op.onnx_versions import operator_version
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ def publish(
     if data is not None and plan is not None:
         accuracy = accuracy_points(_measured(publication, costs, found, data, plan, report))
     variant = _variant(publication, content, costs, found, accuracy)
-    manifest = _manifest(publication, variant, store.versions(publication.name))
+    operator = Operator(domain=DOMAIN, version=operator_version(onnx_probes.read(content)))
+    manifest = _manifest(publication, variant, operator, store.versions(publication.name))
     return manifest, store.publish(manifest, {publication.variant: content})
 
 
@@ -159,7 +161,7 @@ def _digital(record: InjectionRecord) -> tuple[DigitalProduct, ...]:
     )
 
 
-def _manifest(publication: Publication, variant: Variant, versions: Sequence[str]) -> Manifest:
+def _manifest(publication: Publication, variant: Variant, operator: Operator, versions: Sequence[str]) -> Manifest:
     return Manifest(
         name=publication.name,
         version=publication.version or str(int(versions[-1]) + 1 if versions else 1),
@@ -168,6 +170,6 @@ def _manifest(publication: Publication, variant: Variant, versions: Sequence[str
         published=datetime.now(UTC).replace(microsecond=0),
         input=publication.spec,
         classes=publication.classes,
-        operator=Operator(domain=DOMAIN, version=OP_VERSION),
+        operator=operator,
         variants=(variant,),
     )

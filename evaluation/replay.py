@@ -55,6 +55,6 @@ def _cast(answer: Mapping[str, Any], files: Sequence[Path], store: ModelStore, *
     native = load_kernel() if kernel else None
     if kernel and native is None:
         raise ReplayError("the native kernel is not built here; the function body computes the same noise")
-    session = open_session(store.read(manifest, variant), Expectation.of(manifest), native)
-    told = {"sha256": variant.sha256, "operator": manifest.operator.version}
+    session = open_session(store.read(manifest, variant), Expectation.of(manifest, variant), native)
+    told = {"sha256": variant.sha256, "operator": manifest.operator_version(variant)}
     return json.dumps({**answer, **told, "predictions": recast(asked, inputs, session, manifest.classes)}).encode()

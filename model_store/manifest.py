@@ -103,7 +103,7 @@ class InputSpec(_Record):
 
 
 class Operator(_Record):
-    """Version of the noise operator that the files carry."""
+    """Version of the noise operator that the files carry, but for variants that say another one."""
 
     domain: Name
     version: Count
@@ -222,6 +222,9 @@ class Variant(_Record):
         Name | None,
         Field(description="the float32 variant of this version that an int8 variant was made of; null for float32"),
     ] = None
+    operator_version: Annotated[
+        Count | None, Field(description="version of the noise operator that the file draws with; null: the manifest's")
+    ] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -281,6 +284,10 @@ class Manifest(_Record):
     def variant(self, name: str) -> Variant | None:
         """The variant of that name, or None."""
         return next((variant for variant in self.variants if variant.name == name), None)
+
+    def operator_version(self, variant: Variant) -> int:
+        """The version of the noise operator that one of the variants draws with."""
+        return self.operator.version if variant.operator_version is None else variant.operator_version
 
 
 def _refuse_repeats(key: str, values: Sequence[Hashable]) -> None:

@@ -1,7 +1,7 @@
 """Names, limits and conversions that every implementation of the operator shares.
 
 The operator is `Y = GaussianNoise(X, sigma, seed, vote, row?, step?)` with the attributes `site`
-and `activation`; docs/architecture.md defines its draws.
+and `activation`; docs/architecture.md defines its draws, those of version 1 and those of version 2.
 
 `QuantizedNoise` is the same between two signals of 8 bits, X and Y uint8. It has the attributes `scale`, `zero_point`,
 `rate`, `y_zero_point` and `channels_last` beside: X stands for (X − zero_point)·scale, and Y for its distance from
@@ -17,7 +17,15 @@ from typing import Final, Literal, get_args
 DOMAIN: Final = "noisevote"
 OP_TYPE: Final = "GaussianNoise"
 QUANTIZED_OP_TYPE: Final = "QuantizedNoise"
+
+OperatorVersion = Literal[1, 2]
+
+# Versions differ in how they draw; one library computes both. OP_VERSION is what files are made with unless another
+# one is asked for, and the only one that certificates are given for.
+OP_VERSIONS: Final[tuple[OperatorVersion, ...]] = get_args(OperatorVersion)
 OP_VERSION: Final = 1
+
+PER_BLOCK: Final[dict[OperatorVersion, int]] = {1: 4, 2: 8}  # normals that the four words of a Philox block make
 
 NoiseKind = Literal["multiplicative", "additive"]
 Activation = Literal["none", "relu"]

@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 from onnx import FunctionProto, NodeProto, TensorProto, helper, numpy_helper
 
-from noisevote.noise_op.contract import DOMAIN, OP_TYPE, QUANTIZED_OP_TYPE
+from noisevote.noise_op.contract import DOMAIN, OP_TYPE, OP_VERSION, PER_BLOCK, QUANTIZED_OP_TYPE, OperatorVersion
+from noisevote.noise_op.nibble_tables import UNIT, WEIGHTS, entries
 from noisevote.noise_op.reference import MULTIPLIERS, ROUNDS, WEYL
 
 OPSET = 21
@@ -21,6 +22,7 @@ OPSET = 21
 INPUTS = ("X", "sigma", "seed", "vote", "row", "step")
 ATTRIBUTES = ("site", "activation")
 QUANTIZED_ATTRIBUTES = (*ATTRIBUTES, "scale", "zero_point", "rate", "y_zero_point", "channels_last")
+DRAWS = "draws"  # the version of the operator; no attribute of version 1
 
 
 class _Body:
@@ -56,18 +58,17 @@ class _Body:
         return f"{name}_value"
 
 
-def gaussian_noise_function() -> FunctionProto:
-    """`noisevote::GaussianNoise` version 1 as a FunctionProto over ONNX opset 21."""
+def gaussian_noise_function(version: OperatorVersion = OP_VERSION) -> FunctionProto:
+    """`noisevote::GaussianNoise` as a FunctionProto over ONNX opset 21."""
     body = _Body()
-    words = _philox(body, *_counter_and_key(body))
-    _apply(body, _normals(body, words))
-    return _function(OP_TYPE, body, ["Y"], ATTRIBUTES)
+    _apply(body, _draws(body, version))
+    return _function(OP_TYPE, body, ["Y"], ATTRIBUTES, version)
 
 
-def quantized_noise_function() -> FunctionProto:
+def quantized_noise_function(version: OperatorVersion = OP_VERSION) -> FunctionProto:
     """`noisevote::QuantizedNoise` as a FunctionProto over ONNX opset 21."""
     body = _Body()
-    z = _normals(body, _philox(body, *_counter_and_key(body)))
+    z = _draws(body, version)
     x = body("Gather", "X", "row", axis=0)
     shape = body("Shape", x)
     in_order, numbered = _in_order_of_draws(body, x)
@@ -76,28 +77,50 @@ def quantized_noise_function() -> FunctionProto:
     gain = body("Mul", _float_attribute(body, "scale", "FLOAT"), rate)
     noisy = _noisy(body, body("Mul", body("Flatten", steps, axis=1), gain), z, rate)
     _round(body, body("Where", *_choices(body, noisy)), numbered, shape)
-    return _function(QUANTIZED_OP_TYPE, body, ["Y"], QUANTIZED_ATTRIBUTES)
+    return _function(QUANTIZED_OP_TYPE, body, ["Y"], QUANTIZED_ATTRIBUTES, version)
 
 
-def philox_words_function() -> FunctionProto:
+def philox_words_function(version: OperatorVersion = OP_VERSION) -> FunctionProto:
     """The same body cut after Philox, for checks: outputs the four words, uint64 [R, blocks] each."""
     body = _Body()
     outputs = ["w0", "w1", "w2", "w3"]
-    for name, word in zip(outputs, _philox(body, *_counter_and_key(body)), strict=True):
+    for name, word in zip(outputs, _words(body, version), strict=True):
         body.output(name, "Identity", word)
     return _function("PhiloxWords", body, outputs, ATTRIBUTES[:1])
 
 
-def _function(name: str, body: _Body, outputs: list[str], attributes: tuple[str, ...]) -> FunctionProto:
+def _function(
+    name: str, body: _Body, outputs: list[str], attributes: tuple[str, ...], version: OperatorVersion = 1
+) -> FunctionProto:
     opset = [helper.make_opsetid("", OPSET)]
-    return helper.make_function(DOMAIN, name, list(INPUTS), outputs, body.nodes, opset, list(attributes))
+    known = [*attributes, *drawing_attributes(version)]
+    return helper.make_function(DOMAIN, name, list(INPUTS), outputs, body.nodes, opset, known)
 
 
-def _counter_and_key(body: _Body) -> tuple[list[str], list[str]]:
+def drawing_attributes(version: OperatorVersion) -> dict[str, int]:
+    """What a node says of its version beside its other attributes.
+
+    ONNX Runtime does not tell kernels of one name apart by the version of their domain, so the kernel is told here.
+    """
+    return {} if version == 1 else {DRAWS: version}
+
+
+def _draws(body: _Body, version: OperatorVersion) -> str:
+    """Normals of whole blocks, float32 [R, blocks, …], in the order of the elements once flattened."""
+    words = _words(body, version)
+    return _normals(body, words) if version == 1 else _nibble_sums(body, words)
+
+
+def _words(body: _Body, version: OperatorVersion) -> list[str]:
+    """Four uint64 tensors [R, blocks] of 32-bit words."""
+    return _philox(body, *_counter_and_key(body, PER_BLOCK[version]), ROUNDS[version])
+
+
+def _counter_and_key(body: _Body, per_block: int) -> tuple[list[str], list[str]]:
     """The counter's four words and the key's two, uint64 tensors that broadcast to [R, blocks]."""
     size = body("Size", body("Flatten", body("Gather", "X", body.constant([0], np.int64)), axis=1))
-    four = body.constant(4, np.int64)
-    blocks = body("Div", body("Add", size, body.constant(3, np.int64)), four)
+    last = body("Add", size, body.constant(per_block - 1, np.int64))
+    blocks = body("Div", last, body.constant(per_block, np.int64))
     block = body("Range", body.constant(0, np.int64), blocks, body.constant(1, np.int64))
     site = body.attribute("site", onnx.AttributeProto.INT, "value_int")
     column = body.constant([1], np.int64)
@@ -119,11 +142,11 @@ def _high(body: _Body, name: str) -> str:
     return body("BitShift", name, body.word(32), direction="RIGHT")
 
 
-def _philox(body: _Body, counter: list[str], key: list[str]) -> list[str]:
-    """Ten rounds, unrolled: four uint64 tensors [R, blocks] of 32-bit words."""
+def _philox(body: _Body, counter: list[str], key: list[str], rounds: int) -> list[str]:
+    """So many rounds, unrolled: four uint64 tensors [R, blocks] of 32-bit words."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         p0 = body("Mul", c0, body.word(int(MULTIPLIERS[0])))
         p1 = body("Mul", c2, body.word(int(MULTIPLIERS[1])))
         c0 = body("BitwiseXor", body("BitwiseXor", _high(body, p1), c1), k0)
@@ -144,6 +167,20 @@ def _normals(body: _Body, words: list[str]) -> str:
         cosine, sine = _angle(body, angle_word)
         normals += [body("Unsqueeze", body("Mul", r, part), last) for part in (cosine, sine)]
     return body("Concat", *normals, axis=2)
+
+
+def _nibble_sums(body: _Body, words: list[str]) -> str:
+    """Version 2: the eight normals of each block, [R, blocks, 4, 2], exact sums of two table entries."""
+    last = body.constant([-1], np.int64)
+    word = body("Concat", *(body("Unsqueeze", word, last) for word in words), axis=-1)  # [R, blocks, 4]
+    tables = [body.constant((weight * entries() * UNIT).tolist(), np.float32) for weight in WEIGHTS]
+
+    def entry(at: int) -> str:
+        byte = body("BitwiseAnd", body("BitShift", word, body.word(8 * at), direction="RIGHT"), body.word(0xFF))
+        return body("Gather", tables[at % 2], body("Cast", byte, to=TensorProto.INT64))
+
+    halves = [body("Unsqueeze", body("Add", entry(first), entry(first + 1)), last) for first in (0, 2)]
+    return body("Concat", *halves, axis=-1)
 
 
 def _radius(body: _Body, word: str) -> str:
@@ -180,7 +217,7 @@ def _apply(body: _Body, z: str) -> None:
 def _noisy(body: _Body, flat: str, z: str, rate: str | None = None) -> str:
     """The noise added to a signal [R, elements], which is counted in steps of 1/`rate` where that is given."""
     count = body("Shape", flat, start=1, end=2)
-    drawn = body("Flatten", z, axis=1)  # [R, 4 * blocks]
+    drawn = body("Flatten", z, axis=1)  # [R, normals of whole blocks]
     drawn = body("Slice", drawn, body.constant([0], np.int64), count, body.constant([1], np.int64))
     column = body.constant([1], np.int64)
     multiplicative = body("Gather", "sigma", body.constant([0], np.int64), axis=1)  # [R, 1]

@@ -16,6 +16,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from noisevote.noise_op.contract import OP_VERSION, PER_BLOCK, OperatorVersion
+
 LIBRARY_FILE: Final = Path(__file__).parent / "libnoisevote_kernel.so"
 ISAS: Final = ("avx512", "avx2", "portable")
 
@@ -54,6 +56,7 @@ class Batch(ctypes.Structure):
         ("site", ctypes.c_int64),
         ("step", ctypes.c_int64),
         ("relu", ctypes.c_bool),
+        ("version", ctypes.c_int64),
     )
 
 
@@ -91,19 +94,37 @@ class Kernel:
         return tuple(isa for isa in ISAS if self._native.noisevote_has_isa(isa.encode()))
 
     def words(
-        self, seed: int, site: int, vote: int, step: int, first: int, blocks: int, isa: str | None = None
+        self,
+        seed: int,
+        site: int,
+        vote: int,
+        step: int,
+        first: int,
+        blocks: int,
+        isa: str | None = None,
+        version: OperatorVersion = OP_VERSION,
     ) -> NDArray[np.uint32]:
         """Philox words of `blocks` counter blocks from `first`: uint32 [blocks, 4]."""
         out = np.empty((blocks, 4), np.uint32)
-        self._call(self._native.noisevote_words, isa, _int64(seed), site, vote, step, first, blocks, out.ctypes.data)
+        where = (_int64(seed), site, vote, step, first, blocks)
+        self._call(self._native.noisevote_words, isa, version, *where, out.ctypes.data)
         return out
 
     def normals(
-        self, seed: int, site: int, vote: int, step: int, first: int, blocks: int, isa: str | None = None
+        self,
+        seed: int,
+        site: int,
+        vote: int,
+        step: int,
+        first: int,
+        blocks: int,
+        isa: str | None = None,
+        version: OperatorVersion = OP_VERSION,
     ) -> NDArray[np.float32]:
-        """Normals of the same blocks: float32 [4 * blocks], element 4b+i being word i of block b."""
-        out = np.empty(4 * blocks, np.float32)
-        self._call(self._native.noisevote_normals, isa, _int64(seed), site, vote, step, first, blocks, out.ctypes.data)
+        """Normals of the same blocks, in the order of the elements: float32 [4 * blocks], in version 2 [8 * blocks]."""
+        out = np.empty(PER_BLOCK[version] * blocks, np.float32)
+        where = (_int64(seed), site, vote, step, first, blocks)
+        self._call(self._native.noisevote_normals, isa, version, *where, out.ctypes.data)
         return out
 
     def forward(self, batch: Batch, bf16: bool, x: int, y: int, team: Team, isa: str | None = None) -> None:
@@ -137,7 +158,7 @@ def open_kernel(path: Path) -> Kernel:
     native = ctypes.CDLL(str(path))
     address: Any = ctypes.c_void_p
     int64, text = ctypes.c_int64, ctypes.c_char_p
-    draw: list[Any] = [text, int64, int64, int64, int64, ctypes.c_uint32, ctypes.c_size_t, address]
+    draw: list[Any] = [text, int64, int64, int64, int64, int64, ctypes.c_uint32, ctypes.c_size_t, address]
     batch, team = ctypes.POINTER(Batch), ctypes.POINTER(Team)
     native.noisevote_isa.restype = text
     native.noisevote_has_isa.argtypes = [text]

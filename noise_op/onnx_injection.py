@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, helper
 
-from noisevote.noise_op.contract import DOMAIN, OP_TYPE, OP_VERSION, NoiseKind
+from noisevote.noise_op.contract import DOMAIN, OP_TYPE, OP_VERSION, NoiseKind, OperatorVersion
 from noisevote.noise_op.errors import UninjectableError
 from noisevote.noise_op.function_body import OPSET, gaussian_noise_function
 from noisevote.noise_op.onnx_ends import (
@@ -36,6 +36,7 @@ from noisevote.noise_op.onnx_folding import fold_norms
 from noisevote.noise_op.onnx_graph import OnnxGraph
 from noisevote.noise_op.onnx_preparation import IR_VERSION, prepare
 from noisevote.noise_op.onnx_products import FoundProduct, find_products
+from noisevote.noise_op.onnx_versions import draw_with
 
 RESERVED: Final = (INPUT, SIGMA, SEED, VOTE, ROW, OUTPUT)
 FIRST, LAST = "first", "last"
@@ -55,6 +56,7 @@ class Options:
         sigma_scale: factors of sigma, by names or patterns of layers; of several that match the last counts.
         shape: sizes of one input as the model takes it, where the file leaves them open.
         output: name of the output that holds the classes, where there are several.
+        operator: the version of the noise operator, which says how noise is drawn.
     """
 
     noise: NoiseKind = "multiplicative"
@@ -63,6 +65,7 @@ class Options:
     sigma_scale: Mapping[str, float] = field(default_factory=dict)
     shape: tuple[int, ...] | None = None
     output: str | None = None
+    operator: OperatorVersion = OP_VERSION
 
 
 @dataclass(frozen=True)
@@ -277,6 +280,7 @@ def _finished(graph: OnnxGraph, products: Sequence[Product], options: Options) -
             "products": json.dumps([asdict(each) for each in products]),
         },
     )
+    draw_with(model, options.operator)
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:

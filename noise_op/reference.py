@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from noisevote.noise_op.contract import Activation
+from noisevote.noise_op.contract import OP_VERSION, PER_BLOCK, Activation, OperatorVersion
+from noisevote.noise_op.nibble_tables import UNIT, WEIGHTS, entries
 
 # Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 4.3 and table 2.
 MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 WEYL = (np.uint64(0x9E3779B9), np.uint64(0xBB67AE85))
-ROUNDS = 10
+ROUNDS: dict[OperatorVersion, int] = {1: 10, 2: 7}  # the paper finds none of its tests failed from 7 on
 
 _LARGEST_BYTE = 255
 
@@ -21,12 +22,13 @@ _MASK = np.uint64(0xFFFFFFFF)
 _WORD = np.uint64(32)
 
 
-def philox4x32(counter: ArrayLike, key: ArrayLike) -> NDArray[np.uint32]:
-    """Philox4x32-10.
+def philox4x32(counter: ArrayLike, key: ArrayLike, rounds: int = ROUNDS[OP_VERSION]) -> NDArray[np.uint32]:
+    """Philox4x32 of so many rounds.
 
     Args:
         counter: [..., 4] words.
         key: [..., 2] words, broadcast against the counter.
+        rounds: 10 in version 1 of the operator, 7 in version 2.
 
     Returns:
         uint32 [..., 4].
@@ -35,23 +37,35 @@ def philox4x32(counter: ArrayLike, key: ArrayLike) -> NDArray[np.uint32]:
     k = np.asarray(key, np.uint64)
     c0, c1, c2, c3 = (c[..., i] for i in range(4))
     k0, k1 = k[..., 0], k[..., 1]
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
         c0, c1, c2, c3 = (p1 >> _WORD) ^ c1 ^ k0, p1 & _MASK, (p0 >> _WORD) ^ c3 ^ k1, p0 & _MASK
         k0, k1 = (k0 + WEYL[0]) & _MASK, (k1 + WEYL[1]) & _MASK
     return np.stack(np.broadcast_arrays(c0, c1, c2, c3), axis=-1).astype(np.uint32)
 
 
-def normals(seed: int, vote: int, site: int, step: int, count: int) -> NDArray[np.float32]:
+def normals(
+    seed: int, vote: int, site: int, step: int, count: int, version: OperatorVersion = OP_VERSION
+) -> NDArray[np.float32]:
     """The first `count` normals of one row: float32 [count]."""
-    blocks = (count + 3) // 4
+    blocks = -(-count // PER_BLOCK[version])
     counter = np.empty((blocks, 4), np.uint64)
     counter[:] = (0, site, vote, step)
     counter[:, 0] = np.arange(blocks)
     bits = seed % 2**64
-    words = philox4x32(counter, np.array([bits & 0xFFFFFFFF, bits >> 32], np.uint64))
-    pairs = words.reshape(-1, 2)  # [2 * blocks, (radius, angle)]
-    return box_muller(pairs[:, 0], pairs[:, 1]).reshape(-1)[:count]
+    words = philox4x32(counter, np.array([bits & 0xFFFFFFFF, bits >> 32], np.uint64), ROUNDS[version])
+    if version == 1:
+        pairs = words.reshape(-1, 2)  # [2 * blocks, (radius, angle)]
+        return box_muller(pairs[:, 0], pairs[:, 1]).reshape(-1)[:count]
+    halves = np.stack([words & np.uint32(0xFFFF), words >> np.uint32(16)], axis=-1)  # [blocks, 4, 2]
+    return nibble_sums(halves.reshape(-1))[:count]
+
+
+def nibble_sums(halves: NDArray[np.uint32]) -> NDArray[np.float32]:
+    """Version 2's normal of each 16 bits, exact in float32: [n] → float32 [n]."""
+    table = entries()
+    n = WEIGHTS[0] * table[halves & 0xFF] + WEIGHTS[1] * table[halves >> 8]
+    return np.asarray(n * UNIT, np.float32)
 
 
 def box_muller(radius_word: NDArray[np.uint32], angle_word: NDArray[np.uint32]) -> NDArray[np.float32]:
@@ -78,6 +92,7 @@ def gaussian_noise(
     *,
     site: int,
     activation: Activation = "none",
+    version: OperatorVersion = OP_VERSION,
 ) -> NDArray[np.float32]:
     """The operator, one row after the other.
 
@@ -90,6 +105,7 @@ def gaussian_noise(
         step: time step of a recurrent network.
         site: number of the operator in its graph.
         activation: "none" or "relu".
+        version: of the operator.
 
     Returns:
         float32 [R, ...].
@@ -97,7 +113,7 @@ def gaussian_noise(
     rows = []
     for r in range(len(sigma)):
         signal = x[r if row is None else row[r]]
-        z = normals(int(seed[r]), int(vote[r]), site, step, signal.size).reshape(signal.shape)
+        z = normals(int(seed[r]), int(vote[r]), site, step, signal.size, version).reshape(signal.shape)
         y = signal + np.hypot(sigma[r, 0] * signal, sigma[r, 1]) * z
         rows.append(np.maximum(y, 0) if activation == "relu" else y)
     return np.array(rows, np.float32).reshape(len(sigma), *x.shape[1:])
@@ -163,12 +179,13 @@ def quantized_noise(
     activation: Activation = "none",
     how: Quantization,
     channels_last: bool = False,
+    version: OperatorVersion = OP_VERSION,
 ) -> NDArray[np.uint8]:
     """QuantizedNoise, one row after the other; arguments as of `gaussian_noise`, uint8 [N, ...] → uint8 [R, ...]."""
     rows = []
     for r in range(len(sigma)):
         signal = in_steps(x[r if row is None else row[r]], how)
-        z = normals(int(seed[r]), int(vote[r]), site, step, signal.size)
+        z = normals(int(seed[r]), int(vote[r]), site, step, signal.size, version)
         in_order = np.moveaxis(signal, -1, 0) if channels_last else signal  # as draws are numbered
         y = noisy(in_order, sigma_in_steps(sigma[r], how), z.reshape(in_order.shape), activation)
         rows.append(rounded(np.moveaxis(y, 0, -1) if channels_last else y, how))

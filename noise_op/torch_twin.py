@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from noisevote.noise_op import torch_philox
-from noisevote.noise_op.contract import ACTIVATIONS, MAX_SITE, MAX_STEP, MAX_VOTE, Activation
+from noisevote.noise_op.contract import ACTIVATIONS, MAX_SITE, MAX_STEP, MAX_VOTE, OP_VERSION, Activation
 from noisevote.noise_op.layout import IMAGE_RANK, dense, layout
 from noisevote.noise_op.library import Batch, Kernel, Team, load_kernel
 
@@ -303,4 +303,5 @@ class _Held:
             site=site,
             step=step,
             relu=relu,
+            version=OP_VERSION,
         )

@@ -37,7 +37,13 @@ FORBIDDEN_LIBRARIES = {
 VOTING_LIBRARIES = {"numpy", "scipy"}
 STANDARD_IN_VOTING = {"math", "dataclasses", "fractions", "functools", "typing", "collections", "enum"}
 # What the rooms that serve load of noise_op, so that they start without the training packages.
-SERVED = ("noise_op/__init__.py", "noise_op/contract.py", "noise_op/library.py", "noise_op/reference.py")
+SERVED = (
+    "noise_op/__init__.py",
+    "noise_op/contract.py",
+    "noise_op/library.py",
+    "noise_op/reference.py",
+    "noise_op/nibble_tables.py",
+)
 SERVING_ROOMS = ("model_store", "engine", "evaluation", "service", "deploy")
 # What of the room that measures looks into ONNX files, by noise_op's own files for it; they need the package onnx.
 LOOKING_INTO_FILES = {
@@ -48,6 +54,7 @@ OF_ONNX = (
     "noise_op/onnx_injection.py",
     "noise_op/onnx_preparation.py",
     "noise_op/onnx_probes.py",
+    "noise_op/onnx_versions.py",
     "noise_op/errors.py",
 )
 
@@ -148,7 +155,7 @@ def test_voting_is_pure() -> None:
 
 
 def test_what_serves_loads_of_noise_op_no_training_package() -> None:
-    """contract.py, library.py and reference.py, and what they import of it, stay free of torch, onnx and ONNX Runtime.
+    """The contract, the library, the reference and its tables stay free of torch, onnx and ONNX Runtime.
 
     They are all that the rooms that serve or measure import of noise_op; the store needs the contract alone.
     """

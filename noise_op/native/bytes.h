@@ -1,5 +1,5 @@
 // Draws for a channels-last row of bytes and adds them while they are in registers; included inside the anonymous
-// namespace of each isa_*.cc, after draws.h.
+// namespace of each isa_*.cc, after box_muller.h and nibble_sums.h.
 //
 // Lanes offers for it
 //   load_bytes   the first `lanes` bytes at an address as floats
@@ -37,22 +37,96 @@ void byte_row(const Stream& stream, const QuantizedAmplitude& a, size_t channels
   }
 }
 
-template <class L, class Kind>
+constexpr float kSumUnit = 0x1p-28f;
+
+// Version 2 on the same row. A channel whose number is odd may begin in the middle of a block, at its third word; so
+// the words of four positions come from the upper half of one block in such lanes, and from the lower in others.
+template <class L, class Kind, bool Relu>
+struct SumRow {
+  QuantizedAmplitude a;
+  size_t channels;
+  const uint8_t* x;
+  uint8_t* y;
+
+  // Two neighbouring positions. Sums are z times 2^28; a power of two rounds nothing, so where it can be, that is part
+  // of the amplitude already.
+  void pair(typename L::U words, size_t at, size_t lanes) const {
+    const typename L::U n = L::sums(words);
+    byte_lanes<L, Kind, Relu>(a, x + at, normals(L::low_sums(n)), y + at, lanes);
+    byte_lanes<L, Kind, Relu>(a, x + at + channels, normals(L::high_sums(n)), y + at + channels, lanes);
+  }
+  static typename L::F normals(typename L::F sums) {
+    return std::is_same_v<Kind, Both> ? L::mul(sums, L::splat(kSumUnit)) : sums;
+  }
+  // Four positions, of which the first is 4 * group.
+  void four(typename L::U first, typename L::U second, size_t group, size_t channel, size_t lanes) const {
+    pair(first, 4 * group * channels + channel, lanes);
+    pair(second, (4 * group + 2) * channels + channel, lanes);
+  }
+};
+
+template <class L, class Kind, bool Relu>
+void sum_row(const Stream& stream, const QuantizedAmplitude& a, size_t channels, size_t positions, const uint8_t* x,
+             uint8_t* y) {
+  const RoundKeys keys = round_keys(stream);
+  const auto groups = static_cast<uint32_t>(positions / 4);
+  const auto begins = L::half(L::steps(groups));
+  const auto shifted = L::odd_lanes(groups % 2 == 1);
+  SumRow<L, Kind, Relu> row{a, channels, x, y};
+  if (!std::is_same_v<Kind, Both>) {
+    row.a.multiplicative *= kSumUnit;
+    row.a.additive *= kSumUnit;
+  }
+  for (size_t channel = 0; channel < channels; channel += L::kWidth) {
+    const size_t lanes = channels - channel < size_t{L::kWidth} ? channels - channel : size_t{L::kWidth};
+    const uint32_t first = static_cast<uint32_t>(channel) / 2 * groups;
+    typename L::U w[4], before[2] = {L::splatu(0), L::splatu(0)};
+    for (uint32_t group = 0; group < groups; group += 2) {
+      philox_words<L, kRounds2>(stream, keys, L::add_to(begins, L::wide(first + group / 2)), w);
+      if (group > 0)
+        row.four(L::blend(shifted, before[0], w[0]), L::blend(shifted, before[1], w[1]), group - 1, channel, lanes);
+      row.four(L::blend(shifted, w[0], w[2]), L::blend(shifted, w[1], w[3]), group, channel, lanes);
+      before[0] = w[2];
+      before[1] = w[3];
+    }
+    if (groups % 2 == 0) row.four(before[0], before[1], groups - 1, channel, lanes);
+  }
+}
+
+// One of them, for a kind of noise and an activation.
+template <class L>
+struct BoxMullerRow {
+  template <class Kind, bool Relu>
+  static void run(const Stream& stream, const QuantizedAmplitude& a, size_t channels, size_t positions,
+                  const uint8_t* x, uint8_t* y) {
+    byte_row<L, Kind, Relu>(stream, a, channels, positions, x, y);
+  }
+};
+template <class L>
+struct NibbleSumRow {
+  template <class Kind, bool Relu>
+  static void run(const Stream& stream, const QuantizedAmplitude& a, size_t channels, size_t positions,
+                  const uint8_t* x, uint8_t* y) {
+    sum_row<L, Kind, Relu>(stream, a, channels, positions, x, y);
+  }
+};
+
+template <class Row, class Kind>
 void byte_row_of_kind(const Stream& stream, const QuantizedAmplitude& a, size_t channels, size_t positions,
                       const uint8_t* x, uint8_t* y) {
   if (a.relu)
-    byte_row<L, Kind, true>(stream, a, channels, positions, x, y);
+    Row::template run<Kind, true>(stream, a, channels, positions, x, y);
   else
-    byte_row<L, Kind, false>(stream, a, channels, positions, x, y);
+    Row::template run<Kind, false>(stream, a, channels, positions, x, y);
 }
 
-template <class L>
+template <class Row>
 void noise_bytes_across(const Stream& stream, const QuantizedAmplitude& a, size_t channels, size_t positions,
                         const uint8_t* x, uint8_t* y) {
   if (a.additive == 0.0f)
-    byte_row_of_kind<L, MultiplicativeOnly>(stream, a, channels, positions, x, y);
+    byte_row_of_kind<Row, MultiplicativeOnly>(stream, a, channels, positions, x, y);
   else if (a.multiplicative == 0.0f)
-    byte_row_of_kind<L, AdditiveOnly>(stream, a, channels, positions, x, y);
+    byte_row_of_kind<Row, AdditiveOnly>(stream, a, channels, positions, x, y);
   else
-    byte_row_of_kind<L, Both>(stream, a, channels, positions, x, y);
+    byte_row_of_kind<Row, Both>(stream, a, channels, positions, x, y);
 }

@@ -9,6 +9,13 @@ const noisevote::Isa* isa_or_best(const char* name) {
   return name == nullptr ? &noisevote::best_isa() : noisevote::isa_named(name);
 }
 
+// nullptr for an unknown isa or version.
+const noisevote::Draws* draws_of(const char* isa, int64_t version) {
+  const noisevote::Isa* chosen = isa_or_best(isa);
+  if (chosen == nullptr || version < 1 || version > noisevote::kVersions) return nullptr;
+  return &chosen->draws[version - 1];
+}
+
 }  // namespace
 
 // Name of the instruction set in use.
@@ -17,19 +24,19 @@ NOISEVOTE_EXPORT const char* noisevote_isa() { return noisevote::best_isa().name
 // 1 if the instruction set called `name` can run here.
 NOISEVOTE_EXPORT int noisevote_has_isa(const char* name) { return noisevote::isa_named(name) != nullptr; }
 
-// Philox words of `blocks` blocks from `first`, out[4 * blocks]. Returns 0, or 1 for an unknown isa.
-NOISEVOTE_EXPORT int noisevote_words(const char* isa, int64_t seed, int64_t site, int64_t vote, int64_t step,
+// Philox words of `blocks` blocks from `first`, out[4 * blocks]. Returns 0, or 1 for an unknown isa or version.
+NOISEVOTE_EXPORT int noisevote_words(const char* isa, int64_t version, int64_t seed, int64_t site, int64_t vote, int64_t step,
                                      uint32_t first, size_t blocks, uint32_t* out) {
-  const noisevote::Isa* chosen = isa_or_best(isa);
+  const noisevote::Draws* chosen = draws_of(isa, version);
   if (chosen == nullptr) return 1;
   chosen->words(noisevote::make_stream(seed, site, vote, step), first, blocks, out);
   return 0;
 }
 
-// Normals of the same blocks.
-NOISEVOTE_EXPORT int noisevote_normals(const char* isa, int64_t seed, int64_t site, int64_t vote, int64_t step,
+// Normals of the same blocks, 4 of each in version 1, 8 in version 2.
+NOISEVOTE_EXPORT int noisevote_normals(const char* isa, int64_t version, int64_t seed, int64_t site, int64_t vote, int64_t step,
                                        uint32_t first, size_t blocks, float* out) {
-  const noisevote::Isa* chosen = isa_or_best(isa);
+  const noisevote::Draws* chosen = draws_of(isa, version);
   if (chosen == nullptr) return 1;
   chosen->normals(noisevote::make_stream(seed, site, vote, step), first, blocks, out);
   return 0;
@@ -39,7 +46,7 @@ NOISEVOTE_EXPORT int noisevote_normals(const char* isa, int64_t seed, int64_t si
 NOISEVOTE_EXPORT int noisevote_forward(const char* isa, const noisevote::Batch* batch, int bf16, const void* x, void* y,
                                        const noisevote::Team* team) {
   const noisevote::Isa* chosen = isa_or_best(isa);
-  if (chosen == nullptr) return 1;
+  if (chosen == nullptr || draws_of(isa, batch->version) == nullptr) return 1;
   if (bf16 != 0)
     forward(*chosen, *batch, static_cast<const noisevote::Bf16*>(x), static_cast<noisevote::Bf16*>(y), *team);
   else
@@ -52,7 +59,7 @@ NOISEVOTE_EXPORT int noisevote_forward_bytes(const char* isa, const noisevote::B
                                              const noisevote::Quantization* bytes, const void* x, void* y,
                                              const noisevote::Team* team) {
   const noisevote::Isa* chosen = isa_or_best(isa);
-  if (chosen == nullptr) return 1;
+  if (chosen == nullptr || draws_of(isa, batch->version) == nullptr) return 1;
   forward(*chosen, *batch, *bytes, static_cast<const uint8_t*>(x), static_cast<uint8_t*>(y), *team);
   return 0;
 }
@@ -63,7 +70,7 @@ NOISEVOTE_EXPORT int noisevote_backward(const char* isa, const noisevote::Batch*
                                         const noisevote::Team* team) {
   using noisevote::Bf16;
   const noisevote::Isa* chosen = isa_or_best(isa);
-  if (chosen == nullptr) return 1;
+  if (chosen == nullptr || draws_of(isa, batch->version) == nullptr) return 1;
   if (bf16 != 0)
     backward(*chosen, *batch, static_cast<const Bf16*>(x), static_cast<const Bf16*>(y), static_cast<const Bf16*>(g),
              static_cast<Bf16*>(gx), *team);

@@ -1,4 +1,6 @@
 // 8 lanes of AVX2 with FMA. Lane 4i+p holds block 2p+i, so that store_blocks stays inside 128-bit parts.
+#include <type_traits>
+
 #include "isa.h"
 
 #if defined(__AVX2__) && defined(__FMA__)
@@ -9,7 +11,9 @@ namespace noisevote {
 namespace {
 
 #include "apply.h"
-#include "draws.h"
+#include "philox.h"
+#include "box_muller.h"
+#include "nibble_sums.h"
 #include "bytes.h"
 #include "table.h"
 
@@ -61,6 +65,44 @@ struct Avx2Lanes {
   static F from_unsigned(U a) {
     const F high = _mm256_mul_ps(from_signed(logical_right<16>(a)), splat(65536.0f));
     return _mm256_add_ps(high, from_signed(andu(a, splatu(0xFFFFu))));
+  }
+  using M = __m256i;
+  static M odd_lanes(bool any) { return any ? _mm256_set1_epi64x(static_cast<int64_t>(0xFFFFFFFF00000000u)) : _mm256_setzero_si256(); }
+  static U blend(M mask, U a, U b) { return _mm256_blendv_epi8(a, b, mask); }
+  static D half(D a) { return {_mm256_srli_epi64(a.even, 1), _mm256_srli_epi64(a.odd, 1)}; }
+  static U table(const int8_t (&entries)[16]) {
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(entries)));
+  }
+  static U sums(U words) {
+    const U nibble = splatu(0x0F0F0F0Fu);
+    const U low = andu(words, nibble);
+    const U high = andu(_mm256_srli_epi16(words, 4), nibble);
+    const U small =
+        _mm256_add_epi8(_mm256_shuffle_epi8(table(kLow.small), low), _mm256_shuffle_epi8(table(kHigh.small), high));
+    const U large =
+        _mm256_add_epi8(_mm256_shuffle_epi8(table(kLow.large), low), _mm256_shuffle_epi8(table(kHigh.large), high));
+    return _mm256_add_epi16(_mm256_maddubs_epi16(small, splatu(kWeights)),
+                            _mm256_maddubs_epi16(splatu(16 * kWeights), large));
+  }
+  static F low_sums(U n) { return from_signed(logical_left<16>(n)); }
+  static F high_sums(U n) { return from_signed(andu(n, splatu(0xFFFF0000u))); }
+  static void store_sums(float* out, const U w[4]) {
+    const U t0 = _mm256_unpacklo_epi32(w[0], w[1]);
+    const U t1 = _mm256_unpackhi_epi32(w[0], w[1]);
+    const U t2 = _mm256_unpacklo_epi32(w[2], w[3]);
+    const U t3 = _mm256_unpackhi_epi32(w[2], w[3]);
+    store_halves(out, _mm256_unpacklo_epi64(t0, t2));
+    store_halves(out + 16, _mm256_unpackhi_epi64(t0, t2));
+    store_halves(out + 32, _mm256_unpacklo_epi64(t1, t3));
+    store_halves(out + 48, _mm256_unpackhi_epi64(t1, t3));
+  }
+  static void store_halves(float* out, U words) {
+    const U n = sums(words);
+    const F unit = splat(0x1p-12f);
+    const F first = from_signed(_mm256_cvtepi16_epi32(_mm256_castsi256_si128(n)));
+    const F second = from_signed(_mm256_cvtepi16_epi32(_mm256_extracti128_si256(n, 1)));
+    _mm256_storeu_ps(out, _mm256_mul_ps(first, unit));
+    _mm256_storeu_ps(out + 8, _mm256_mul_ps(second, unit));
   }
   static U bits(F a) { return _mm256_castps_si256(a); }
   static F floats(U a) { return _mm256_castsi256_ps(a); }

@@ -1,4 +1,6 @@
 // 16 lanes of AVX-512. Lane 4i+p holds block 4p+i, so that store_blocks stays inside 128-bit parts.
+#include <type_traits>
+
 #include "isa.h"
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
@@ -9,7 +11,9 @@ namespace noisevote {
 namespace {
 
 #include "apply.h"
-#include "draws.h"
+#include "philox.h"
+#include "box_muller.h"
+#include "nibble_sums.h"
 #include "bytes.h"
 #include "table.h"
 
@@ -61,6 +65,44 @@ struct Avx512Lanes {
   static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
   static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static F sqrt(F a) { return _mm512_sqrt_ps(a); }
+  using M = __mmask16;
+  static M odd_lanes(bool any) { return any ? 0xAAAA : 0; }
+  static U blend(M mask, U a, U b) { return _mm512_mask_blend_epi32(mask, a, b); }
+  static D half(D a) { return {_mm512_srli_epi64(a.even, 1), _mm512_srli_epi64(a.odd, 1)}; }
+  static U table(const int8_t (&entries)[16]) {
+    return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(entries)));
+  }
+  static U sums(U words) {
+    const U nibble = splatu(0x0F0F0F0Fu);
+    const U low = _mm512_and_si512(words, nibble);
+    const U high = _mm512_and_si512(_mm512_srli_epi16(words, 4), nibble);
+    const U small =
+        _mm512_add_epi8(_mm512_shuffle_epi8(table(kLow.small), low), _mm512_shuffle_epi8(table(kHigh.small), high));
+    const U large =
+        _mm512_add_epi8(_mm512_shuffle_epi8(table(kLow.large), low), _mm512_shuffle_epi8(table(kHigh.large), high));
+    return _mm512_add_epi16(_mm512_maddubs_epi16(small, splatu(kWeights)),
+                            _mm512_maddubs_epi16(splatu(16 * kWeights), large));
+  }
+  static F low_sums(U n) { return from_signed(_mm512_slli_epi32(n, 16)); }
+  static F high_sums(U n) { return from_signed(_mm512_and_si512(n, splatu(0xFFFF0000u))); }
+  static void store_sums(float* out, const U w[4]) {
+    const U t0 = _mm512_unpacklo_epi32(w[0], w[1]);
+    const U t1 = _mm512_unpackhi_epi32(w[0], w[1]);
+    const U t2 = _mm512_unpacklo_epi32(w[2], w[3]);
+    const U t3 = _mm512_unpackhi_epi32(w[2], w[3]);
+    store_halves(out, _mm512_unpacklo_epi64(t0, t2));
+    store_halves(out + 32, _mm512_unpackhi_epi64(t0, t2));
+    store_halves(out + 64, _mm512_unpacklo_epi64(t1, t3));
+    store_halves(out + 96, _mm512_unpackhi_epi64(t1, t3));
+  }
+  static void store_halves(float* out, U words) {
+    const U n = sums(words);
+    const F unit = splat(0x1p-12f);
+    const F first = from_signed(_mm512_cvtepi16_epi32(_mm512_castsi512_si256(n)));
+    const F second = from_signed(_mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(n, 1)));
+    _mm512_storeu_ps(out, _mm512_mul_ps(first, unit));
+    _mm512_storeu_ps(out + 16, _mm512_mul_ps(second, unit));
+  }
   static F from_unsigned(U a) { return _mm512_cvtepu32_ps(a); }
   static F from_signed(U a) { return _mm512_cvtepi32_ps(a); }
   static U bits(F a) { return _mm512_castps_si512(a); }

@@ -2,6 +2,7 @@
 // written for the compiler to vectorise. A fused multiply-add is part of the definition of
 // the draws (every path rounds alike), so x86 processors without one pay for it in software here.
 #include <cmath>
+#include <type_traits>
 
 #include "isa.h"
 
@@ -9,7 +10,9 @@ namespace noisevote {
 namespace {
 
 #include "apply.h"
-#include "draws.h"
+#include "philox.h"
+#include "box_muller.h"
+#include "nibble_sums.h"
 #include "bytes.h"
 #include "table.h"
 
@@ -73,6 +76,31 @@ struct PortableLanes {
     F out;
     __builtin_memcpy(&out, &a, sizeof out);
     return out;
+  }
+  struct M {
+    bool odd;
+  };
+  static M odd_lanes(bool any) { return {any}; }
+  static U blend(M mask, U a, U b) {
+    return each<U>([&](int i) { return mask.odd && i % 2 == 1 ? b.at[i] : a.at[i]; });
+  }
+  static D half(D a) { return each<D>([&](int i) { return a.at[i] >> 1; }); }
+  // Both numbers in two's complement.
+  static U sums(U words) {
+    return each<U>([&](int i) {
+      const auto low = static_cast<uint32_t>(sum_of(words.at[i] & 0xFFFFu));
+      return (low & 0xFFFFu) | static_cast<uint32_t>(sum_of(words.at[i] >> 16)) << 16;
+    });
+  }
+  static F low_sums(U n) { return from_signed(logical_left<16>(n)); }
+  static F high_sums(U n) { return from_signed(andu(n, splatu(0xFFFF0000u))); }
+  static void store_sums(float* out, const U w[4]) {
+    for (int lane = 0; lane < kWidth; ++lane)
+      for (int i = 0; i < 4; ++i) {
+        const uint32_t word = w[i].at[lane];
+        out[8 * lane + 2 * i] = static_cast<float>(sum_of(word & 0xFFFFu)) * 0x1p-12f;
+        out[8 * lane + 2 * i + 1] = static_cast<float>(sum_of(word >> 16)) * 0x1p-12f;
+      }
   }
   static F larger(F a, F b) { return each<F>([&](int i) { return a.at[i] > b.at[i] ? a.at[i] : b.at[i]; }); }
   static F smaller(F a, F b) { return each<F>([&](int i) { return a.at[i] < b.at[i] ? a.at[i] : b.at[i]; }); }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 namespace noisevote {
@@ -63,47 +64,51 @@ size_t tile_groups(const Batch& batch) {
 }
 
 template <class A, class T>
-void contiguous_range(const Isa& isa, const Stream& stream, const A& a, const T* x, T* y, int64_t begin,
-                      int64_t end) {
+void contiguous_range(const Isa& isa, const Draws& draws, const Stream& stream, const A& a, const T* x, T* y,
+                      int64_t begin, int64_t end) {
   alignas(64) float z[kTile] = {};
   const bool draw = !silent(a);
+  const auto per_block = static_cast<int64_t>(draws.per_block);
   for (int64_t at = begin; at < end; at += kTile) {
     const int64_t n = std::min(kTile, end - at);
-    if (draw) isa.normals(stream, static_cast<uint32_t>(at / 4), static_cast<size_t>((n + 3) / 4), z);
+    if (draw)
+      draws.normals(stream, static_cast<uint32_t>(at / per_block), static_cast<size_t>((n + per_block - 1) / per_block), z);
     apply(isa, a, x + at, z, y + at, static_cast<size_t>(n));
   }
 }
 
 // Positions 4 * group .. of a channels-last row, tile by tile.
 template <class A, class T>
-void across_channels(const Isa& isa, const Batch& batch, const Stream& stream, const A& a, const T* x, T* y, float* z) {
+void across_channels(const Isa& isa, const Draws& draws, const Batch& batch, const Stream& stream, const A& a,
+                     const T* x, T* y, float* z) {
   const auto channels = static_cast<size_t>(batch.channels);
   const auto positions = static_cast<size_t>(batch.positions);
   const size_t tile = tile_groups(batch);
   for (size_t group = 0; group < positions / 4; group += tile) {
     const size_t groups = std::min(tile, positions / 4 - group);
     const size_t at = 4 * group * channels;
-    if (!silent(a)) isa.normals_across(stream, channels, positions, group, groups, z);
+    if (!silent(a)) draws.normals_across(stream, channels, positions, group, groups, z);
     apply(isa, a, x + at, z, y + at, 4 * groups * channels);
   }
 }
 
 // Bytes are written as they are drawn, without a buffer between.
-void across_channels(const Isa& isa, const Batch& batch, const Stream& stream, const QuantizedAmplitude& a,
-                     const uint8_t* x, uint8_t* y, float* z) {
+void across_channels(const Isa& isa, const Draws& draws, const Batch& batch, const Stream& stream,
+                     const QuantizedAmplitude& a, const uint8_t* x, uint8_t* y, float* z) {
   if (silent(a))
-    across_channels<QuantizedAmplitude, uint8_t>(isa, batch, stream, a, x, y, z);
+    across_channels<QuantizedAmplitude, uint8_t>(isa, draws, batch, stream, a, x, y, z);
   else
-    isa.noise_bytes_across(stream, a, static_cast<size_t>(batch.channels), static_cast<size_t>(batch.positions), x, y);
+    draws.noise_bytes_across(stream, a, static_cast<size_t>(batch.channels), static_cast<size_t>(batch.positions), x,
+                             y);
 }
 
-// The same where a block of four draws crosses from one channel into the next: a plain gather.
+// The same where a block of draws crosses from one channel into the next: a plain gather.
 template <class A, class T>
-void gathered(const Isa& isa, const Batch& batch, const Stream& stream, const A& a, const T* x, T* y,
-              std::vector<float>& drawn, float* z) {
+void gathered(const Isa& isa, const Draws& draws, const Batch& batch, const Stream& stream, const A& a, const T* x,
+              T* y, std::vector<float>& drawn, float* z) {
   const auto channels = static_cast<size_t>(batch.channels);
   const auto positions = static_cast<size_t>(batch.positions);
-  isa.normals(stream, 0, drawn.size() / 4, drawn.data());
+  draws.normals(stream, 0, drawn.size() / draws.per_block, drawn.data());
   for (size_t position = 0; position < positions; ++position) {
     for (size_t channel = 0; channel < channels; ++channel) z[channel] = drawn[channel * positions + position];
     apply(isa, a, x + position * channels, z, y + position * channels, channels);
@@ -116,21 +121,23 @@ void forward_range(const Isa& isa, const Batch& batch, const T* x, T* y, int64_t
                    const AmplitudeOf& amplitude) {
   const int64_t count = batch.channels * batch.positions;
   const bool across = batch.channels_last && batch.channels > 1 && batch.positions > 1;  // else both are one layout
-  const bool whole_blocks = batch.positions % 4 == 0;
+  const Draws& draws = draws_of(isa, batch);
+  const bool fast = batch.positions % 4 == 0 && (draws.normals_across != nullptr || std::is_same_v<T, uint8_t>);
   std::vector<float> z, drawn;
   if (across) z.resize(4 * tile_groups(batch) * static_cast<size_t>(batch.channels));
-  if (across && !whole_blocks) drawn.resize(static_cast<size_t>((count + 3) / 4 * 4));
+  const auto per_block = static_cast<int64_t>(draws.per_block);
+  if (across && !fast) drawn.resize(static_cast<size_t>((count + per_block - 1) / per_block * per_block));
   for (int64_t row = first; row < last; ++row) {
     const Stream stream = make_stream(batch.seed[row], batch.site, batch.vote[row], batch.step);
     const auto a = amplitude(row);
     const T* from = x + (batch.source != nullptr ? batch.source[row] : row) * count;
     T* to = y + row * count;
     if (!across)
-      contiguous_range(isa, stream, a, from, to, 0, count);
-    else if (whole_blocks)
-      across_channels(isa, batch, stream, a, from, to, z.data());
+      contiguous_range(isa, draws, stream, a, from, to, 0, count);
+    else if (fast)
+      across_channels(isa, draws, batch, stream, a, from, to, z.data());
     else
-      gathered(isa, batch, stream, a, from, to, drawn, z.data());
+      gathered(isa, draws, batch, stream, a, from, to, drawn, z.data());
   }
 }
 
@@ -156,9 +163,9 @@ void backward_rows(const Isa& isa, const Batch& batch, const T* x, const T* y, c
 
 }  // namespace
 
-void noise_row(const Isa& isa, const Stream& stream, const Amplitude& a, const float* x, float* y, int64_t begin,
-               int64_t end) {
-  contiguous_range(isa, stream, a, x, y, begin, end);
+void noise_row(const Isa& isa, const Draws& draws, const Stream& stream, const Amplitude& a, const float* x, float* y,
+               int64_t begin, int64_t end) {
+  contiguous_range(isa, draws, stream, a, x, y, begin, end);
 }
 
 void noise_bytes(const Isa& isa, const Batch& batch, const Quantization& bytes, const uint8_t* x, uint8_t* y,

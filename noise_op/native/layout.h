@@ -20,15 +20,19 @@ struct Batch {
   int64_t site;
   int64_t step;
   bool relu;
+  int64_t version;  // of the operator: how it draws
 };
+
+inline const Draws& draws_of(const Isa& isa, const Batch& batch) { return isa.draws[batch.version - 1]; }
 
 inline Amplitude amplitude_of(const Batch& batch, int64_t row) {
   return {batch.sigma[2 * row], batch.sigma[2 * row + 1], batch.relu};
 }
 
-// Elements [begin, end) of one row in C order, begin a multiple of 4. One pass over memory: normals are
+// Elements [begin, end) of one row in C order, begin a multiple of 8. One pass over memory: normals are
 // drawn tile by tile into a buffer that stays in the first-level cache.
-void noise_row(const Isa&, const Stream&, const Amplitude&, const float* x, float* y, int64_t begin, int64_t end);
+void noise_row(const Isa&, const Draws&, const Stream&, const Amplitude&, const float* x, float* y, int64_t begin,
+               int64_t end);
 
 // Rows [first, last) of a batch of bytes, in either layout.
 void noise_bytes(const Isa&, const Batch&, const Quantization&, const uint8_t* x, uint8_t* y, int64_t first,

@@ -42,6 +42,7 @@ enum Slot : size_t {
   kKernelContextGetInputCount = 88,
   kKernelContextGetInput = 90,
   kKernelContextGetOutput = 91,
+  kReleaseStatus = 93,
   kReleaseTensorTypeAndShapeInfo = 99,
   kKernelContextParallelFor = 274,  // since API 17
 };

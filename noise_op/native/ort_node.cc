@@ -131,15 +131,24 @@ Batch batch_of(const Node& node, const Call& call) {
           in[kRow].absent() ? nullptr : in[kRow].ints(),
           node.site,
           step,
-          node.relu};
+          node.relu,
+          node.draws};
 }
 
 Status* read_node(const Api* api, const char* op, const ort::KernelInfo* info, Node& node) {
-  node = {api, op, 0, false};
+  node = {api, op, 1, 0, false};
   using GetInt = Status* (*)(const ort::KernelInfo*, const char*, int64_t*);
   if (Status* bad = slot<GetInt>(api, ort::kKernelInfoGetAttributeInt64)(info, "site", &node.site)) return bad;
   if (node.site < 0 || node.site > kMaxWord)
     return invalid(api, "%s: site = %lld is outside 0 .. 2^32-1", op, static_cast<long long>(node.site));
+  // Files of version 1 do not have it.
+  if (Status* absent = slot<GetInt>(api, ort::kKernelInfoGetAttributeInt64)(info, "draws", &node.draws)) {
+    slot<void (*)(Status*)>(api, ort::kReleaseStatus)(absent);
+    node.draws = 1;
+  }
+  if (node.draws < 1 || node.draws > kVersions)
+    return invalid(api, "%s: draws = %lld is outside 1 .. %lld; this library knows no such version", op,
+                   static_cast<long long>(node.draws), static_cast<long long>(kVersions));
   char activation[16] = {};
   size_t size = sizeof activation;
   using GetString = Status* (*)(const ort::KernelInfo*, const char*, char*, size_t*);

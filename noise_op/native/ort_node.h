@@ -19,6 +19,7 @@ constexpr int64_t kTask = 16384;  // elements: about 20 microseconds, well above
 struct Node {
   const ort::Api* api;
   const char* op;
+  int64_t draws;  // 1 or 2: the version of the operator
   int64_t site;
   bool relu;
 };

@@ -33,8 +33,8 @@ void do_task(void* user, size_t task) {
   for (int64_t row = first; row < last; ++row) {
     const Stream stream = make_stream(run.batch.seed[row], run.batch.site, run.batch.vote[row], run.batch.step);
     const int64_t source = run.batch.source != nullptr ? run.batch.source[row] : row;
-    noise_row(best_isa(), stream, amplitude_of(run.batch, row), run.x + source * run.count, run.y + row * run.count,
-              begin, end);
+    noise_row(best_isa(), draws_of(best_isa(), run.batch), stream, amplitude_of(run.batch, row),
+              run.x + source * run.count, run.y + row * run.count, begin, end);
   }
 }
 

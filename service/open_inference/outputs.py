@@ -132,7 +132,7 @@ def _of_run(prepared: Prepared) -> dict[str, Any]:
     return {
         "variant": prepared.variant.name,
         "sha256": prepared.variant.sha256,
-        "operator": prepared.served.manifest.operator.version,
+        "operator": prepared.served.manifest.operator_version(prepared.variant),
         **({} if hides_seed else {"seed": prepared.vote_request.seed}),
         "first_vote": options.first_vote,
         "sigma": options.sigma,

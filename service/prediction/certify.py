@@ -258,11 +258,12 @@ def certifying(served: ServedVersion, name: str | None) -> tuple[Variant, float]
     """
     manifest = served.manifest
     what = f"{manifest.name} {manifest.version}"
-    if manifest.operator.version not in OPERATORS:
-        raise UncertifiableError(f"model: {what} draws with operator version {manifest.operator.version}, not 1")
     able = [variant for variant in served.variants if variant.certifies is not None]
     if name is not None:
         able = [variant for variant in (served.named(name),) if variant.certifies is not None]
+    for variant in able:
+        if (version := manifest.operator_version(variant)) not in OPERATORS:
+            raise UncertifiableError(f"model: {what}: {variant.name} draws with operator version {version}, not 1")
     if not able:
         whose = "no variant of it" if name is None else f"its variant {name!r}"
         raise UncertifiableError(f"model: {what}: {whose} certifies: that takes additive noise at the input alone")

@@ -16,6 +16,7 @@ from noisevote.evaluation.gate_report import GateError, GateReport
 from noisevote.evaluation.source import OnnxSource
 from noisevote.model_store.manifest import InputSpec
 from noisevote.noise_op.onnx_injection import Options, inject
+from noisevote.noise_op.onnx_versions import noise_nodes
 from tests.evaluation.conftest import exported_by
 from tests.support.foreign import CLASSES, SHAPE, network, softmax
 
@@ -50,6 +51,22 @@ def test_what_passes_is_described() -> None:
     assert [(site.layer, site.sigma_scale) for site in report.sites] == [("body", 1.0), ("head", 0.5)]
     assert all(site.ratio is not None and abs(site.ratio - 1) < 1.2 * site.error for site in report.sites)
     assert report.rows_per_run is None
+
+
+def test_a_file_of_version_2_passes() -> None:
+    """Its noise is held against version 2's reference, draw by draw."""
+    report = examine(candidate(softmax(), Options(operator=2)), REAL)
+    assert all(site.ratio is not None and abs(site.ratio - 1) < 1.2 * site.error for site in report.sites)
+
+
+def test_nodes_of_two_versions_are_refused() -> None:
+    """All noise of a file is of one version."""
+
+    def mixed(model: ModelProto) -> None:
+        del next(noise_nodes(model.graph)).attribute[-1]
+
+    with pytest.raises(GateError, match=r"draws: nodes say \[1, 2\]"):
+        examine(candidate(softmax(), Options(operator=2), mixed), REAL)
 
 
 def test_random_inputs_stand_in_where_there_are_no_examples() -> None:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import FunctionProto, TensorProto, helper
 
-from noisevote.noise_op.contract import ACTIVATIONS, DOMAIN, OP_VERSION, Activation
-from noisevote.noise_op.function_body import OPSET
+from noisevote.noise_op.contract import ACTIVATIONS, DOMAIN, OP_VERSION, Activation, OperatorVersion
+from noisevote.noise_op.function_body import OPSET, drawing_attributes
 from noisevote.noise_op.library import Kernel, load_kernel
 
 FLOAT, INT64, UINT8, UINT64 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.UINT8, TensorProto.UINT64
@@ -65,9 +65,14 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 def graph(
-    function: FunctionProto, outputs: dict[str, int], optional: bool = True, signal: int = FLOAT, **attributes: Any
+    function: FunctionProto,
+    outputs: dict[str, int],
+    optional: bool = True,
+    signal: int = FLOAT,
+    version: OperatorVersion = OP_VERSION,
+    **attributes: Any,
 ) -> onnx.ModelProto:
-    """A model of one node that calls `function`, with the function inside."""
+    """A model of one node that calls `function`, of that version of the operator, with the function inside."""
     row_and_step = ["row", "step"] if optional else []
     inputs = [
         helper.make_tensor_value_info("x", signal, None),
@@ -76,9 +81,10 @@ def graph(
         *(helper.make_tensor_value_info(name, INT64, []) for name in row_and_step[1:]),
     ]
     names = [value.name for value in inputs]
-    node = helper.make_node(function.name, names, list(outputs), domain=DOMAIN, **attributes)
+    told = attributes if function.name == "PhiloxWords" else attributes | drawing_attributes(version)
+    node = helper.make_node(function.name, names, list(outputs), domain=DOMAIN, **told)
     results = [helper.make_tensor_value_info(name, kind, None) for name, kind in outputs.items()]
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, OP_VERSION)]
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, version)]
     one_node = helper.make_graph([node], "one_node", inputs, results)
     return helper.make_model(one_node, functions=[function], opset_imports=opsets, ir_version=10)
 

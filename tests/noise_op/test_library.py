@@ -78,7 +78,7 @@ def test_threads_do_not_change_a_bit(kernel: Kernel) -> None:
         y = np.empty_like(x)
         batch = library.Batch(
             rows=7, channels=1, positions=300, channels_last=False, sigma=sigma.ctypes.data, seed=seed.ctypes.data,
-            vote=vote.ctypes.data, source=None, site=1, step=0, relu=False,
+            vote=vote.ctypes.data, source=None, site=1, step=0, relu=False, version=1,
         )  # fmt: skip
         kernel.forward(batch, False, x.ctypes.data, y.ctypes.data, library.Team(threads, None))
         outputs.append(y)

@@ -4,8 +4,10 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from noisevote.noise_op.contract import Activation
+from noisevote.noise_op.contract import OP_VERSION, OP_VERSIONS, Activation, OperatorVersion
 from noisevote.noise_op.function_body import gaussian_noise_function
 from noisevote.noise_op.library import Kernel
 from noisevote.noise_op.reference import gaussian_noise
@@ -30,29 +32,33 @@ def example(rows: int = 4, shape: tuple[int, ...] = (6, 5), activation: Activati
     )
 
 
-def run(case: Case, kernel: Kernel | None, threads: int = 1) -> np.ndarray:
+def run(
+    case: Case, kernel: Kernel | None, threads: int = 1, version: OperatorVersion = OP_VERSION
+) -> NDArray[np.float32]:
     """The operator in ONNX Runtime: on the kernel, or with None on the function body."""
-    model = graph(gaussian_noise_function(), {"y": FLOAT}, site=case.site, activation=case.activation)
+    function = gaussian_noise_function(version)
+    model = graph(function, {"y": FLOAT}, version=version, site=case.site, activation=case.activation)
     return np.asarray(session(model, kernel, threads).run(["y"], case.feeds())[0])
 
 
-def reference(case: Case) -> np.ndarray:
+def reference(case: Case, version: OperatorVersion = OP_VERSION) -> NDArray[np.float32]:
     """The same case by the NumPy reference."""
     return gaussian_noise(
-        case.x, case.sigma, case.seed, case.vote, case.row, case.step, site=case.site, activation=case.activation
-    )
+        case.x, case.sigma, case.seed, case.vote, case.row, case.step,
+        site=case.site, activation=case.activation, version=version,
+    )  # fmt: skip
 
 
 @settings(deadline=None, max_examples=examples(60))
-@given(case=cases())
-def test_kernel_function_body_and_reference_agree(kernel: Kernel, case: Case) -> None:
-    """On any shape, seed, site, step, fan-out and noise kind the three implementations give the same signal."""
-    expected = reference(case)
+@given(case=cases(), version=st.sampled_from(OP_VERSIONS))
+def test_kernel_function_body_and_reference_agree(kernel: Kernel, case: Case, version: OperatorVersion) -> None:
+    """On any shape, seed, site, step, fan-out, noise kind and version the three implementations give one signal."""
+    expected = reference(case, version)
     # Rounding is relative to the signal plus its noise, which may nearly cancel.
     scale = np.abs(case.x[case.row]) * (1 + 7 * case.sigma[:, :1].max()) + 7 * case.sigma[:, 1:].max()
     tolerance = 1e-5 * float(scale.max())
-    np.testing.assert_allclose(run(case, kernel), expected, rtol=1e-5, atol=tolerance)
-    np.testing.assert_allclose(run(case, None), expected, rtol=1e-5, atol=tolerance)
+    np.testing.assert_allclose(run(case, kernel, version=version), expected, rtol=1e-5, atol=tolerance)
+    np.testing.assert_allclose(run(case, None, version=version), expected, rtol=1e-5, atol=tolerance)
 
 
 def test_sigma_zero_returns_the_signal_exactly(kernel: Kernel) -> None:
@@ -63,27 +69,37 @@ def test_sigma_zero_returns_the_signal_exactly(kernel: Kernel) -> None:
         assert (run(replace(case, activation="relu"), engine) == np.maximum(case.x, 0)).all()
 
 
+@pytest.mark.parametrize("version", OP_VERSIONS)
 @pytest.mark.parametrize("engine_is_kernel", [True, False])
-def test_a_row_depends_on_nothing_but_itself(kernel: Kernel, engine_is_kernel: bool) -> None:
+def test_a_row_depends_on_nothing_but_itself(kernel: Kernel, engine_is_kernel: bool, version: OperatorVersion) -> None:
     """A row computed alone equals the same row among others, in another place and with other threads, bit for bit."""
     engine = kernel if engine_is_kernel else None
     case = example(rows=9, shape=(8, 30, 30))  # 7,200 elements, 65 thousand in all: several tasks
-    together = run(case, engine, threads=2)
+    together = run(case, engine, threads=2, version=version)
     order = np.random.default_rng(0).permutation(9)
     shuffled = replace(case, sigma=case.sigma[order], seed=case.seed[order], vote=case.vote[order], row=case.row[order])
-    assert (run(shuffled, engine) == together[order]).all()
+    assert (run(shuffled, engine, version=version) == together[order]).all()
     for r in range(9):
         one = slice(r, r + 1)
         alone = replace(
             case, x=case.x[one], sigma=case.sigma[one], seed=case.seed[one], vote=case.vote[one], row=np.array([0])
         )
-        assert (run(alone, engine)[0] == together[r]).all()
+        assert (run(alone, engine, version=version)[0] == together[r]).all()
 
 
-def test_long_rows_are_cut_without_a_trace(kernel: Kernel) -> None:
+@pytest.mark.parametrize("version", OP_VERSIONS)
+def test_long_rows_are_cut_without_a_trace(kernel: Kernel, version: OperatorVersion) -> None:
     """A row longer than one task of the kernel gives what the reference gives over its whole length."""
     case = example(rows=2, shape=(5, 10_001))
-    np.testing.assert_allclose(run(case, kernel, threads=2), reference(case), rtol=1e-5, atol=1e-5)
+    found = run(case, kernel, threads=2, version=version)
+    np.testing.assert_allclose(found, reference(case, version), rtol=1e-5, atol=1e-5)
+
+
+def test_versions_draw_apart(kernel: Kernel) -> None:
+    """A file says by its version of the domain how it draws; one library computes both, and they share no draw."""
+    case = replace(example(shape=(64, 64)), sigma=np.tile(np.array([[0, 1]], np.float32), (4, 1)))
+    first, second = (run(case, kernel, version=version) - case.x for version in OP_VERSIONS)
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 5 / np.sqrt(first.size)
 
 
 def test_row_and_step_may_be_absent_on_the_kernel(kernel: Kernel) -> None:

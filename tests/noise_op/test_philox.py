@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +10,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from noisevote.noise_op import torch_philox
+from noisevote.noise_op.contract import OP_VERSIONS, PER_BLOCK, OperatorVersion
 from noisevote.noise_op.function_body import philox_words_function
 from noisevote.noise_op.library import ISAS, Kernel, UnknownIsaError
-from noisevote.noise_op.reference import normals, philox4x32
+from noisevote.noise_op.reference import ROUNDS, normals, philox4x32
 from tests.noise_op.conftest import UINT64, graph, session
 from tests.support.effort import examples
 
@@ -18,11 +21,26 @@ WORDS = st.integers(0, 2**32 - 1)
 SEEDS = st.integers(0, 2**64 - 1)
 
 
-def known_answers() -> list[NDArray[np.uint32]]:
-    """Rows of counter (4), key (2) and result (4)."""
+VERSIONS = st.sampled_from(OP_VERSIONS)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One published vector, and the version of the operator that draws so."""
+
+    version: OperatorVersion
+    counter: NDArray[np.uint32]
+    key: NDArray[np.uint32]
+    result: NDArray[np.uint32]
+
+
+def known_answers() -> list[Answer]:
+    """The published vectors of every version's number of rounds."""
     text = (Path(__file__).parent / "philox4x32_known_answers.txt").read_text()
     lines = [line.split() for line in text.splitlines() if not line.startswith("#")]
-    return [np.array([int(word, 16) for word in line], np.uint32) for line in lines]
+    versions = {rounds: version for version, rounds in ROUNDS.items()}
+    words = [np.array([int(word, 16) for word in line[1:]], np.uint32) for line in lines]
+    return [Answer(versions[int(line[0])], row[:4], row[4:6], row[6:]) for line, row in zip(lines, words, strict=True)]
 
 
 def seed_of(key: NDArray[np.uint32]) -> int:
@@ -30,47 +48,59 @@ def seed_of(key: NDArray[np.uint32]) -> int:
     return int(key[0]) | int(key[1]) << 32
 
 
+def test_every_version_has_published_words() -> None:
+    """The file of known answers speaks of each version's number of rounds."""
+    assert {answer.version for answer in known_answers()} == set(OP_VERSIONS)
+
+
 @pytest.mark.parametrize("answer", known_answers())
-def test_reference_gives_the_published_words(answer: NDArray[np.uint32]) -> None:
-    """The NumPy reference reproduces the published Philox4x32-10 vectors."""
-    assert (philox4x32(answer[:4], answer[4:6]) == answer[6:]).all()
+def test_reference_gives_the_published_words(answer: Answer) -> None:
+    """The NumPy reference reproduces the published vectors of Philox4x32-10 and Philox4x32-7."""
+    assert (philox4x32(answer.counter, answer.key, ROUNDS[answer.version]) == answer.result).all()
 
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("answer", known_answers())
-def test_kernel_gives_the_published_words(kernel: Kernel, answer: NDArray[np.uint32], isa: str) -> None:
+def test_kernel_gives_the_published_words(kernel: Kernel, answer: Answer, isa: str) -> None:
     """Every instruction set of the kernel reproduces them, or says that it cannot run here."""
-    block, site, vote, step = (int(word) for word in answer[:4])
-    arguments = (seed_of(answer[4:6]), site, vote, step, block, 1)
+    block, site, vote, step = (int(word) for word in answer.counter)
+    arguments = (seed_of(answer.key), site, vote, step, block, 1)
     if isa in kernel.isas():
-        assert (kernel.words(*arguments, isa=isa)[0] == answer[6:]).all()
+        assert (kernel.words(*arguments, isa=isa, version=answer.version)[0] == answer.result).all()
     else:
         with pytest.raises(UnknownIsaError, match=isa):
             kernel.words(*arguments, isa=isa)
 
 
 @settings(deadline=None, max_examples=examples(50))
-@given(seed=SEEDS, site=WORDS, vote=WORDS, step=WORDS, blocks=st.integers(1, 40))
-def test_words_agree_bit_for_bit(kernel: Kernel, seed: int, site: int, vote: int, step: int, blocks: int) -> None:
-    """Reference, every instruction set, torch and the ONNX function body draw the same words."""
+@given(seed=SEEDS, site=WORDS, vote=WORDS, step=WORDS, blocks=st.integers(1, 40), version=VERSIONS)
+def test_words_agree_bit_for_bit(
+    kernel: Kernel, seed: int, site: int, vote: int, step: int, blocks: int, version: OperatorVersion
+) -> None:
+    """Reference, every instruction set, the ONNX function body and (version 1) torch draw the same words."""
     counter = np.zeros((blocks, 4), np.uint64)
     counter[:] = (0, site, vote, step)
     counter[:, 0] = np.arange(blocks)
-    expected = philox4x32(counter, [seed & 0xFFFFFFFF, seed >> 32])
+    expected = philox4x32(counter, [seed & 0xFFFFFFFF, seed >> 32], ROUNDS[version])
     for isa in kernel.isas():
-        assert (kernel.words(seed, site, vote, step, 0, blocks, isa=isa) == expected).all(), isa
+        assert (kernel.words(seed, site, vote, step, 0, blocks, isa=isa, version=version) == expected).all(), isa
     signed = seed - 2**64 if seed >= 2**63 else seed
-    in_torch = torch_philox.words(torch.tensor([signed]), torch.tensor([vote]), site, step, blocks)
-    assert (in_torch[0].numpy() == expected).all()
-    assert (function_body_words(signed, site, vote, step, blocks) == expected).all()
+    assert (function_body_words(signed, site, vote, step, blocks, version) == expected).all()
+    if version == 1:
+        in_torch = torch_philox.words(torch.tensor([signed]), torch.tensor([vote]), site, step, blocks)
+        assert (in_torch[0].numpy() == expected).all()
 
 
-def function_body_words(seed: int, site: int, vote: int, step: int, blocks: int) -> NDArray[np.uint64]:
+def function_body_words(
+    seed: int, site: int, vote: int, step: int, blocks: int, version: OperatorVersion
+) -> NDArray[np.uint64]:
     """Words [blocks, 4] as stock ONNX Runtime computes them from standard operators."""
     attribute = np.int64(site).item()
-    model = graph(philox_words_function(), dict.fromkeys(("w0", "w1", "w2", "w3"), UINT64), site=attribute)
+    model = graph(
+        philox_words_function(version), dict.fromkeys(("w0", "w1", "w2", "w3"), UINT64), version=version, site=attribute
+    )
     feeds = {
-        "x": np.zeros((1, 4 * blocks), np.float32),
+        "x": np.zeros((1, PER_BLOCK[version] * blocks), np.float32),
         "sigma": np.zeros((1, 2), np.float32),
         "seed": np.array([seed]),
         "vote": np.array([vote]),
@@ -81,12 +111,16 @@ def function_body_words(seed: int, site: int, vote: int, step: int, blocks: int)
     return np.stack([np.broadcast_to(word, (1, blocks))[0] for word in words], axis=-1)
 
 
-def test_counter_blocks_can_start_anywhere(kernel: Kernel) -> None:
+@pytest.mark.parametrize("version", OP_VERSIONS)
+def test_counter_blocks_can_start_anywhere(kernel: Kernel, version: OperatorVersion) -> None:
     """A draw depends on its block number alone, not on where a call began or how many it asked for."""
-    whole = kernel.words(7, 1, 2, 3, 0, 100)
+    words, normals_ = partial(kernel.words, 7, 1, 2, 3), partial(kernel.normals, 7, 1, 2, 3)
+    whole, drawn = words(0, 100, version=version), normals_(0, 100, version=version).reshape(100, -1)
     for first, blocks in ((0, 1), (1, 15), (17, 16), (33, 67)):
         for isa in kernel.isas():
-            assert (kernel.words(7, 1, 2, 3, first, blocks, isa=isa) == whole[first : first + blocks]).all()
+            here = slice(first, first + blocks)
+            assert (words(first, blocks, isa=isa, version=version) == whole[here]).all()
+            assert (normals_(first, blocks, isa=isa, version=version) == drawn[here].reshape(-1)).all()
 
 
 @settings(deadline=None, max_examples=examples(50))

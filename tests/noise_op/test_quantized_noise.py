@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from noisevote.noise_op.contract import ACTIVATIONS, Activation
+from noisevote.noise_op.contract import ACTIVATIONS, OP_VERSIONS, PER_BLOCK, Activation, OperatorVersion
 from noisevote.noise_op.function_body import gaussian_noise_function, quantized_noise_function
 from noisevote.noise_op.library import Batch, Bytes, Kernel, Team
 from noisevote.noise_op.reference import Quantization, in_steps, noisy, quantized_noise, rounded, sigma_in_steps
@@ -29,6 +29,7 @@ class Case:
     activation: Activation
     how: Quantization
     channels_last: bool
+    version: OperatorVersion = 1
 
     def feeds(self) -> dict[str, object]:
         """Inputs of the operator as a graph of one node."""
@@ -47,7 +48,22 @@ def cases(draw: st.DrawFn) -> Case:
     word = st.integers(0, 2**32 - 1)
     byte = st.integers(0, 255)
     rng = np.random.default_rng(draw(word))
-    shape = draw(st.sampled_from([(5,), (17, 3), (2, 6, 40), (4, 4, 33), (7, 7, 19), (1, 1, 21), (3, 5, 1)]))
+    shape = draw(
+        st.sampled_from(
+            [
+                (5,),
+                (17, 3),
+                (2, 6, 40),
+                (4, 4, 33),
+                (7, 7, 19),
+                (1, 1, 21),
+                (3, 5, 1),
+                (2, 2, 37),
+                (6, 6, 18),
+                (14, 14, 17),
+            ]
+        )
+    )
     inputs, rows = draw(st.integers(1, 3)), draw(st.integers(1, 4))
     sigma = rng.uniform(0, 2, (rows, 2)).astype(np.float32)
     sigma[rng.random((rows, 2)) < 0.4] = 0  # each kind alone, and silence
@@ -67,12 +83,14 @@ def cases(draw: st.DrawFn) -> Case:
             y_zero_point=draw(byte),
         ),
         channels_last=draw(st.booleans()),
+        version=draw(st.sampled_from(OP_VERSIONS)),
     )
 
 
 def run(case: Case, kernel: Kernel | None, threads: int = 1) -> NDArray[np.uint8]:
     """The operator in ONNX Runtime: on the kernel, or with None on the function body."""
-    model = graph(quantized_noise_function(), {"y": UINT8}, signal=UINT8, **case.attributes())
+    function = quantized_noise_function(case.version)
+    model = graph(function, {"y": UINT8}, signal=UINT8, version=case.version, **case.attributes())
     return np.asarray(session(model, kernel, threads).run(["y"], case.feeds())[0])
 
 
@@ -81,6 +99,7 @@ def reference(case: Case) -> NDArray[np.uint8]:
     return quantized_noise(
         case.x, case.sigma, case.seed, case.vote, case.row, case.step,
         site=case.site, activation=case.activation, how=case.how, channels_last=case.channels_last,
+        version=case.version,
     )  # fmt: skip
 
 
@@ -90,7 +109,9 @@ def exact(case: Case, kernel: Kernel) -> NDArray[np.uint8]:
     for r in range(len(case.sigma)):
         signal = in_steps(case.x[case.row[r]], case.how)
         order = np.moveaxis(signal, -1, 0) if case.channels_last else signal
-        z = kernel.normals(int(case.seed[r]), case.site, int(case.vote[r]), case.step, 0, (signal.size + 3) // 4)
+        blocks = -(-signal.size // PER_BLOCK[case.version])
+        where = (int(case.seed[r]), case.site, int(case.vote[r]), case.step, 0, blocks)
+        z = kernel.normals(*where, version=case.version)
         sigma = sigma_in_steps(case.sigma[r], case.how)
         y = noisy(order, sigma, z[: signal.size].reshape(order.shape), case.activation)
         made.append(rounded(np.moveaxis(y, 0, -1) if case.channels_last else y, case.how))
@@ -106,6 +127,7 @@ def by_isa(case: Case, kernel: Kernel, isa: str) -> NDArray[np.uint8]:
         rows=len(case.sigma), channels=channels, positions=size // channels, channels_last=case.channels_last,
         sigma=case.sigma.ctypes.data, seed=case.seed.ctypes.data, vote=case.vote.ctypes.data,
         source=case.row.ctypes.data, site=case.site, step=case.step, relu=case.activation == "relu",
+        version=case.version,
     )  # fmt: skip
     kernel.forward_bytes(batch, Bytes(**asdict(case.how)), case.x.ctypes.data, y.ctypes.data, Team(1, None), isa=isa)
     return y
@@ -136,8 +158,9 @@ def test_kernel_function_body_and_reference_agree(kernel: Kernel, case: Case) ->
 @settings(deadline=None, max_examples=examples(20))
 @given(case=cases())
 def test_it_is_the_float_operator_between_bytes(kernel: Kernel, case: Case) -> None:
-    """Bytes are what GaussianNoise version 1 makes of the signal that they stand for, counted in steps, bit for bit."""
-    model = graph(gaussian_noise_function(), {"y": FLOAT}, site=case.site, activation=case.activation)
+    """Bytes are what GaussianNoise of that version makes of the signal they stand for, in steps, bit for bit."""
+    function = gaussian_noise_function(case.version)
+    model = graph(function, {"y": FLOAT}, version=case.version, site=case.site, activation=case.activation)
     signal = in_steps(case.x, case.how)
     in_order = np.moveaxis(signal, -1, 1) if case.channels_last else signal
     sigma = sigma_in_steps(case.sigma, case.how)
@@ -166,20 +189,21 @@ def test_without_noise_halves_go_to_the_even_byte_and_ends_saturate(kernel: Kern
             np.testing.assert_array_equal(found, np.tile(np.array(expected, np.uint8), (rows, 1)))
 
 
-def test_a_row_depends_on_nothing_but_itself(kernel: Kernel) -> None:
+@pytest.mark.parametrize("version", OP_VERSIONS)
+def test_a_row_depends_on_nothing_but_itself(kernel: Kernel, version: OperatorVersion) -> None:
     """A row computed alone equals the same row among others, and with other threads."""
     rng = np.random.default_rng(0)
     rows = 7
     case = Case(
         x=rng.integers(0, 256, (2, 14, 14, 64), np.uint8), sigma=np.full((rows, 2), 0.5, np.float32),
         seed=np.arange(rows), vote=np.arange(rows) + 9, row=rng.integers(0, 2, rows), step=3, site=1,
-        activation="relu", how=Quantization(0.02, 130, 40.0, 0), channels_last=True,
+        activation="relu", how=Quantization(0.02, 130, 40.0, 0), channels_last=True, version=version,
     )  # fmt: skip
     together = run(case, kernel, threads=2)
     for r in range(rows):
         one = slice(r, r + 1)
         alone = Case(case.x, case.sigma[one], case.seed[one], case.vote[one], case.row[one], case.step, case.site,
-                     case.activation, case.how, case.channels_last)  # fmt: skip
+                     case.activation, case.how, case.channels_last, version)  # fmt: skip
         np.testing.assert_array_equal(run(alone, kernel)[0], together[r])
 
 
@@ -191,6 +215,7 @@ def test_a_row_depends_on_nothing_but_itself(kernel: Kernel) -> None:
         ({"zero_point": 256}, "QuantizedNoise: zero_point = 256 is outside 0 .. 255"),
         ({"y_zero_point": -1}, "QuantizedNoise: y_zero_point = -1"),
         ({"channels_last": 2}, "QuantizedNoise: channels_last = 2"),
+        ({"draws": 3}, "QuantizedNoise: draws = 3 is outside 1 .. 2"),
         ({"activation": "tanh"}, 'QuantizedNoise: activation = "tanh"'),
     ],
 )

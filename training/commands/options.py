@@ -8,6 +8,7 @@ import torch
 
 from noisevote.model_store.manifest import Manifest, Variant
 from noisevote.model_store.store import ModelStore
+from noisevote.noise_op.contract import OP_VERSION, OP_VERSIONS
 from noisevote.training.data.data_set import DataSet
 from noisevote.training.data.files import DataSource
 from noisevote.training.data.registry import load
@@ -40,6 +41,17 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
 def add_threads(parser: argparse.ArgumentParser) -> None:
     """`--threads` after a command's name, as well as before it."""
     parser.add_argument("--threads", type=int, default=argparse.SUPPRESS, help="CPU threads")
+
+
+def add_operator(parser: argparse.ArgumentParser) -> None:
+    """`--operator`."""
+    parser.add_argument(
+        "--operator",
+        type=int,
+        choices=OP_VERSIONS,
+        default=OP_VERSION,
+        help="version of the noise operator: how noise is drawn; 2 is faster, and certifies nothing (default: 1)",
+    )
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

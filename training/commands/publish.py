@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from noisevote.model_store.store import ModelStore
-from noisevote.training.commands.options import STORE, Commands, add_runs, data_of
+from noisevote.noise_op.contract import OP_VERSION, OperatorVersion
+from noisevote.training.commands.options import STORE, Commands, add_operator, add_runs, data_of
 from noisevote.training.publish.runs import publish
 from noisevote.training.runs.run_folder import RunFolder
 
@@ -14,19 +15,21 @@ def add_export(commands: Commands) -> None:
     parser = commands.add_parser("export", help="write finished runs as ONNX files, <run>/<variant>.onnx")
     parser.set_defaults(command=_export)
     add_runs(parser)
+    add_operator(parser)
 
 
 def _export(options: argparse.Namespace) -> None:
     for folder in options.runs:
-        export_run(folder)
+        export_run(folder, options.operator)
         print(f"{folder.exported}: {folder.exported.stat().st_size} bytes")
 
 
-def export_run(folder: RunFolder) -> None:
+def export_run(folder: RunFolder, operator: OperatorVersion = OP_VERSION) -> None:
     """Write the ONNX file of a finished run."""
     from noisevote.training.publish import export  # noqa: PLC0415  # onnxscript takes seconds; the others do without
 
-    export.write(export.export(folder.read_network(), folder.read_recipe()), folder.exported)
+    model = export.export(folder.read_network(), folder.read_recipe(), operator)
+    export.write(model, folder.exported)
 
 
 def add_publish(commands: Commands) -> None:

@@ -6,7 +6,8 @@ from typing import Final
 
 from noisevote.model_store.manifest import Manifest, Provenance, Variant
 from noisevote.model_store.store import ModelStore
-from noisevote.training.commands.options import STORE, Commands, add_threads
+from noisevote.noise_op.contract import OP_VERSION
+from noisevote.training.commands.options import STORE, Commands, add_operator, add_threads
 from noisevote.training.data.files import DataSource
 from noisevote.training.data.registry import load
 from noisevote.training.errors import TrainingError
@@ -42,6 +43,7 @@ def add_quantize(commands: Commands) -> None:
     parser.add_argument("--folder", type=Path, default=FOLDER, help=f"where twins are made (default: {FOLDER})")
     parser.add_argument("--sigmas", nargs="+", type=float, help="to calibrate and measure at (default: as measured)")
     parser.add_argument("--votes", type=int, default=20, help="votes an image to measure with")
+    add_operator(parser)
     parser.add_argument("--publish", action="store_true", help="add the twins to the version, if they are as accurate")
     add_threads(parser)
 
@@ -53,8 +55,9 @@ def _quantize(options: argparse.Namespace) -> None:
     manifest = store.manifest(options.model, options.version)
     for name in options.variants:
         variant, provenance = _float32(manifest, name)
-        file = options.folder / f"{manifest.name}-{manifest.version}" / f"{name}-int8.onnx"
-        twin = twins.Twin(manifest, variant, provenance, file)
+        drawn = "" if options.operator == OP_VERSION else f"-operator-{options.operator}"
+        file = options.folder / f"{manifest.name}-{manifest.version}{drawn}" / f"{name}-int8.onnx"
+        twin = twins.Twin(manifest, variant, provenance, file, options.operator)
         data = load(provenance.data_set, DataSource.from_environment())
         plan = twin.plan(options.votes, options.sigmas)
         if not file.exists():

@@ -21,9 +21,10 @@ from onnxscript.values import Op, Opset
 from torch import Tensor, nn
 
 from noisevote.model_store.files import replace_file
-from noisevote.noise_op.contract import DOMAIN, OP_TYPE, OP_VERSION
+from noisevote.noise_op.contract import DOMAIN, OP_TYPE, OP_VERSION, OperatorVersion
 from noisevote.noise_op.function_body import OPSET, gaussian_noise_function
 from noisevote.noise_op.injection import NoisyModule, UninjectableError
+from noisevote.noise_op.onnx_versions import draw_with
 from noisevote.noise_op.torch_twin import Draws, drawing
 from noisevote.training.networks.layers import fold
 from noisevote.training.networks.network import Network
@@ -85,7 +86,7 @@ def _typed(x: Tensor, argument: Argument) -> Tensor:
     return x if argument.dtype == torch.float32 else x.to(argument.dtype)
 
 
-def export(network: Network, recipe: Recipe) -> onnx.ModelProto:
+def export(network: Network, recipe: Recipe, operator: OperatorVersion = OP_VERSION) -> onnx.ModelProto:
     """The published form of a trained network: batch norms folded, opset 21, no external data.
 
     The same weights give the same bytes: nothing of the machine or the moment is kept in the file.
@@ -96,7 +97,9 @@ def export(network: Network, recipe: Recipe) -> onnx.ModelProto:
         "noise": recipe.noise,
         "sigma_train": str(recipe.sigma_train),
     }
-    return published_graph(fold(network), network.input_shape, metadata)
+    model = published_graph(fold(network), network.input_shape, metadata)
+    draw_with(model, operator)
+    return model
 
 
 def published_graph(

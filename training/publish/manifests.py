@@ -11,7 +11,9 @@ from noisevote.evaluation.accuracy_points import accuracy_points
 from noisevote.evaluation.results import Evaluation
 from noisevote.model_store.manifest import DigitalProduct, InputSpec, Manifest, Operator, Provenance, Site, Variant
 from noisevote.model_store.store import digest
+from noisevote.noise_op import onnx_probes
 from noisevote.noise_op.contract import DOMAIN, OP_VERSION, NoiseKind
+from noisevote.noise_op.onnx_versions import operator_version
 from noisevote.training.networks.layers import Counts
 
 
@@ -87,4 +89,5 @@ def variant(
         sites=tuple(sites),
         digital=tuple(digital),
         certifies=training.certifies,
+        operator_version=None if (version := operator_version(onnx_probes.read(content))) == OP_VERSION else version,
     )

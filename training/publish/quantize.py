@@ -21,8 +21,17 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 
 from noisevote.engine.feeds import Feeds
 from noisevote.evaluation.examples import Examples
-from noisevote.noise_op.contract import DOMAIN, OP_TYPE, OP_VERSION, QUANTIZED_OP_TYPE, NoiseKind, sigma_row
+from noisevote.noise_op.contract import (
+    DOMAIN,
+    OP_TYPE,
+    OP_VERSION,
+    QUANTIZED_OP_TYPE,
+    NoiseKind,
+    OperatorVersion,
+    sigma_row,
+)
 from noisevote.noise_op.function_body import gaussian_noise_function, quantized_noise_function
+from noisevote.noise_op.onnx_versions import draw_with
 from noisevote.training.errors import TrainingError
 from noisevote.training.publish.channels_last import MICROSOFT, channels_last
 
@@ -42,7 +51,12 @@ class UnquantizableError(TrainingError):
 
 
 def quantized(
-    content: bytes, examples: Examples, kind: NoiseKind, sigmas: Sequence[float], metadata: Mapping[str, str]
+    content: bytes,
+    examples: Examples,
+    kind: NoiseKind,
+    sigmas: Sequence[float],
+    metadata: Mapping[str, str],
+    operator: OperatorVersion = OP_VERSION,
 ) -> onnx.ModelProto:
     """The 8-bit twin of a published file.
 
@@ -52,6 +66,7 @@ def quantized(
         kind: noise kind while calibrating.
         sigmas: of the votes that it is calibrated on, in turns.
         metadata: what the file says about itself, in place of the same keys of its twin.
+        operator: the version of the noise operator that the twin draws with.
 
     Raises:
         UnquantizableError: some of its noise would not lie between 8-bit signals, or a weight has more than 7 bits.
@@ -66,6 +81,7 @@ def quantized(
     _refuse_floats(model.graph)
     channels_last(model)
     _clean(model, about)
+    draw_with(model, operator)
     onnx.checker.check_model(model)
     return model
 

@@ -15,6 +15,7 @@ from noisevote.evaluation.plan import Plan
 from noisevote.evaluation.provenance import git_commit, versions
 from noisevote.model_store.manifest import AccuracyPoint, Manifest, Provenance, Variant
 from noisevote.model_store.store import ModelStore, digest
+from noisevote.noise_op.contract import OP_VERSION, OperatorVersion
 from noisevote.training.data.data_set import DataSet
 from noisevote.training.errors import TrainingError
 from noisevote.training.publish import export
@@ -52,12 +53,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class Twin:
-    """A variant, what trained it, and the file of its int8 twin; results are kept beside the file."""
+    """A variant, what trained it, and the file of its int8 twin; results are kept beside the file.
+
+    `operator` is the version of the noise operator that the twin draws with.
+    """
 
     manifest: Manifest
     variant: Variant
     provenance: Provenance
     file: Path
+    operator: OperatorVersion = OP_VERSION
 
     @property
     def name(self) -> str:
@@ -81,7 +86,7 @@ class Twin:
         about[CALIBRATED_AT] = " ".join(map(str, sigmas))
         content = store.read(self.manifest, self.variant)
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        export.write(quantized(content, data.train, self.variant.noise, sigmas, about), self.file)
+        export.write(quantized(content, data.train, self.variant.noise, sigmas, about, self.operator), self.file)
 
     def measured(self, data: DataSet, plan: Plan, threads: int) -> Variant:
         """The manifest's entry of the file, measured as the plan says; what was measured before is kept."""
@@ -108,6 +113,7 @@ class Twin:
                 "precision": "int8",
                 "twin": self.variant.name,
                 "certifies": None,
+                "operator_version": None if self.operator == self.manifest.operator.version else self.operator,
             }
         )
 

@@ -138,7 +138,7 @@ def respond(certification: Certification, began: float) -> dict[str, Any]:
         "version": manifest.version,
         "variant": variant.name,
         "sha256": variant.sha256,
-        "operator": manifest.operator.version,
+        "operator": manifest.operator_version(variant),
         "sigma": prepared.sigma,
         "alpha": asked.alpha,
         "n0": asked.n0,

@@ -111,7 +111,7 @@ def respond(prepared: Prepared, answer: Answer, began: float) -> dict[str, Any]:
         "version": manifest.version,
         "variant": prepared.variant.name,
         "sha256": prepared.variant.sha256,
-        "operator": manifest.operator.version,
+        "operator": manifest.operator_version(prepared.variant),
         "seed": prepared.vote_request.seed,
         "first_vote": options.first_vote,
         "sigma": options.sigma,

@@ -13,6 +13,7 @@ from noisevote.engine.session import load_session
 from noisevote.evaluation.examples import Examples
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.contract import DOMAIN, OP_TYPE, QUANTIZED_OP_TYPE
+from noisevote.noise_op.onnx_versions import draw_with, operator_version
 from noisevote.noise_op.reference import Quantization, quantized_noise
 from noisevote.service.settings import Settings
 from noisevote.training.publish import export
@@ -164,3 +165,18 @@ def test_noise_that_lies_elsewhere_is_refused() -> None:
     strokes = store.manifest("stroke-lstm")
     with pytest.raises(UnquantizableError, match="a recurrence is not computed in 8 bits"):
         quantized(store.read(strokes, strokes.variants[0]), inputs, "multiplicative", (0.5,), {})
+
+
+def test_a_twin_of_version_2_draws_so_in_bytes_too(examples: Examples, tmp_path: Path) -> None:
+    """All of its noise is version 2's, and kernel and function body make the same of it, but for rounding."""
+    model = quantized(tiny_network(), examples, "multiplicative", (0.0, 0.5), {"precision": "int8"}, operator=2)
+    assert operator_version(model) == 2
+    path = tmp_path / "tiny-int8.onnx"
+    export.write(model, path)
+    feeds = feed(examples, 0.5)
+    kernel, body = logits(path, feeds), logits(path, feeds, kernel=False)
+    apart = np.abs(kernel - body)
+    assert np.median(apart) < 1e-5 * np.abs(kernel).max()
+    draw_with(model, 1)
+    export.write(model, path)
+    assert np.median(np.abs(kernel - logits(path, feeds))) > 1e-3 * np.abs(kernel).max()

@@ -1,51 +1,7 @@
-// Philox4x32-10 and the quarter-wave Box-Muller transform over the lanes of one instruction set.
-//
-// Included by each isa_*.cc after its Lanes type, inside that file's anonymous namespace: nothing here
-// may be shared between translation units that were compiled for different processors.
-//
-// Lanes offers
-//   kWidth   32-bit lanes of U and F
-//   D, V     D holds kWidth lanes of 64 bits, whose low halves count; V the same constant in all of them
-//   blocks   numbers first, first + 1, ... in an order in which store_blocks needs no movement across
-//            128-bit parts; store_blocks undoes it
-//   steps    0, step, 2 step, ... in the order in which `store` writes lanes.
+// Version 1's draws: ten rounds of Philox, and the quarter-wave Box-Muller transform. Four normals a block.
+// Included after philox.h, in the same way.
 
-constexpr uint32_t kMultiplier0 = 0xD2511F53u;  // Salmon et al. 2011, table 2
-constexpr uint32_t kMultiplier1 = 0xCD9E8D57u;
-constexpr uint32_t kWeyl0 = 0x9E3779B9u;  // golden ratio
-constexpr uint32_t kWeyl1 = 0xBB67AE85u;  // sqrt(3) - 1
-constexpr int kRounds = 10;
-
-// The round keys of one stream, made once a row: each round adds a Weyl constant to both words.
-struct RoundKeys {
-  uint64_t k0[kRounds];
-  uint64_t k1[kRounds];
-};
-
-inline RoundKeys round_keys(const Stream& s) {
-  RoundKeys keys;
-  for (uint32_t round = 0; round < kRounds; ++round) {
-    keys.k0[round] = s.key_low + round * kWeyl0;
-    keys.k1[round] = s.key_high + round * kWeyl1;
-  }
-  return keys;
-}
-
-// Ten rounds. A product's low half is the next state as it stands: the garbage above it is never
-// read by the next multiplication.
-template <class L>
-inline void philox_words(const Stream& s, const RoundKeys& keys, typename L::D blocks, typename L::U w[4]) {
-  typename L::D c[4] = {blocks, L::fill(s.site), L::fill(s.vote), L::fill(s.step)};
-  for (int round = 0; round < kRounds; ++round) {
-    const auto p0 = L::multiply(c[0], L::wide(kMultiplier0));
-    const auto p1 = L::multiply(c[2], L::wide(kMultiplier1));
-    c[0] = L::xor3(L::high(p1), c[1], L::wide(keys.k0[round]));
-    c[1] = p1;
-    c[2] = L::xor3(L::high(p0), c[3], L::wide(keys.k1[round]));
-    c[3] = p0;
-  }
-  for (int i = 0; i < 4; ++i) w[i] = L::join(c[i]);
-}
+constexpr int kRounds1 = 10;
 
 // r = sqrt(-2 ln u), u = (float(w) + 0.5) * 2^-32. The factors 2^-32 and -2 are folded into the constants:
 // scaling by a power of two rounds nothing.
@@ -109,7 +65,7 @@ inline void box_muller(typename L::U w_radius, typename L::U w_angle, typename L
 template <class L>
 inline void normal_vectors(const Stream& stream, const RoundKeys& keys, typename L::D blocks, typename L::F z[4]) {
   typename L::U w[4];
-  philox_words<L>(stream, keys, blocks, w);
+  philox_words<L, kRounds1>(stream, keys, blocks, w);
   box_muller<L>(w[0], w[1], z[0], z[1]);
   box_muller<L>(w[2], w[3], z[2], z[3]);
 }
@@ -122,35 +78,8 @@ inline void store_normals(const Stream& stream, const RoundKeys& keys, uint32_t 
 }
 
 template <class L>
-inline void store_words(const Stream& stream, const RoundKeys& keys, uint32_t first, float* out) {
-  typename L::U w[4];
-  philox_words<L>(stream, keys, L::blocks(first), w);
-  typename L::F z[4];
-  for (int i = 0; i < 4; ++i) z[i] = L::floats(w[i]);
-  L::store_blocks(out, z);
-}
-
-// Whole vectors straight to `out`, the last part through a buffer.
-template <class L, void (*Store)(const Stream&, const RoundKeys&, uint32_t, float*)>
-void fill_blocks(const Stream& stream, uint32_t first, size_t blocks, float* out) {
-  const RoundKeys keys = round_keys(stream);
-  size_t done = 0;
-  for (; done + L::kWidth <= blocks; done += L::kWidth)
-    Store(stream, keys, first + static_cast<uint32_t>(done), out + 4 * done);
-  if (done == blocks) return;
-  alignas(64) float last[4 * L::kWidth];
-  Store(stream, keys, first + static_cast<uint32_t>(done), last);
-  for (size_t i = 0; i < 4 * (blocks - done); ++i) out[4 * done + i] = last[i];
-}
-
-template <class L>
 void fill_normals(const Stream& stream, uint32_t first, size_t blocks, float* out) {
-  fill_blocks<L, store_normals<L>>(stream, first, blocks, out);
-}
-
-template <class L>
-void fill_words(const Stream& stream, uint32_t first, size_t blocks, uint32_t* out) {
-  fill_blocks<L, store_words<L>>(stream, first, blocks, reinterpret_cast<float*>(out));
+  fill_blocks<L, 4, store_normals<L>>(stream, first, blocks, out);
 }
 
 // The normals of a channels-last signal as they lie in memory: out[4 * groups, channels] for the positions
