@@ -5,7 +5,7 @@
 # make install what the tests and lint need, without running them
 # make lint    ruff and mypy --strict over all rooms and tests
 # make bench   the measured comparisons of benchmarks/
-# make bench-peers  this server beside others, in environments of their own below .peers; ROUNDS=5, more are added each time
+# make bench-peers  this server beside others, in environments of their own below .peers; ROUNDS=5 in all, interrupted ones go on
 # make lock    resolve requirements/*.lock (UPGRADE=--upgrade: to the newest versions); needs uv
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \

@@ -125,6 +125,9 @@ def _beside_lines(found: Found, ours: str, peers: Sequence[str], way: str) -> li
     least = min(found.p99(name, way) for name in peers)
     said = f"99th percentile, least of all peers ÷ {precision}"
     lines.append({"asked": ASKED[way], "line": said, "wanted": 1, "median": least / found.p99(ours, way)})
+    large = found.ratios(Line("", ours, tuple(peers), way), "large_per_second")
+    said = f"large requests a second, {precision} ÷ best peer of any kind"
+    lines.append({"asked": ASKED[way], "line": said, "wanted": 0.95, **spread(large)})
     if way == BESIDE_100:
         shares = [
             (each["large_per_second"] * 100 + each["requests_per_second"]) / (alone["requests_per_second"] * 100)

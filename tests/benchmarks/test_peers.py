@@ -209,6 +209,8 @@ def test_ratios_are_taken_within_a_round_against_its_best_peer() -> None:
     assert lines["20 votes, 8 clients", "int8 ÷ best float32 peer"]["median"] == 6.0
     assert lines["one vote, 8 clients", "float32 ÷ best float32 peer"]["median"] == 1.5
     assert lines["one vote beside 4 × 100", "99th percentile, least of all peers ÷ float32"]["median"] == 2.0
+    large = lines["one vote beside 4 × 100", "large requests a second, float32 ÷ best peer of any kind"]
+    assert large["median"] == pytest.approx(38 / 12)
     assert lines["one vote beside 4 × 100", "votes a second, float32 ÷ those of 4 × 100 alone"]["median"] == 0.975
     assert not any("int8 peer" in line for _, line in lines)
 
