@@ -47,8 +47,8 @@ SERVED = (
 SERVING_ROOMS = ("model_store", "engine", "evaluation", "service", "deploy")
 # What of the room that measures looks into ONNX files, by noise_op's own files for it; they need the package onnx.
 LOOKING_INTO_FILES = {
-    "gate.py", "gate_sites.py", "source.py", "inject.py", "publication.py", "costs.py", "injection_record.py",
-    "per_site.py",
+    "gate.py", "gate_sites.py", "source.py", "inject.py", "publication.py", "publish.py", "costs.py",
+    "injection_record.py", "per_site.py",
 }  # fmt: skip
 OF_ONNX = (
     "noise_op/onnx_injection.py",

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -85,9 +86,10 @@ def first_child(process: int) -> int:
     deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:
         for task in Path(f"/proc/{process}/task").iterdir():
-            children = (task / "children").read_text().split()
-            if children and _cpu_ticks(int(children[0])) > 50:
-                return int(children[0])
+            with suppress(FileNotFoundError):  # a thread may end while it is looked at, and so may a child
+                children = (task / "children").read_text().split()
+                if children and _cpu_ticks(int(children[0])) > 50:
+                    return int(children[0])
         time.sleep(0.02)
     raise AssertionError("no child")
 
