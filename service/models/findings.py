@@ -41,7 +41,7 @@ class _Content(BaseModel):
 
     about: str
     curves: dict[str, Annotated[Curve, Field(min_length=1)]]
-    passed: list[str]
+    passed: list[str] = []
 
 
 class _UnusableError(Exception):
