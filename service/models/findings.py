@@ -45,8 +45,8 @@ class _Content(BaseModel):
 
     about: str
     curves: dict[str, Annotated[Curve, Field(min_length=1)]]
-    footprints: dict[str, Footprint | None]
-    passed: list[str]
+    footprints: dict[str, Footprint | None] = {}
+    passed: list[str] = []
 
 
 class _UnusableError(Exception):
