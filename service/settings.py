@@ -38,11 +38,6 @@ def _unless_off(value: object) -> object:
     return None if value == "off" else value
 
 
-def _batch_bytes(settings: Mapping[str, Any]) -> int:
-    """What is left for each batch if half of the memory is for batches."""
-    return max(LEAST_BATCH_BYTES, usable_memory() // 2 // int(settings.get("threads", 1)))
-
-
 def _timings_file() -> Path | None:
     """In the user's folder for what can be made again, if there is one."""
     try:
@@ -95,7 +90,7 @@ class Settings(BaseSettings):
     """batches computed at once, one thread each; default: the CPUs that the cgroup allows"""
     batch_rows: Annotated[int, Field(ge=1, le=65536)] = 32
     """most rows (votes of any inputs) in one batch; how many up to this are best is measured when a model is loaded"""
-    batch_bytes: Annotated[int, Field(ge=LEAST_BATCH_BYTES)] = Field(default_factory=_batch_bytes)
+    batch_bytes: Annotated[int, Field(ge=LEAST_BATCH_BYTES)] | None = None
     """most memory that computing one batch may take, as measured when a model is tried; larger ones are not made, and a
     variant whose smallest takes more is refused; default: half of the memory that the cgroup or the machine has,
     divided by `threads`"""
@@ -187,6 +182,11 @@ class Settings(BaseSettings):
     """serve the page at `/` on which people draw digits and watch votes; off: `/` leads to the documentation"""
     open: bool = False
     """open the server's page in this machine's browser once it serves"""
+
+    @property
+    def most_batch_bytes(self) -> int:
+        """`batch_bytes`, or its default: each thread's share of half of the memory."""
+        return self.batch_bytes or max(LEAST_BATCH_BYTES, usable_memory() // 2 // self.threads)
 
     @model_validator(mode="after")
     def _one_input_fits(self) -> Self:

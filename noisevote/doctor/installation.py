@@ -98,5 +98,5 @@ def settings() -> Finding:
         read = read_settings()
     except SettingsError as error:
         return failure("settings", str(error), "docs/settings.md lists the settings")
-    most = f"{read.threads} batches at once, of at most {read.batch_bytes / 2**20:,.0f} MiB each"
+    most = f"{read.threads} batches at once, of at most {read.most_batch_bytes / 2**20:,.0f} MiB each"
     return ok("settings", f"the environment's can be used; {most}")

@@ -39,7 +39,7 @@ class LocalBackend:
         load_limits = LoadLimits(
             TrialLimits(settings.load_seconds, settings.load_bytes),
             input_bytes=settings.queue_bytes // MOST_SHARING,  # a batch shares so many, while they are timed and later
-            batch_bytes=settings.batch_bytes,
+            batch_bytes=settings.most_batch_bytes,
         )
         store = ModelStore(settings.model_store)
         findings = Findings(settings.timings_file, engine.build, settings.batch_rows)

@@ -165,5 +165,6 @@ async def test_a_large_signal_is_served_with_few_rows_a_batch(store: ModelStore,
 def test_a_batch_may_take_its_share_of_half_the_memory(store: ModelStore) -> None:
     """By default, divided by the threads; and never nothing."""
     with patch("noisevote.service.settings.usable_memory", lambda: 2**30):
-        assert Settings(model_store=store.root, threads=4).batch_bytes == 2**27
-        assert Settings(model_store=store.root, threads=1024).batch_bytes == LEAST_BATCH_BYTES
+        assert Settings(model_store=store.root, threads=4).most_batch_bytes == 2**27
+        assert Settings(model_store=store.root, threads=1024).most_batch_bytes == LEAST_BATCH_BYTES
+        assert Settings(model_store=store.root, threads=4, batch_bytes=2**21).most_batch_bytes == 2**21
