@@ -17,6 +17,8 @@ from noisevote.noise_op.library import load_kernel
 
 AIMS = {
     "numpy SFC64 float64 ÷ kernel": "≥ 8",
+    "kernel avx512, version 2 (ns)": "≤ 0.4",
+    "kernel avx2, version 2 (ns)": "≤ 0.7",
     "our noise, kernel ÷ no noise": "≤ 1.3",
     "RandomNormalLike ÷ our noise, kernel": "≥ 3",
     "our noise ÷ no noise, float32": "≤ 1.15",

@@ -1,12 +1,14 @@
-"""Nanoseconds a normal: the kernel against NumPy's SFC64 and torch.randn, one thread each."""
+"""Nanoseconds a normal: the kernel's two versions against NumPy's SFC64 and torch.randn, one thread each."""
 
 import numpy as np
 import torch
 
 from benchmarks.timing import Contender, in_turns
+from noisevote.noise_op.contract import OP_VERSIONS, PER_BLOCK, OperatorVersion
 from noisevote.noise_op.library import Kernel
 
 COUNT = 1 << 20
+CHUNK = 1 << 16  # of the kernel, which adds noise while it is in a cache
 ROUNDS = 25
 
 
@@ -17,7 +19,10 @@ def measure(kernel: Kernel) -> dict[str, float]:
     tensor = torch.empty(COUNT)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    contenders = {f"kernel {isa}": _drawing(kernel, isa) for isa in kernel.isas()} | {
+    contenders = {
+        _name(isa, version): _drawing(kernel, isa, version) for isa in kernel.isas() for version in OP_VERSIONS
+    }
+    contenders |= {
         "numpy SFC64 float64": lambda: sfc64.standard_normal(out=doubles),
         "numpy SFC64 float32": lambda: sfc64.standard_normal(out=singles, dtype=np.float32),
         "torch.randn": lambda: torch.randn(COUNT, out=tensor),
@@ -27,8 +32,20 @@ def measure(kernel: Kernel) -> dict[str, float]:
     best = f"kernel {kernel.isa}"
     figures = {f"{name} (ns)": timings.median(name) / COUNT * 1e9 for name in contenders}
     rivals = [name for name in contenders if not name.startswith("kernel")]
-    return figures | {f"{name} ÷ {best}": timings.ratio(name, best) for name in rivals}
+    versions = [(_name(isa, 1), _name(isa, 2)) for isa in kernel.isas()]
+    pairs = [*((name, best) for name in rivals), *versions]
+    return figures | {f"{name} ÷ {base}": timings.ratio(name, base) for name, base in pairs}
 
 
-def _drawing(kernel: Kernel, isa: str) -> Contender:
-    return lambda: kernel.normals(1, 0, 0, 0, 0, COUNT // 4, isa=isa)
+def _name(isa: str, version: OperatorVersion) -> str:
+    return f"kernel {isa}" if version == 1 else f"kernel {isa}, version {version}"
+
+
+def _drawing(kernel: Kernel, isa: str, version: OperatorVersion) -> Contender:
+    blocks, out = CHUNK // PER_BLOCK[version], np.empty(CHUNK, np.float32)
+
+    def draw() -> None:
+        for first in range(0, COUNT // CHUNK):
+            kernel.normals(1, 0, 0, 0, first * blocks, blocks, isa=isa, version=version, out=out)
+
+    return draw

@@ -125,24 +125,31 @@ def _pruned(model: onnx.ModelProto) -> bytes:
 
 
 def _without(model: onnx.ModelProto, replace: Replace) -> bytes:
-    """The model with every GaussianNoise node rewritten; the first one also fans inputs out to rows."""
+    """The model with every noise node rewritten."""
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     del changed.functions[:]
+    _rewrite(changed.graph, replace)
+    return bytes(changed.SerializeToString())
+
+
+def _rewrite(graph: onnx.GraphProto, replace: Replace) -> None:
+    """The same in place, of loop bodies too; what fans inputs out to rows is the site that reads `row`."""
     nodes: list[NodeProto] = []
-    fanned = False
-    for node in model.graph.node:
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _rewrite(attribute.g, replace)
         if node.domain != DOMAIN:
             nodes.append(node)
             continue
         signal = node.input[0]
-        if not fanned:
+        if node.input[4] == "row":
             nodes.append(helper.make_node("Gather", [signal, "row"], [f"{signal}_rows"], axis=0))
-            signal, fanned = f"{signal}_rows", True
+            signal = f"{signal}_rows"
         nodes += replace(node, signal)
-    del changed.graph.node[:]
-    changed.graph.node.extend(nodes)
-    return bytes(changed.SerializeToString())
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _activation(node: NodeProto) -> str:

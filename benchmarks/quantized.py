@@ -23,27 +23,39 @@ import torch
 from onnx import NodeProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from benchmarks.graphs import Arrays, feeds, noiseless, running, session_of
+from benchmarks.graphs import SIGMA, Arrays, feeds, noiseless, running, session_of
 from benchmarks.older_processor import CannotLookOlderError, run
 from benchmarks.report import write
 from benchmarks.timing import Contender, Timings, in_turns
+from noisevote.evaluation.examples import Examples
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.contract import DOMAIN, OP_TYPE, QUANTIZED_OP_TYPE
 from noisevote.noise_op.library import Kernel, load_kernel
+from noisevote.noise_op.onnx_versions import draw_with
 from noisevote.noise_op.torch_twin import GaussianNoise
 from noisevote.training.networks.layers import fold
 from noisevote.training.networks.registry import build
+from noisevote.training.publish.quantize import quantized
 
 ROWS: Final = 16  # of a batch of ours
+RANDOM_INPUTS: Final = 16
+IMAGE_AXES: Final = 3
 VOTES: Final = 96  # of a round
 TORCH_ROWS: Final = (16, 96)
 ROUNDS: Final = 9
 FLOAT, FLOAT_SILENT, BYTES, BYTES_SILENT, TORCH = (
     "float32 with noise", "float32 without", "int8 with noise", "int8 without", "torch with noise",
 )  # fmt: skip
+FLOAT_2, BYTES_2 = (f"{name}, version 2" for name in (FLOAT, BYTES))
+OTHERS: Final = ("stroke-lstm", "cifar10-cnn", "cifar10-densenet40")
+IN_MEMORY: Final = "cifar10-cnn"  # has no published twin; one is made here, of random inputs, to be timed
 AIMS: Final = {
     "float32 with noise ÷ float32 without": "≤ 1.15",
+    "float32 with noise, version 2 ÷ float32 without": "≤ 1.15",
     "int8 with noise ÷ int8 without": "≤ 1.3",
+    "int8 with noise, version 2 ÷ int8 without": "≤ 1.3",
+    "float32 without ÷ int8 with noise, version 2": "≥ 1.4",
+    "torch with noise ÷ int8 with noise, version 2": "≥ 3",
     "float32 without ÷ int8 with noise": "≥ 1.4",
     "torch with noise ÷ int8 with noise": "≥ 3",
 }
@@ -51,21 +63,65 @@ AIMS: Final = {
 
 def measure(floats: bytes, eight_bits: bytes, network: str, kernel: Kernel, threads: int) -> dict[str, float]:
     """Votes a second of each contender, so many threads side by side, and the ratios of their times."""
-    sessions = {
-        FLOAT: session_of(floats, 1, kernel),
-        FLOAT_SILENT: session_of(noiseless(floats), 1, kernel),
-        BYTES: session_of(eight_bits, 1, kernel),
-        BYTES_SILENT: session_of(noiseless_bytes(eight_bits), 1, kernel),
+    graphs = of_floats(floats) | {
+        BYTES: eight_bits,
+        BYTES_2: of_version_2(eight_bits),
+        BYTES_SILENT: noiseless_bytes(eight_bits),
     }
+    return measured(graphs, network, kernel, threads, VOTES)
+
+
+def of_floats(content: bytes) -> dict[str, bytes]:
+    """A float32 file with the noise of either version, and without."""
+    return {FLOAT: content, FLOAT_2: of_version_2(content), FLOAT_SILENT: noiseless(content)}
+
+
+def measured(
+    graphs: Mapping[str, bytes], network: str | None, kernel: Kernel, threads: int, votes: int
+) -> dict[str, float]:
+    """Votes a second of each graph in turns, and of the network in torch if it is named; and ratios of their times."""
+    sessions = {name: session_of(content, 1, kernel) for name, content in graphs.items()}
     batch = feeds(sessions[FLOAT], 1, ROWS)
-    once = {name: _times(running(session, batch), VOTES // ROWS) for name, session in sessions.items()}
-    once |= {f"torch, {rows}": _times(eager(network, batch, rows), VOTES // rows) for rows in TORCH_ROWS}
+    once = {name: _times(running(session, batch), votes // ROWS) for name, session in sessions.items()}
+    if network is not None:
+        sizes = [rows for rows in TORCH_ROWS if rows <= votes]
+        once |= {f"torch, {rows}": _times(eager(network, batch, rows), votes // rows) for rows in sizes}
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as lanes:
         timings = in_turns({name: _side_by_side(lanes, threads, each) for name, each in once.items()}, ROUNDS)
-    timings = _best_of_torch(timings)
-    figures = {f"{name} (votes/s)": threads * VOTES / timings.median(name) for name in timings.seconds}
-    ratios = [(FLOAT, FLOAT_SILENT), (BYTES, BYTES_SILENT), (FLOAT, BYTES), (FLOAT_SILENT, BYTES), (TORCH, BYTES)]
-    return figures | {f"{name} ÷ {base}": timings.ratio(name, base) for name, base in ratios}
+    if network is not None:
+        timings = _best_of_torch(timings)
+    figures = {f"{name} (votes/s)": threads * votes / timings.median(name) for name in timings.seconds}
+    ratios = [(FLOAT, FLOAT_SILENT), (FLOAT_2, FLOAT_SILENT), (BYTES, BYTES_SILENT), (BYTES_2, BYTES_SILENT),
+              (FLOAT, BYTES), (FLOAT_2, BYTES_2), (FLOAT_SILENT, BYTES), (FLOAT_SILENT, BYTES_2), (BYTES, BYTES_2),
+              (TORCH, FLOAT), (TORCH, BYTES), (TORCH, BYTES_2)]  # fmt: skip
+    there = [(name, base) for name, base in ratios if {name, base} <= timings.seconds.keys()]
+    return figures | {f"{name} ÷ {base}": timings.ratio(name, base) for name, base in there}
+
+
+def of_version_2(content: bytes) -> bytes:
+    """The same file, its noise drawn with version 2 of the operator."""
+    model = onnx.load_from_string(content)
+    draw_with(model, 2)
+    return bytes(model.SerializeToString())
+
+
+def other_network(root: Path, name: str, kernel: Kernel) -> dict[str, float]:
+    """Figures of another published network on one thread: its noisiest variant, and an int8 twin where it can have one.
+
+    Torch runs those that are no loop over time.
+    """
+    store = ModelStore(root)
+    manifest = store.manifest(name)
+    variant = max((each for each in manifest.variants if each.precision == "float32"), key=lambda one: one.sigma_train)
+    content = store.read(manifest, variant)
+    graphs = of_floats(content)
+    if name == IN_MEMORY:
+        numbers = np.random.default_rng(0).integers(0, 256, (RANDOM_INPUTS, *manifest.input.shape), np.uint8)
+        examples = Examples(numbers, np.zeros(RANDOM_INPUTS, np.int64))
+        twin = quantized(content, examples, "multiplicative", (SIGMA,), {}).SerializeToString()
+        graphs |= {BYTES: twin, BYTES_2: of_version_2(twin), BYTES_SILENT: noiseless_bytes(twin)}
+    network = variant.network if len(manifest.input.shape) == IMAGE_AXES else None
+    return measured(graphs, network, kernel, threads=1, votes=ROWS)
 
 
 def published_pair(root: Path, model: str) -> tuple[bytes, bytes, str]:
@@ -190,6 +246,8 @@ def main() -> None:
         print(json.dumps(figures))
         return
     parts = {f"{kernel.isa}, {name}": each for name, each in figures.items()} | _older()
+    for name in options.others:
+        parts[f"{name}, {kernel.isa}, 1 thread"] = other_network(options.model_store, name, kernel)
     table = ["| processor, threads | figure | measured | aim |", "|---|---|---|---|", *_rows(parts)]
     print(*table, sep="\n")
     if options.out:
@@ -221,6 +279,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--variant", default="mul-0.9")
     parser.add_argument("--int8", type=Path, help="file of the twin (default: the published one)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--others", nargs="*", default=OTHERS, help=f"other models (default: {' '.join(OTHERS)})")
     parser.add_argument("--json", action="store_true", help="print the figures alone, and only of this processor")
     parser.add_argument("--out", type=Path, help="also write the figures to OUT.json and the table to OUT.md")
     return parser.parse_args()

@@ -120,9 +120,16 @@ class Kernel:
         blocks: int,
         isa: str | None = None,
         version: OperatorVersion = OP_VERSION,
+        out: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
-        """Normals of the same blocks, in the order of the elements: float32 [4 * blocks], in version 2 [8 * blocks]."""
-        out = np.empty(PER_BLOCK[version] * blocks, np.float32)
+        """Normals of the same blocks, in the order of the elements: float32 [4 * blocks], in version 2 [8 * blocks].
+
+        They are written to `out`, if it is given; it must have that many elements.
+        """
+        count = PER_BLOCK[version] * blocks
+        out = np.empty(count, np.float32) if out is None else out
+        if (out.dtype, out.size, out.flags.c_contiguous) != (np.dtype(np.float32), count, True):
+            raise ValueError(f"out: {out.size} elements of {out.dtype}; {count} of float32 in a row are needed")
         where = (_int64(seed), site, vote, step, first, blocks)
         self._call(self._native.noisevote_normals, isa, version, *where, out.ctypes.data)
         return out

@@ -1,13 +1,14 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
 from noisevote.noise_op.function_body import gaussian_noise_function
-from noisevote.noise_op.library import Kernel
+from noisevote.noise_op.library import Batch, Kernel, Team
 from noisevote.noise_op.nibble_tables import UNIT
 from noisevote.noise_op.reference import nibble_sums, normals
 from tests.noise_op.conftest import FLOAT, graph, session
@@ -58,6 +59,21 @@ def test_normals_agree_bit_for_bit(kernel: Kernel, seed: int, site: int, vote: i
         drawn = kernel.normals(seed, site, vote, step, 0, -(-count // 8), isa=isa, version=2)
         np.testing.assert_array_equal(drawn[:count], expected)
     np.testing.assert_array_equal(by_function_body(seed, vote, site, step, count), expected)
+
+
+@pytest.mark.parametrize(("channels", "positions"), [(5, 12), (16, 9), (3, 8)])
+def test_floats_with_channels_last_meet_the_same_draws(kernel: Kernel, channels: int, positions: int) -> None:
+    """Elements are numbered channel by channel, however they lie, on every instruction set."""
+    expected = normals(9, 2, 1, 0, channels * positions, version=2).reshape(channels, positions)
+    x, y = np.zeros((positions, channels), np.float32), np.empty((positions, channels), np.float32)
+    sigma, seed, vote = np.array([[0, 1]], np.float32), np.array([9]), np.array([2])
+    batch = Batch(
+        rows=1, channels=channels, positions=positions, channels_last=True, sigma=sigma.ctypes.data,
+        seed=seed.ctypes.data, vote=vote.ctypes.data, source=None, site=1, step=0, relu=False, version=2,
+    )  # fmt: skip
+    for isa in kernel.isas():
+        kernel.forward(batch, False, x.ctypes.data, y.ctypes.data, Team(1, None), isa=isa)
+        np.testing.assert_array_equal(y.T, expected)
 
 
 def test_the_values_are_as_normal_as_is_said() -> None:
