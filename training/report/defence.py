@@ -74,8 +74,8 @@ def _full_access(defence: Defence) -> Iterable[str]:
     yield from ("", "## Full access, and the closest substitute", "")
     yield (
         "The worst example is chosen by some votes, and judged by 100 others of another seed: else unlucky noise would "
-        "count as an attack. Only where the seed is known, the known votes judge. Images are every 50th or every "
-        "200th test image, as many as the row says."
+        "count as an attack. Only where the seed is known, the known votes judge. Images are every 50th, "
+        "200th or (CIFAR-10) 250th test image, as many as the row says."
     )
     yield from ("", *defence_tables.attacks(defence.attacks))
     yield from ("", "Does noise help there? On the same images, decided by all fresh votes:", "")

@@ -220,6 +220,7 @@ def certificates(defence: Defence) -> Iterable[str]:
 def anytime(records: Iterable[CertifiedPaths]) -> Iterable[str]:
     """Certified accuracy and votes of the anytime rule, a table row each of every sigma."""
     best: dict[float, float] = {}
+    open_ones: set[float] = set()  # that some sigma has yet to be measured at
     yield from _header(["", "", *(f"r {radius:g}" for radius in RADII)])
     for record in records:
         cells = {radius: ["beyond n" if radius > _reach(record) else "–", *["–"] * 3] for radius in RADII}
@@ -228,12 +229,16 @@ def anytime(records: Iterable[CertifiedPaths]) -> Iterable[str]:
             best[one.radius] = max(best.get(one.radius, 0.0), 100 * rate.high)
             accuracy = f"{_percent(rate.estimate)} ({_percent(rate.low)} … {_percent(rate.high)})"
             cells[one.radius] = [accuracy, f"{len(one.votes):,}", f"{mean:,.0f}", f"{record.n / mean:,.0f}"]
+        open_ones |= {radius for radius, cell in cells.items() if cell[0] == "–"}
         for number, title in enumerate(("accuracy", "images", "votes an image", "times fewer than n")):
             name = "" if number else f"**sigma {record.sigma:g}**"
             yield _row([name, title, *(cell[number] for cell in cells.values())])
     yield _row(["public code's best", "", *(f"{value:.1f}" for value in PUBLIC)])
-    told = zip(RADII, PUBLIC, strict=True)
-    yield _row(["reached", "", *(("yes" if best[r] >= public else "no") if r in best else "–" for r, public in told)])
+    told = [
+        "yes" if best.get(radius, 0.0) >= public else "–" if radius in open_ones else "no"
+        for radius, public in zip(RADII, PUBLIC, strict=True)
+    ]
+    yield _row(["reached", "", *told])
 
 
 def anytime_cells(record: CertifiedPaths) -> list[Outcomes]:
