@@ -73,6 +73,12 @@ class Session:
         """Rows are computed in multiples of so many."""
         return FUNCTION_BODY_ROWS if self._padded else 1
 
+    @property
+    def operator_version(self) -> str | None:
+        """The version of the operator that the file says it draws with; None: it says none."""
+        said: str | None = self._session.get_modelmeta().custom_metadata_map.get("operator_version")
+        return said
+
     def run(self, feeds: Feeds) -> NDArray[np.float32]:
         """Logits float32 [rows, classes]; a row depends on nothing but itself and its input."""
         rows = len(feeds.row)
@@ -128,6 +134,8 @@ def open_session(content: bytes, expectation: Expectation, kernel: Kernel | None
         known = " or ".join(map(str, OP_VERSIONS))
         raise BadModelError(f"operator {domain} version {version} is not {DOMAIN} {known}")
     session = load_session(content, kernel, rows_per_run=expectation.rows_per_run)
+    if session.operator_version not in {None, str(version)}:
+        raise BadModelError(f"it draws with operator version {session.operator_version}; its manifest says {version}")
     check_runs(session, expectation)
     return session
 
