@@ -129,6 +129,11 @@ def fix_rows(model: onnx.ModelProto) -> None:
     model.graph.initializer.append(helper.make_tensor("five", TensorProto.INT64, [2], [5, CLASSES]))
 
 
+def say_version_2(model: onnx.ModelProto) -> None:
+    """What a file says of its draws."""
+    helper.set_model_props(model, {"operator_version": "2"})
+
+
 @pytest.mark.parametrize(
     ("content", "fields", "message"),
     [
@@ -144,6 +149,7 @@ def fix_rows(model: onnx.ModelProto) -> None:
             {"operator": Operator(domain="noisevote", version=3)},
             "operator noisevote version 3 is not noisevote 1 or 2",
         ),
+        (other_network(say_version_2), {}, "draws with operator version 2; its manifest says 1"),
     ],
 )
 def test_files_that_break_the_contract_are_refused(content: bytes, fields: dict[str, Any], message: str) -> None:

@@ -137,7 +137,7 @@ OTHERS: Final[dict[str, Poison]] = {
         "beyond what float32 holds", damage=edited(input={"shape": SHAPE, "value_range": [-1e308, 1e308]})
     ),
     "operator-version": Poison(
-        "operator noisevote version 2", fields=(("operator", Operator(domain="noisevote", version=2)),)
+        "operator noisevote version 3", fields=(("operator", Operator(domain="noisevote", version=3)),)
     ),
     "no-json": Poison("manifest.json: .*JSON", damage=written(b"{")),
     "no-utf8": Poison("manifest.json: ", damage=written(b"\xff\xfe{}")),

@@ -127,7 +127,7 @@ def test_options_reach_the_recipe(folder: Path) -> None:
         (["train", "--sigma-train", "loud"], "sigma_train"),
         (["train", "--network", "mnist-rnn"], "mnist-rnn"),
         (["export", "no/such/run"], "no/such/run"),
-        (["attack", "full", "no/such/run", "record.json"], "no/such/run"),
+        (["attack", "full", "no/such/run", "record.json"], "model 'no' version 'such'"),
     ],
 )
 def test_mistakes_are_told_in_a_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

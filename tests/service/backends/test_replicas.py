@@ -147,9 +147,11 @@ async def test_a_stream_ends_with_the_same_answer(client: httpx.AsyncClient, sto
 
 
 async def test_it_serves_what_its_replicas_serve(client: httpx.AsyncClient, store: ModelStore) -> None:
-    """Models, readiness, and the votes that it accounts for."""
+    """Models, readiness, and the votes that it accounts for; how large batches are is for each process to measure."""
     async with on_replicas(store) as spread:
-        assert (await spread.get("/v1/models")).json() == (await client.get("/v1/models")).json()
+        told = [(await each.get("/v1/models")).json()["models"] for each in (spread, client)]
+        assert all(model.pop("batches").keys() == {"mul-0.0", "mul-0.8"} for models in told for model in models)
+        assert told[0] == told[1]
         assert (await spread.get("/readyz")).status_code == 200
         await spread.post(PATH, json={"inputs": INPUTS.tolist(), "votes": 40, "variant": "mul-0.8"})
         text = (await spread.get("/metrics")).text
