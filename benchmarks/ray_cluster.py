@@ -36,6 +36,7 @@ ALIVE: Final = "sum(node['Alive'] for node in ray.nodes())"
 RUNNING: Final = "serve.status().applications['noisevote'].deployments['Voter'].replica_states.get('RUNNING', 0)"
 ENVIRONMENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",  # whatever token is in the home folder: all is on loopback
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # drivers and workers too take 127.0.0.1 for their address
     "PYTHONPATH": str(ROOT),
 }

@@ -1,7 +1,10 @@
 """Ray Serve: two replicas of one processor each, on a cluster of this machine alone."""
 
+import os
 import sys
 from typing import Any
+
+os.environ["RAY_AUTH_MODE"] = "disabled"  # read on import; else Ray writes a token into the home folder
 
 import ray
 from digit_votes import Voter
