@@ -173,7 +173,10 @@ def _checked(contender: Contender, way: Way, answers: Sequence[Answer]) -> dict[
 def _figures(way: Way, answers: Sequence[Answer], began: float) -> dict[str, Any]:
     end = began + way.seconds
     rates = [_rate([each for each in answers if each.group == group], began, end) for group in range(len(way.clients))]
-    timed = [1e3 * (each.came - each.sent) for each in answers if each.group == 0 and began <= each.sent < end]
+    # One that is under way when the window begins counts: of a slow server there may be no other.
+    timed = [
+        1e3 * (each.came - each.sent) for each in answers if each.group == 0 and began < each.came and each.sent < end
+    ]
     p50, p99 = (float(np.percentile(timed, q)) for q in (50, 99))
     figures = {"requests_per_second": rates[0], "p50_ms": round(p50, 2), "p99_ms": round(p99, 2)}
     if len(way.clients) == 1:
