@@ -42,12 +42,12 @@ Histograms = dict[int, list[list[int]]]
 
 @contextmanager
 def server(store: Path, *flags: str) -> Iterator[Started]:
-    """A server on two threads that takes the key of `ADMIN`."""
+    """A server on two threads that takes the key of `ADMIN`, and knows nothing of earlier ones."""
     with tempfile.TemporaryDirectory() as folder:
         keys = Path(folder) / "keys.jsonl"
         keys.write_text(key_line("ops", ["admin"], "ops") + "\n")
-        given = ("--threads", "2", "--model-store", str(store), "--keys-file", str(keys), "--log-level", "error")
-        with started((*given, *flags)) as ready:
+        given = ("--threads", "2", "--model-store", str(store), "--keys-file", str(keys))
+        with started((*given, "--timings-file", "off", "--log-level", "error", *flags)) as ready:
             yield ready
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from noisevote.engine.errors import BadModelError
 from noisevote.engine.feeds import Feeds
+from noisevote.engine.free_memory import keep_large_blocks_apart
 from noisevote.engine.onnx_file import refuse_unsafe
 from noisevote.engine.trial import Expectation
 from noisevote.engine.trial_runs import check_runs
@@ -151,6 +152,7 @@ def _share_an_arena() -> None:
 
     Each session would else keep an arena as large as its largest run, once for each thread that ever ran it.
     """
+    keep_large_blocks_apart()
     memory = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
