@@ -78,8 +78,9 @@ class Findings:
             return
         try:
             kept = _Content.model_validate_json(_own_file(self._path))
-            if kept.about != self._about:
-                raise _UnusableError("it is of another processor, version or engine")
+            if kept.about != self._about:  # as after every update, or where servers with other settings share the file
+                logger.info("timings: %s is of another processor, version or engine", self._path)
+                return
         except FileNotFoundError:
             return
         except (OSError, ValidationError, _UnusableError) as error:

@@ -185,6 +185,7 @@ def test_what_cannot_be_used_is_found_out_anew(
     file.touch(0o600)
     file.write_bytes(content.replace(b"ABOUT", Findings(file, "engine")._about.encode()))
     findings = Findings(file, "engine")
+    caplog.set_level(logging.INFO)
     findings.read()
     assert len(caplog.records) == 1
     assert not findings.passed("a")
