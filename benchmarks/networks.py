@@ -1,6 +1,6 @@
 """docs/networks.md: networks of others, injected, trained, exported and served, each "no" with its reason.
 
-`python -m benchmarks.networks --out docs/results/networks` measures them one after another and keeps each at once, so
+`python -m benchmarks.networks` measures them one after another and keeps each at once, so
 that a stopped run goes on. Networks of timm and torchvision need those packages beside what training needs; see
 docs/networks.md.
 """
