@@ -6,9 +6,11 @@ its Python package no statistics of its arena.
 
 The runs give what they took of the arena back to the system, but for its first part, a megabyte. So each begins with
 the same memory, and what the process has at most is the run's. That holds where nothing else runs, as where files are
-tried.
+tried. What fits into the first part is not seen, so batches grow until they take several times as much.
 """
 
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -24,6 +26,11 @@ from noisevote.engine.trial import Expectation
 # The larger of two batches has so many times the rows of the smaller: what both have in common cancels out.
 TIMES: Final = 4
 PADDED_TIMES: Final = 2
+# Batches grow until one takes so many bytes, beside which the arena's first part is small; but to no more rows, and not
+# where one took longer.
+SEEN_BYTES: Final = 8 * 2**20
+MOST_ROWS: Final = 256
+LONGEST_S: Final = 0.1
 SIGMA: Final = 0.5
 _STATUS: Final = Path("/proc/self/status")
 # Linux: writing 5 sets the largest resident memory back to the present one (proc(5)).
@@ -47,24 +54,36 @@ def weigh(session: Releasing, expectation: Expectation) -> Footprint | None:
     Raises:
         BadModelError: a run fails.
     """
-    small, large = session.step, session.step * (TIMES if session.step == 1 else PADDED_TIMES)
+    rows = session.step * (TIMES if session.step == 1 else PADDED_TIMES)
     try:
-        session.run(_feeds(expectation, small))  # gives back what earlier runs took
-        measured = [(rows, _grown(session, expectation, rows)) for rows in (small, large)]
+        session.run(_feeds(expectation, session.step))  # gives back what earlier runs took
+        small, large = (_measured(session, expectation, each) for each in (session.step, rows))
+        while large.taken < SEEN_BYTES and large.seconds < LONGEST_S and rows < MOST_ROWS:
+            rows *= TIMES
+            small, large = large, _measured(session, expectation, rows)
     except OSError:  # another system, or a container without this part of /proc
         return None
     except Exception as error:  # onnxruntime's exceptions share no base but this
-        raise BadModelError(f"a batch of {large} rows cannot be computed", str(error)) from error
-    return Footprint.through(measured[0], measured[1], session.step)
+        raise BadModelError(f"a batch of {rows} rows cannot be computed", str(error)) from error
+    return Footprint.through((small.rows, small.taken), (large.rows, large.taken), session.step)
 
 
-def _grown(session: Releasing, expectation: Expectation, rows: int) -> int:
+@dataclass(frozen=True)
+class _Batch:
+    """A batch that was computed: its rows, the bytes by which the process was larger meanwhile, and its seconds."""
+
+    rows: int
+    taken: int
+    seconds: float
+
+
+def _measured(session: Releasing, expectation: Expectation, rows: int) -> _Batch:
     """Bytes by which this process is larger at most while it computes a batch than just before."""
     give_back()
     _CLEAR.write_text("5")
-    before = _resident("VmRSS")
+    before, began = _resident("VmRSS"), time.perf_counter()
     session.run(_feeds(expectation, rows))
-    return max(0, _resident("VmHWM") - before)
+    return _Batch(rows, max(0, _resident("VmHWM") - before), time.perf_counter() - began)
 
 
 def _resident(name: str) -> int:

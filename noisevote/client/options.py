@@ -29,6 +29,8 @@ class PredictOptions(TypedDict, total=False):
     deadline_ms: float | None
     priority: int | None
     variant: str | None
+    precision: Literal["float32", "int8", "any"] | None
+    preprocess: bool | None
     returns: Returns | None
     also: Mapping[str, Any] | None
 

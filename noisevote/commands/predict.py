@@ -38,6 +38,10 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--deadline-ms", type=float, metavar="MS", help="answer by then with the votes so far")
     flags.add_argument("--priority", type=int, help="share of the server beside other requests, 1 … 8 (1)")
     flags.add_argument("--variant", help="name of a variant (auto: the most accurate for this noise)")
+    flags.add_argument("--precision", choices=["float32", "int8", "any"], help="of the variant (the server's choice)")
+    flags.add_argument(
+        "--preprocess", action="store_true", default=None, help="fit images to the model, as it declares"
+    )
     flags.add_argument(
         "--return", dest="returns", choices=["label", "histogram", "probabilities", "votes"], help="what is shown"
     )
@@ -75,8 +79,9 @@ def _predict(asked: argparse.Namespace) -> int:
 
 def _options(asked: argparse.Namespace) -> PredictOptions:
     stop = None if asked.stop is None else Stop(asked.stop, asked.delta)
-    names = ("sigma", "snr_db", "noise", "votes", "reads", "seed", "first_vote", "alpha", "deadline_ms", "priority")
-    options: Any = {"version": asked.model_version, "stop": stop, **given(asked, *names, "variant", "returns")}
+    names = ("sigma", "snr_db", "noise", "votes", "reads", "seed", "first_vote", "alpha", "deadline_ms", "priority",
+             "variant", "precision", "preprocess", "returns")  # fmt: skip
+    options: Any = {"version": asked.model_version, "stop": stop, **given(asked, *names)}
     found: PredictOptions = options
     return found
 

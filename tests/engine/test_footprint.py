@@ -85,6 +85,16 @@ def test_what_a_batch_takes_is_foretold(trial: TrialProcess) -> None:
     assert found.bytes(24) == pytest.approx(int(grown.stdout) * 1024, rel=0.35)
 
 
+@only_linux
+def test_a_small_signal_is_seen_beside_the_arenas_first_part(trial: TrialProcess) -> None:
+    """Of 32 kB a row, so that thirty rows fit into the part that is never given back: a row takes its signal."""
+    content = wide_network(8, 32)
+    found = trial.check(expectation(content, (1, 32, 32), 8), content, weigh=True)
+    assert found is not None
+    signal = 8 * 32 * 32 * 4
+    assert signal <= found.row < 20 * signal
+
+
 def test_a_file_is_weighed_on_demand_alone(trial: TrialProcess) -> None:
     """Weighing takes more runs."""
     tiny = tiny_network()
