@@ -21,7 +21,7 @@ from benchmarks.serving_core import Core, load_core
 from noisevote.service.cpus import usable_cpus
 from noisevote.service.scheduling.dispatcher import Dispatcher
 from noisevote.service.scheduling.progress import Progress
-from noisevote.service.scheduling.scheduler import Allotment, Ring, deficit_round_robin
+from noisevote.service.scheduling.turns import FairTurns, NewTurns
 from noisevote.training.data.files import DataSource
 from noisevote.training.data.registry import load
 
@@ -33,23 +33,33 @@ SIGMA = 1.0
 PAUSE_S = 0.02  # mean of the exponential pauses between probes
 
 
-def first_come_first_served(ring: Ring, max_rows: int) -> dict[Progress, int]:
+class FirstComeFirstServed(dict[Progress, None]):
     """What is compared: the oldest request takes all rows that it can use, then the next."""
-    allotted: dict[Progress, int] = {}
-    room = max_rows
-    while room and ring:
-        progress = ring[0]
-        rows = min(room, progress.wanted)
-        allotted[progress] = rows
-        room -= rows
-        if rows == progress.wanted:
-            ring.popleft()
-    return allotted
+
+    def join(self, progress: Progress) -> None:
+        """At the end."""
+        self[progress] = None
+
+    def leave(self, progress: Progress) -> None:
+        """From wherever it stands."""
+        del self[progress]
+
+    def allot(self, rows: int, most: int) -> dict[Progress, int]:  # noqa: ARG002  # of `Turns`
+        """Exactly `rows` rows, or all that wait."""
+        allotted: dict[Progress, int] = {}
+        room = rows
+        while room and self:
+            progress = next(iter(self))
+            allotted[progress] = given = min(room, progress.wanted)
+            room -= given
+            if given == progress.wanted:
+                self.leave(progress)
+        return allotted
 
 
-ORDERS: dict[str, Allotment] = {
-    "deficit round robin": deficit_round_robin,
-    "first come, first served": first_come_first_served,
+ORDERS: dict[str, NewTurns] = {
+    "weighted fair queueing": FairTurns,
+    "first come, first served": FirstComeFirstServed,
 }
 
 
@@ -75,8 +85,8 @@ def main() -> None:
     images = load("mnist", DataSource.from_environment()).test.first(options.clients + 1).values(slice(None))
     seen = {name: Seen() for name in ORDERS}
     for round_ in range(options.rounds):
-        for name, allot in ORDERS.items():
-            asyncio.run(_turn(core, images, allot, seen[name], options, round_))
+        for name, turns in ORDERS.items():
+            asyncio.run(_turn(core, images, turns, seen[name], options, round_))
     figures = {name: _figures(each) for name, each in seen.items()}
     table = [HEADER, RULE, *(_row(name, each) for name, each in figures.items())]
     print(*table, sep="\n")
@@ -86,10 +96,10 @@ def main() -> None:
 
 
 async def _turn(
-    core: Core, images: NDArray[np.float32], allot: Allotment, seen: Seen, options: argparse.Namespace, round_: int
+    core: Core, images: NDArray[np.float32], turns: NewTurns, seen: Seen, options: argparse.Namespace, round_: int
 ) -> None:
     pauses = np.random.default_rng(round_)
-    async with core.dispatching(options.lanes, lambda result: seen.batches.append(result.seconds), allot) as dispatcher:
+    async with core.dispatching(options.lanes, lambda result: seen.batches.append(result.seconds), turns) as dispatcher:
         large = [asyncio.create_task(_keep_asking(core, dispatcher, images, i)) for i in range(options.clients)]
         await asyncio.sleep(0.5)
         end = time.perf_counter() + options.seconds

@@ -19,7 +19,8 @@ from noisevote.service.models.registry import ModelRegistry, ServedVersion
 from noisevote.service.scheduling.dispatcher import Dispatcher
 from noisevote.service.scheduling.engine import Engine
 from noisevote.service.scheduling.request import VoteRequest
-from noisevote.service.scheduling.scheduler import Allotment, QueueLimits, Scheduler, deficit_round_robin
+from noisevote.service.scheduling.scheduler import QueueLimits, Scheduler
+from noisevote.service.scheduling.turns import FairTurns, NewTurns
 from noisevote.service.scheduling.workers import BatchResult, WorkerPool
 from noisevote.voting.stopping import Fixed, StopRule
 
@@ -60,10 +61,10 @@ class Core:
 
     @asynccontextmanager
     async def dispatching(
-        self, lanes: int, observe: Callable[[BatchResult], None] | None = None, allot: Allotment = deficit_round_robin
+        self, lanes: int, observe: Callable[[BatchResult], None] | None = None, turns: NewTurns = FairTurns
     ) -> AsyncIterator[Dispatcher]:
         """A dispatcher at work, with the measured batch sizes; in another order nobody is short."""
-        scheduler = Scheduler(AMPLE, allot, short_first=allot is deficit_round_robin)
+        scheduler = Scheduler(AMPLE, turns, short_first=turns is FairTurns)
         threads = WorkerPool(scheduler, self.engine, lanes, 32, time.perf_counter)
         dispatcher = Dispatcher(threads, observe or Metrics().observe_batch, time.perf_counter)
         dispatcher.expect(self.registry.profiles())

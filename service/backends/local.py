@@ -12,7 +12,8 @@ from noisevote.service.models.local_repository import LocalRepository
 from noisevote.service.models.registry import ModelRegistry
 from noisevote.service.scheduling.dispatcher import Dispatcher
 from noisevote.service.scheduling.engine import Engine
-from noisevote.service.scheduling.scheduler import MOST_SHARING, QueueLimits, Scheduler
+from noisevote.service.scheduling.scheduler import QueueLimits, Scheduler
+from noisevote.service.scheduling.turns import MOST_SHARING
 from noisevote.service.scheduling.workers import BatchResult, WorkerPool
 from noisevote.service.settings import Settings
 from noisevote.service.traces import NO_TRACES, Traces

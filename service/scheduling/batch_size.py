@@ -18,7 +18,8 @@ from noisevote.model_store.manifest import Manifest
 from noisevote.service.scheduling.batch import Batch
 from noisevote.service.scheduling.engine import Engine
 from noisevote.service.scheduling.request import VoteRequest
-from noisevote.service.scheduling.scheduler import MOST_SHARING, QueueLimits, Scheduler
+from noisevote.service.scheduling.scheduler import QueueLimits, Scheduler
+from noisevote.service.scheduling.turns import MOST_SHARING
 from noisevote.voting.stopping import Fixed
 from noisevote.voting.tally import Ballots, ballots
 
@@ -26,6 +27,9 @@ from noisevote.voting.tally import Ballots, ballots
 LONGEST_BATCH_S: Final = 0.05
 # Share of the best rows per second that a shorter batch must reach: everybody waits for the batches under way.
 ABOUT_AS_FAST: Final = 0.95
+# A request of at most so many good batches is not cut, as long as it is computed in the time above: among others like it
+# nobody would be served sooner, and each batch costs some tenths of a millisecond of Python.
+LONGER: Final = 3
 # The least of at least so many runs is what a batch takes; what is above comes from elsewhere.
 REPETITIONS: Final = 3
 # More of them follow until so many in a row made the same choice, in all so many at most.
@@ -45,6 +49,12 @@ class BatchProfile:
     row_s: float
     curve: tuple[tuple[int, float], ...]
     footprint: Footprint | None = None
+
+    @property
+    def most_rows(self) -> int:
+        """Of the longest batch, which is a request that is not cut: some good ones, as far as was measured."""
+        measured = max((rows for rows, seconds in self.curve if seconds <= LONGEST_BATCH_S), default=self.rows)
+        return max(self.rows, min(LONGER * self.rows, measured))
 
     @property
     def bytes(self) -> int | None:
@@ -86,7 +96,8 @@ def measure(
     chosen: list[int] = []
     while len(chosen) < REPETITIONS or (len(chosen) < MOST_REPETITIONS and len(set(chosen[-REPETITIONS:])) > 1):
         for rows in _sizes(min(step, most_rows), most_rows):
-            requests = [_request(key, manifest, seed, rows) for seed in range(min(rows, MOST_SHARING))]
+            sharing = min(rows, MOST_SHARING)
+            requests = [_request(key, manifest, seed, (rows + seed) // sharing) for seed in range(sharing)]
             least[rows] = min(_seconds(engine, requests, rows, clock), least.get(rows, math.inf))
             if least[rows] > LONGEST_BATCH_S:
                 break

@@ -23,7 +23,6 @@ class Progress:
         self.counted = np.zeros(inputs, np.int64)
         self.wanted = int(self.asked.sum())  # rows that could be handed out now
         self.in_flight = 0  # rows handed out and not yet back
-        self.deficit = 0  # rows it may still take in this round
         self.anytime = request.anytime  # votes go to all inputs alike
 
     @property

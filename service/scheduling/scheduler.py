@@ -5,18 +5,16 @@ request joins the next batch however much of another one is left, and a finished
 Pure: no clock, no threads, no engine; several batches may be under way at the same time, and come
 back in any order.
 
-Fairness is deficit round robin (Shreedhar and Varghese 1995) over the requests of a session, with
-rows as the unit: each round gives every request a share of a batch in proportion to its priority.
-Sessions with waiting rows take turns, a batch each.
+Requests of a session are served by weighted fair queueing (`turns.py`). Sessions with waiting rows take turns, a batch
+each.
 
 What few rows can finish does not wait for company (`short_first.py`): its rows are cut for themselves, the fewest
 first. Every other batch is cut by turns as above, so that others wait for one short batch more, and never for two.
 """
 
-from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +25,7 @@ from noisevote.service.scheduling.batch import Batch, Share
 from noisevote.service.scheduling.progress import Progress
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.short_first import ShortWork
+from noisevote.service.scheduling.turns import FairTurns, NewTurns, Turns
 from noisevote.voting.tally import Ballots, Tally
 
 
@@ -62,58 +61,23 @@ class RequestResult:
     error: ServiceError | None = None
 
 
-# Of a batch with more different inputs, too much goes into what their rows cannot share: the layers before the first
-# noise, and cutting and counting. With 16 inputs instead of 8 in a batch of 16, a row of mnist-cnn took a tenth longer.
-MOST_SHARING: Final = 8
-
-Ring = deque[Progress]
-# Takes a ring of requests and a number of rows; allots rows, and removes from the ring who wants no more.
-Allotment = Callable[[Ring, int], dict[Progress, int]]
-
-
-def deficit_round_robin(ring: Ring, max_rows: int) -> dict[Progress, int]:
-    """Allot up to `max_rows` rows; requests that want no more leave the ring, the others keep their place in turn.
-
-    As long as no more than MOST_SHARING requests wait, all of them are in every batch.
-    """
-    quantum = max(1, max_rows // min(len(ring), MOST_SHARING))
-    allotted: dict[Progress, int] = {}
-    room = max_rows
-    while room and ring:
-        progress = ring[0]
-        open_rows = progress.wanted - allotted.get(progress, 0)
-        progress.deficit = progress.deficit or quantum * progress.request.priority
-        rows = min(progress.deficit, open_rows, room)
-        allotted[progress] = allotted.get(progress, 0) + rows
-        progress.deficit -= rows
-        room -= rows
-        if rows == open_rows:
-            progress.deficit = 0
-            ring.popleft()
-        elif progress.deficit == 0:
-            ring.rotate(-1)
-    return allotted
-
-
 class Scheduler:
     """Holds the accepted requests and decides which rows come next.
 
-    `allot` shares a batch out among the requests of a session, and with `short_first` short ones have every other batch
-    for themselves; others than the defaults are for comparison.
+    `turns` makes what shares batches out among the requests of a session, and with `short_first` short ones have every
+    other batch for themselves; others than the defaults are for comparison.
     """
 
-    def __init__(
-        self, limits: QueueLimits, allot: Allotment = deficit_round_robin, *, short_first: bool = True
-    ) -> None:
+    def __init__(self, limits: QueueLimits, turns: NewTurns = FairTurns, *, short_first: bool = True) -> None:
         self.limits = limits
         self.rows = 0
         self.bytes = 0
         self._rows_of: Counter[SessionKey] = Counter()
-        self._allot = allot
+        self._new_turns = turns
         self._requests: dict[VoteRequest, Progress] = {}
-        self._rings: OrderedDict[SessionKey, Ring] = OrderedDict()
+        self._turns: OrderedDict[SessionKey, Turns] = OrderedDict()
         self._short = ShortWork(enabled=short_first)
-        self._parked: dict[SessionKey, Ring] = {}  # of the sessions that are away
+        self._parked: dict[SessionKey, list[Progress]] = {}  # of the sessions that are away
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -155,9 +119,9 @@ class Scheduler:
         if (parked := self._parked.get(request.session)) is not None:
             parked.remove(progress)
             return
-        ring = self._rings.get(request.session)
-        if ring is not None and progress in ring:
-            ring.remove(progress)
+        turns = self._turns.get(request.session)
+        if turns is not None and progress in turns:
+            turns.leave(progress)
             self._short.leave(progress)
             self._drop_if_empty(request.session)
 
@@ -165,7 +129,7 @@ class Scheduler:
         """Hand out no rows of a session from now on, until it is `brought_back`; False if it has requests."""
         if self._rows_of[session] > 0:
             return False
-        self._parked.setdefault(session, deque())
+        self._parked.setdefault(session, [])
         return True
 
     def bring_back(self, session: SessionKey) -> None:
@@ -193,12 +157,12 @@ class Scheduler:
 
     def next_session(self) -> SessionKey | None:
         """The session of the next batch; None if nothing can be handed out."""
-        return self._short.turn(self._rings) or next(iter(self._rings), None)
+        return self._short.turn(self._turns) or next(iter(self._turns), None)
 
     def waiting(self, enough: int) -> int:
         """Rows that could be handed out now in batches like the next one, counted up to about `enough`."""
-        session = self._short.turn(self._rings)
-        first = next(iter(self._rings.values()), ()) if session is None else self._short.of(session)
+        session = self._short.turn(self._turns)
+        first = next(iter(self._turns.values()), ()) if session is None else self._short.of(session)
         rows = 0
         for progress in first:
             rows += progress.wanted
@@ -209,24 +173,27 @@ class Scheduler:
     def ready(self, enough: int) -> int:
         """Rows that could be handed out now, of any session, counted up to about `enough`."""
         rows = 0
-        for ring in self._rings.values():
-            for progress in ring:
+        for turns in self._turns.values():
+            for progress in turns:
                 rows += progress.wanted
                 if rows >= enough:
                     return rows
         return rows
 
-    def next_batch(self, max_rows: int) -> Batch | None:
-        """At most `max_rows` rows of `next_session`; None if nothing can be handed out."""
-        if not self._rings:
+    def next_batch(self, rows: int, most: int | None = None) -> Batch | None:
+        """About `rows` rows of `next_session`, never more than `most` (default: `rows`); see `FairTurns.allot`.
+
+        None if nothing can be handed out.
+        """
+        if not self._turns:
             return None
-        session = self._short.turn(self._rings)
+        session = self._short.turn(self._turns)
         if session is not None:
-            allotted = self._short.allot(session, self._rings[session], max_rows)
+            allotted = self._short.allot(session, self._turns[session], rows)
         else:
-            session, ring = next(iter(self._rings.items()))
-            allotted = self._allot(ring, max_rows)
-            self._rings.move_to_end(session)
+            session, turns = next(iter(self._turns.items()))
+            allotted = turns.allot(rows, most or rows)
+            self._turns.move_to_end(session)
             self._short.wait()
         self._drop_if_empty(session)
         batch = Batch(session, tuple(progress.issue(rows) for progress, rows in allotted.items()))
@@ -293,9 +260,11 @@ class Scheduler:
         if (parked := self._parked.get(session)) is not None:
             parked.append(progress)
             return
-        self._rings.setdefault(session, deque()).append(progress)
+        if session not in self._turns:
+            self._turns[session] = self._new_turns()
+        self._turns[session].join(progress)
         self._short.note(progress)
 
     def _drop_if_empty(self, session: SessionKey) -> None:
-        if not self._rings[session]:
-            del self._rings[session]
+        if not self._turns[session]:
+            del self._turns[session]

@@ -1,24 +1,25 @@
-"""Which waiting requests few rows can finish, and when such rows are cut for themselves.
+"""Which waiting requests are of few rows, and when those are cut for themselves.
 
 A short request that shares a batch with longer ones waits for all of their rows; alone it is over in the time of its
 own. So where both wait, short ones go first: shortest remaining work, by which the mean of all waiting times is least
 (Schrage 1968). That alone would starve the long ones, so it holds for every other batch.
 """
 
-from collections import deque
 from collections.abc import Collection, Mapping
 from typing import Final
 
 from noisevote.engine.session_key import SessionKey
 from noisevote.service.scheduling.progress import Progress
+from noisevote.service.scheduling.turns import Turns
 
-# A request that so many rows can finish is short: in a batch of their own they take up to a tenth longer than among
-# others (mnist-cnn), and at most every other batch is such a one.
+# A request of at most so many rows is short: in a batch of their own they take up to a tenth longer than among others
+# (mnist-cnn), and at most every other batch is such a one. The last rows of a longer one are not: for whoever has waited
+# for all others the time of a batch matters less than what a small one costs everybody.
 SHORT_ROWS: Final = 4
 
 
 class ShortWork:
-    """The short ones among the requests that wait in rings, by session. Not `enabled`, it knows of none."""
+    """The short ones among the requests that wait, by session. Not `enabled`, it knows of none."""
 
     def __init__(self, *, enabled: bool = True) -> None:
         self._most = SHORT_ROWS if enabled else 0
@@ -30,8 +31,8 @@ class ShortWork:
         return self._of.get(session, ())
 
     def note(self, progress: Progress) -> None:
-        """Look at a request that joined a ring, or of which rows were handed out."""
-        if 0 < progress.wanted <= self._most:
+        """Look at a request that began to wait, or of which rows were handed out."""
+        if progress.wanted and progress.request.rows <= self._most:
             self._of.setdefault(progress.request.session, {})[progress] = None
         else:
             self.leave(progress)
@@ -45,18 +46,18 @@ class ShortWork:
             if not short:
                 del self._of[session]
 
-    def turn(self, rings: Mapping[SessionKey, Collection[Progress]]) -> SessionKey | None:
+    def turn(self, turns: Mapping[SessionKey, Turns]) -> SessionKey | None:
         """The session whose short requests are the next batch; None: it is cut by turns.
 
         It is so right after another batch of short ones, and where there are no longer ones to wait for.
         """
         if not self._of or not self._first:
             return None
-        if sum(map(len, rings.values())) == sum(map(len, self._of.values())):
+        if sum(map(len, turns.values())) == sum(map(len, self._of.values())):
             return None
-        return next(session for session in rings if session in self._of)
+        return next(session for session in turns if session in self._of)
 
-    def allot(self, session: SessionKey, ring: deque[Progress], max_rows: int) -> dict[Progress, int]:
+    def allot(self, session: SessionKey, turns: Turns, max_rows: int) -> dict[Progress, int]:
         """Allot up to `max_rows` rows to the short requests of a session; who gets all leaves.
 
         Fewest rows come first, and of equal ones that which became short first.
@@ -68,8 +69,7 @@ class ShortWork:
             allotted[progress] = rows = min(room, progress.wanted)
             room -= rows
             if rows == progress.wanted:
-                progress.deficit = 0
-                ring.remove(progress)
+                turns.leave(progress)
             if not room:
                 break
         return allotted

@@ -68,6 +68,7 @@ class WorkerPool:
         self._running_of: Counter[SessionKey] = Counter()
         self._closing = False
         self._rows: dict[SessionKey, int] = {}  # of a good batch
+        self._most: dict[SessionKey, int] = {}  # of one that is longer because it ends a request
         self._row_s: dict[SessionKey, float] = {}  # seconds that a worker takes for a row, smoothed
         self._pace: dict[SessionKey, float] = {}  # the same in a good batch of an idle server
         self._threads: list[threading.Thread] = []
@@ -93,6 +94,7 @@ class WorkerPool:
         """Set the batch sizes of sessions by measurement; sessions without one get the largest batches."""
         with self._work:
             self._rows |= {session: min(pace.rows, self._batch_rows) for session, pace in profiles.items()}
+            self._most |= {session: min(pace.most_rows, self._batch_rows) for session, pace in profiles.items()}
             self._row_s |= {session: pace.row_s for session, pace in profiles.items()}
             self._pace |= {session: pace.row_s for session, pace in profiles.items()}
 
@@ -102,6 +104,7 @@ class WorkerPool:
             self._scheduler.bring_back(session)
             self._running_of.pop(session, None)
             self._rows.pop(session, None)
+            self._most.pop(session, None)
             self._row_s.pop(session, None)
             self._pace.pop(session, None)
 
@@ -218,7 +221,7 @@ class WorkerPool:
         """Wait for the next batch; None tells the thread to end."""
         with self._work:
             while not self._closing:
-                batch = self._scheduler.next_batch(self._rows_of_next_batch())
+                batch = self._scheduler.next_batch(*self._rows_of_next_batch())
                 if batch is not None:
                     self._running += 1
                     self._running_of[batch.session] += 1
@@ -232,13 +235,21 @@ class WorkerPool:
                 self._called = max(0, self._called - 1)
             return None
 
-    def _rows_of_next_batch(self) -> int:
-        """An even share of what waits, at most a good batch: so a small request is spread over all who were woken."""
+    def _rows_of_next_batch(self) -> tuple[int, int]:
+        """Rows of a good batch, and of the longest that may be cut instead.
+
+        Where less waits than a good batch for each who was woken, an even share of it: so a small request is spread.
+        """
         session = self._scheduler.next_session()
-        most = self._batch_rows if session is None else self._rows.get(session, self._batch_rows)
+        good, most = self._batch_rows, self._batch_rows
+        if session is not None:
+            good, most = self._rows.get(session, good), self._most.get(session, most)
         sharing = 1 + self._called
-        waiting = self._scheduler.waiting(enough=sharing * most)
-        return min(most, max(1, math.ceil(waiting / sharing)))
+        waiting = self._scheduler.waiting(enough=sharing * good)
+        if waiting >= sharing * good:
+            return good, most
+        share = max(1, math.ceil(waiting / sharing))
+        return share, share
 
     def _process(self, batch: Batch) -> BatchResult:
         began = self._clock()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from noisevote.engine.feeds import Feeds
 from noisevote.engine.session_key import SessionKey
 from noisevote.service.scheduling.batch_size import ABOUT_AS_FAST, LONGEST_BATCH_S, BatchProfile, measure
-from noisevote.service.scheduling.scheduler import MOST_SHARING
+from noisevote.service.scheduling.turns import MOST_SHARING
 from tests.support.engines import FakeEngine
 from tests.support.manifests import manifest
 

@@ -1,6 +1,5 @@
 """Which rows are cut for themselves, beside a plain model of the rule, and what others wait for it."""
 
-from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noisevote.engine.session_key import SessionKey
-from noisevote.service.scheduling.batch import Batch
 from noisevote.service.scheduling.progress import Progress
 from noisevote.service.scheduling.request import VoteRequest
-from noisevote.service.scheduling.scheduler import MOST_SHARING, QueueLimits, Scheduler, deficit_round_robin
+from noisevote.service.scheduling.scheduler import QueueLimits, Scheduler
 from noisevote.service.scheduling.short_first import SHORT_ROWS
+from noisevote.service.scheduling.turns import PART_ROWS, FairTurns
 from noisevote.voting.stopping import Fixed
 from tests.support.effort import examples
 
@@ -35,61 +34,62 @@ def request(votes: int, session: int = 0) -> VoteRequest:
 class Plain:
     """The rule, slow and plain: lists, looked through from the beginning for every batch."""
 
-    turns: list[SessionKey] = field(default_factory=list)
-    waiting: dict[SessionKey, deque[Progress]] = field(default_factory=dict)
-    became_short: list[Progress] = field(default_factory=list)  # in that order, which breaks ties
+    sessions: list[SessionKey] = field(default_factory=list)  # whose turn it is first
+    waiting: dict[SessionKey, FairTurns] = field(default_factory=dict)
+    short: list[Progress] = field(default_factory=list)  # in the order in which they came
     short_before: bool = False
+    alone: bool = False  # the next batch is of short ones
 
     def add(self, wanted: VoteRequest) -> None:
-        """At the end of its session's ring, and its session at the end of the turns if nothing of it waited."""
-        if wanted.session not in self.turns:
-            self.turns.append(wanted.session)
-        self.waiting.setdefault(wanted.session, deque()).append(Progress(wanted))
-        self._look(self.waiting[wanted.session][-1])
+        """Its session comes last if nothing of it waited."""
+        if wanted.session not in self.sessions:
+            self.sessions.append(wanted.session)
+            self.waiting[wanted.session] = FairTurns()
+        progress = Progress(wanted)
+        self.waiting[wanted.session].join(progress)
+        if wanted.rows <= SHORT_ROWS:
+            self.short.append(progress)
 
-    def cut(self, max_rows: int) -> list[tuple[VoteRequest, int]]:
+    def session(self) -> SessionKey:
+        """Whose batch is next."""
+        everybody = sum(len(self.waiting[each]) for each in self.sessions)
+        self.alone = bool(self.short) and len(self.short) < everybody and not self.short_before
+        short = {each.request.session for each in self.short}
+        return next(each for each in self.sessions if each in short or not self.alone)
+
+    def cut(self, rows: int) -> list[tuple[VoteRequest, int]]:
         """The requests of the next batch with their rows."""
-        if not self.turns:
+        if not self.sessions:
             return []
-        everybody = [each for session in self.turns for each in self.waiting[session]]
-        short = self.became_short
-        if short and len(short) < len(everybody) and not self.short_before:
-            self.short_before = True
-            session = next(each for each in everybody if each in short).request.session
-            allotted, room = {}, max_rows
-            for each in sorted((each for each in short if each.request.session == session), key=lambda e: e.wanted):
-                if room:
+        session = self.session()
+        turns, allotted = self.waiting[session], dict[Progress, int]()
+        if self.alone:
+            for each in sorted((each for each in self.short if each in turns), key=lambda each: each.wanted):
+                if (room := rows - sum(allotted.values())) > 0:
                     allotted[each] = min(room, each.wanted)
-                    room -= allotted[each]
-            ring = deque(each for each in self.waiting[session] if allotted.get(each) != each.wanted)
+                    if allotted[each] == each.wanted:
+                        turns.leave(each)
         else:
-            self.short_before = False
-            session, ring = self.turns[0], self.waiting[self.turns[0]]
-            allotted = deficit_round_robin(ring, max_rows)
-            self.turns = [*self.turns[1:], session]
-        for each, rows in allotted.items():
-            each.issue(rows)
-            self._look(each)
-        self._keep(session, ring)
+            allotted = turns.allot(rows, rows)
+            self.sessions = [*(each for each in self.sessions if each != session), session]
+        self.short_before = self.alone
+        for each, taken in allotted.items():
+            each.issue(taken)
+        self._tidy()
         return [(each.request, rows) for each, rows in allotted.items()]
 
     def cancel(self, wanted: VoteRequest) -> None:
         """It waits no more."""
-        if wanted.session in self.turns:
-            left = (each for each in self.waiting[wanted.session] if each.request is not wanted)
-            self._keep(wanted.session, deque(left))
-            self.became_short = [each for each in self.became_short if each.request is not wanted]
+        for turns in self.waiting.values():
+            for each in list(turns):
+                if each.request is wanted:
+                    turns.leave(each)
+                    self.short = [other for other in self.short if other is not each]
+        self._tidy()
 
-    def _look(self, each: Progress) -> None:
-        if not 0 < each.wanted <= SHORT_ROWS:
-            self.became_short = [other for other in self.became_short if other is not each]
-        elif each not in self.became_short:
-            self.became_short.append(each)
-
-    def _keep(self, session: SessionKey, ring: deque[Progress]) -> None:
-        self.waiting[session] = ring
-        if not ring:
-            self.turns.remove(session)
+    def _tidy(self) -> None:
+        self.short = [each for each in self.short if each.wanted]
+        self.sessions = [each for each in self.sessions if len(self.waiting[each])]
 
 
 def cut(scheduler: Scheduler, max_rows: int) -> list[tuple[VoteRequest, int]]:
@@ -111,27 +111,19 @@ def test_batches_are_those_of_the_plain_rule(steps: list[tuple[str, int, int]]) 
             plain.add(known[-1])
         elif what == "cut":
             if (expected := fast.next_session()) is not None:
-                assert expected == plain_session(plain)
+                assert expected == plain.session()
             assert sorted(cut(fast, number), key=order) == sorted(plain.cut(number), key=order)
         elif known:
             leaving = known[number % len(known)]
             fast.cancel(leaving)
             plain.cancel(leaving)
-    while (batch := cut(fast, 4)) or plain.turns:
+    while (batch := cut(fast, 4)) or plain.sessions:
         assert sorted(batch, key=order) == sorted(plain.cut(4), key=order)
 
 
 def order(share: tuple[VoteRequest, int]) -> tuple[int, int]:
     """Equal requests are told apart by identity."""
     return id(share[0]), share[1]
-
-
-def plain_session(plain: Plain) -> SessionKey:
-    """Whose batch is next."""
-    everybody = [each for session in plain.turns for each in plain.waiting[session]]
-    short = [each for each in everybody if each.wanted <= SHORT_ROWS]
-    first = short if short and len(short) < len(everybody) and not plain.short_before else everybody
-    return first[0].request.session
 
 
 @given(st.integers(1, SHORT_ROWS), st.integers(SHORT_ROWS, 32), st.integers(0, 5))
@@ -149,28 +141,38 @@ def test_a_short_request_is_over_within_two_batches(votes: int, max_rows: int, c
     assert small not in {each for each, _ in batches[1]}
 
 
-@given(st.integers(1, SHORT_ROWS), st.integers(3 * SHORT_ROWS, 32), st.integers(2, 20))
-def test_a_stream_of_short_requests_leaves_every_other_batch_to_turns(votes: int, max_rows: int, rounds: int) -> None:
-    """A long request has its rows in it, as if nobody were short."""
+@given(st.integers(1, SHORT_ROWS), st.integers(1, 32), st.integers(2, 40), st.integers(1, 5))
+def test_a_stream_of_short_requests_starves_nobody(votes: int, rows: int, rounds: int, stream: int) -> None:
+    """A long request gets its share of every other batch, but for a few parts."""
     scheduler = Scheduler(AMPLE)
     long = request(10_000)
     scheduler.add(long)
-    served = []
-    for _ in range(2 * rounds):
-        for _ in range(3):
+    by_turns, served = 0.0, 0
+    for number in range(2 * rounds):
+        while scheduler.waiting(enough=10**6) < stream * votes or len(scheduler) <= stream:
             scheduler.add(request(votes))
-        served.append(dict(cut(scheduler, max_rows)).get(long, 0))
-    assert not any(served[0::2])
-    assert min(served[1::2]) >= max_rows // MOST_SHARING
+        batch = dict(cut(scheduler, rows))
+        served += batch.get(long, 0)
+        by_turns += sum(batch.values()) if number % 2 else 0
+        for each in batch:
+            scheduler.cancel(each) if each is not long else None
+    assert served >= by_turns / (1 + stream) - 2 * PART_ROWS
 
 
-def test_rows_that_a_batch_has_no_room_for_stay_short() -> None:
-    """Fewest rows first; the others are in the next short batch."""
+def test_the_last_rows_of_a_long_request_have_company() -> None:
+    """It is no short one: what is left of it is cut by turns."""
+    scheduler = Scheduler(AMPLE)
+    long, other = request(10), request(100)
+    for each in (long, other):
+        scheduler.add(each)
+    assert [cut(scheduler, 8), cut(scheduler, 8)] == [[(long, 8)], [(long, 2), (other, 6)]]
+
+
+def test_the_fewest_rows_come_first() -> None:
+    """What a batch of short ones has no room for is first among those that have their turn."""
     scheduler = Scheduler(AMPLE)
     long, small, smaller = request(100), request(4), request(2)
     for each in (long, small, smaller):
         scheduler.add(each)
     assert cut(scheduler, 4) == [(smaller, 2), (small, 2)]
-    batch = scheduler.next_batch(4)  # by turns, in which the long one comes first
-    assert isinstance(batch, Batch)
-    assert long in {share.request for share in batch.shares}
+    assert cut(scheduler, 8) == [(small, 2), (long, 6)]
