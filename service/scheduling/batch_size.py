@@ -27,7 +27,7 @@ from noisevote.voting.tally import Ballots, ballots
 LONGEST_BATCH_S: Final = 0.05
 # Share of the best rows per second that a shorter batch must reach: everybody waits for the batches under way.
 ABOUT_AS_FAST: Final = 0.95
-# A request of at most so many good batches is not cut, as long as it is computed in the time above: among others like it
+# A request of at most so many good batches is not cut, if it takes no longer than the time above: among others like it
 # nobody would be served sooner, and each batch costs some tenths of a millisecond of Python.
 LONGER: Final = 3
 # The least of at least so many runs is what a batch takes; what is above comes from elsewhere.

@@ -13,8 +13,8 @@ from noisevote.service.scheduling.progress import Progress
 from noisevote.service.scheduling.turns import Turns
 
 # A request of at most so many rows is short: in a batch of their own they take up to a tenth longer than among others
-# (mnist-cnn), and at most every other batch is such a one. The last rows of a longer one are not: for whoever has waited
-# for all others the time of a batch matters less than what a small one costs everybody.
+# (mnist-cnn), and at most every other batch is such a one. The last rows of a longer one are not short: it has waited
+# for all of its others, and a small batch costs everybody more than it gains.
 SHORT_ROWS: Final = 4
 
 

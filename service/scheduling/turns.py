@@ -121,7 +121,7 @@ class FairTurns:
         insort(self._order, (*place, progress))
 
     def _displace(self, progress: Progress) -> None:
-        del self._order[bisect_left(self._order, self._places.pop(progress))]  # type: ignore[type-var]  # a part of it
+        del self._order[bisect_left(self._order, self._places.pop(progress))]
         del self._served[progress]
 
     def _pass(self, time: float) -> None:
