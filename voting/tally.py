@@ -96,16 +96,19 @@ class Tally:
 
 def ballots(logits: NDArray[np.float32]) -> Ballots:
     """The votes of logits float32 [rows, classes]. Rows that are not finite vote for class 0 and say so."""
-    finite = np.asarray(np.isfinite(logits).all(axis=1))
-    wide = np.where(finite[:, np.newaxis], logits, 0).astype(np.float64)
-    return Ballots(wide.argmax(axis=1), np.rint(softmax(wide) * ONE).astype(np.int64), finite, logits)
+    finite = np.logical_and.reduce(np.isfinite(logits), axis=1)
+    wide = (logits if finite.all() else np.where(finite[:, np.newaxis], logits, 0)).astype(np.float64)
+    shares = softmax(wide)
+    np.rint(np.multiply(shares, ONE, out=shares), out=shares)
+    return Ballots(wide.argmax(axis=1), shares.astype(np.int64), finite, logits)
 
 
 def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Softmax over the last axis, in float64."""
     wide = logits.astype(np.float64, copy=False)
-    exponentials = np.exp(wide - wide.max(axis=-1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+    shares = wide - np.maximum.reduce(wide, axis=-1, keepdims=True)  # each new array would take longer than its numbers
+    np.exp(shares, out=shares)
+    return np.divide(shares, np.add.reduce(shares, axis=-1, keepdims=True), out=shares)
 
 
 def empty_tally(inputs: int, classes: int, kept: int = 0) -> Tally:

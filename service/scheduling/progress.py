@@ -22,6 +22,7 @@ class Progress:
         self.issued = np.zeros(inputs, np.int64)
         self.counted = np.zeros(inputs, np.int64)
         self.wanted = int(self.asked.sum())  # rows that could be handed out now
+        self.uncounted = request.rows  # rows of the budget that have not come back
         self.in_flight = 0  # rows handed out and not yet back
         self.anytime = request.anytime  # votes go to all inputs alike
 
@@ -34,11 +35,6 @@ class Progress:
     def complete(self) -> NDArray[np.bool_]:
         """Of which inputs all votes that the rule wanted are counted, bool [inputs]."""
         return np.asarray((self.counted == self.asked) & (self.counted > 0))
-
-    @property
-    def uncounted(self) -> int:
-        """Rows of the budget that have not come back."""
-        return self.request.rows - int(self.counted.sum())
 
     def issue(self, rows: int) -> Share:
         """Hand out the next rows, each input's in the order of its vote numbers."""
@@ -59,22 +55,25 @@ class Progress:
     def count(self, share: Share, ballots: Ballots) -> None:
         """Count votes that came back, then ask the rule about every input whose votes are all back."""
         self.in_flight -= len(share.inputs)
+        self.uncounted -= len(share.inputs)
         if self.tally.kept is not None:
             self.tally.kept.keep(share.inputs, share.votes - self.request.first_vote, ballots.logits)
         if len(self.asked) == 1:  # as above
             count_all(self.tally, ballots)
             self.counted += len(share.inputs)
-            settled = np.flatnonzero(self.counted == self.asked)
+            if self.in_flight == self.wanted == 0:
+                more = self.request.rule.more(self.tally.histogram, self.request.votes)
+                self.asked += more
+                self.wanted = int(more[0])
         else:
             count(self.tally, share.inputs, ballots)
             np.add.at(self.counted, share.inputs, 1)
             touched = np.unique(share.inputs)
             settled = touched[self.counted[touched] == self.asked[touched]]
-        if not len(settled):
-            return
-        more = self.request.rule.more(self.tally.histogram[settled], self.request.votes)
-        self.asked[settled] += more
-        self.wanted += int(more.sum())
+            if len(settled):
+                more = self.request.rule.more(self.tally.histogram[settled], self.request.votes)
+                self.asked[settled] += more
+                self.wanted += int(more.sum())
 
 
 def _input_after_input(need: NDArray[np.int64], rows: int) -> NDArray[np.int64]:

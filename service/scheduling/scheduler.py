@@ -213,7 +213,7 @@ class Scheduler:
             start = rows.stop
             progress = self._requests.get(share.request)
             if progress is not None:
-                own = ballots.of(rows)
+                own = ballots.of(rows) if len(batch.shares) > 1 else ballots
                 broken = sound is not None and not (own.finite | sound[rows]).all()
                 finished += self._count(progress, share, own, broken)
         return finished
