@@ -14,7 +14,7 @@ from noisevote.voting.tally import Tally
 # Some batches for every worker, and a fraction of the queue; the event loop looks in between.
 SLICE_VOTES: Final = 512
 # Slices of all certificates that may be in the queue at once; the others wait in line for that. They keep the workers
-# busy, and leave room in every batch: of more than `MOST_SHARING` requests the newest would miss the next one.
+# busy, and predictions share the workers with so many others at most.
 MOST_WAITING: Final = 4
 # A full queue is asked again after so long. What was accepted once is not refused in the middle.
 FIRST_PAUSE_S: Final = 0.05

@@ -1,6 +1,5 @@
 """What the engine is given: rows of one session, of any requests, as arrays."""
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,33 +31,37 @@ class Batch:
 
     def feeds(self) -> Feeds:
         """The batch as arrays. An input that several rows share is there once."""
-        first, *others = map(_feeds_of, self.shares)
-        return _joined([first, *others]) if others else first
+        if len(self.shares) == 1:  # a usual case, in which nothing is to be joined
+            return _feeds_of(*self.shares)
+        requests = [share.request for share in self.shares]
+        rows = [len(share.inputs) for share in self.shares]
+        parts = [_distinct(share) for share in self.shares]  # inputs, and which of them each row reads
+        first = np.cumsum([0, *(len(inputs) for inputs, _ in parts[:-1])])
+        seeds = np.repeat(np.array([request.seed for request in requests], np.uint64), rows)
+        return Feeds(
+            input=np.concatenate([inputs for inputs, _ in parts]),
+            sigma=np.repeat(np.array([request.sigma for request in requests], np.float32), rows, axis=0),
+            seed=_keys(seeds, np.concatenate([share.inputs for share in self.shares])),
+            vote=np.concatenate([share.votes for share in self.shares]),
+            row=np.concatenate([row for _, row in parts]) + np.repeat(first, rows),
+        )
 
 
 def _feeds_of(share: Share) -> Feeds:
-    """The rows of one request."""
-    request, inputs, row = share.request, share.request.inputs, share.inputs
-    if len(inputs) > 1:
-        distinct, row = np.unique(share.inputs, return_inverse=True)
-        inputs = inputs[distinct]
-    return Feeds(
-        input=inputs,
-        sigma=np.full((len(row), 2), request.sigma, np.float32),
-        # Input i draws with seed + i modulo 2⁶⁴; the operator reads the same 64 bits as an int64.
-        seed=(share.inputs.astype(np.uint64) + np.uint64(request.seed)).view(np.int64),
-        vote=share.votes,
-        row=row.astype(np.int64, copy=False),
-    )
+    """The rows of one request alone."""
+    inputs, row = _distinct(share)
+    sigma = np.full((len(row), 2), share.request.sigma, np.float32)
+    return Feeds(inputs, sigma, _keys(np.uint64(share.request.seed), share.inputs), share.votes, row)
 
 
-def _joined(parts: list[Feeds]) -> Feeds:
-    """Rows of several requests, each with its own inputs."""
-    first = itertools.accumulate((len(part.input) for part in parts), initial=0)
-    return Feeds(
-        input=np.concatenate([part.input for part in parts]),
-        sigma=np.concatenate([part.sigma for part in parts]),
-        seed=np.concatenate([part.seed for part in parts]),
-        vote=np.concatenate([part.vote for part in parts]),
-        row=np.concatenate([part.row + before for part, before in zip(parts, first, strict=False)]),
-    )
+def _keys(seeds: np.uint64 | NDArray[np.uint64], inputs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Input i draws with seed + i modulo 2⁶⁴; the operator reads the same 64 bits as an int64."""
+    return (inputs.astype(np.uint64) + seeds).view(np.int64)
+
+
+def _distinct(share: Share) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The inputs that a share reads, float32 [n, *shape], and which of them each row reads, int64 [rows]."""
+    if len(share.request.inputs) == 1:
+        return share.request.inputs, share.inputs
+    distinct, row = np.unique(share.inputs, return_inverse=True)
+    return share.request.inputs[distinct], row.astype(np.int64)

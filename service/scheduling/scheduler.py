@@ -207,15 +207,15 @@ class Scheduler:
         `sound` bool [rows] says where the model's outputs are finite without noise, so that noise is what spoils them.
         """
         finished: list[RequestResult] = []
-        start = 0
+        whole, start = bool(ballots.finite.all()), 0
         for share in batch.shares:
             rows = slice(start, start + len(share.inputs))
             start = rows.stop
             progress = self._requests.get(share.request)
             if progress is not None:
                 own = ballots.of(rows) if len(batch.shares) > 1 else ballots
-                broken = sound is not None and not (own.finite | sound[rows]).all()
-                finished += self._count(progress, share, own, broken)
+                error = None if whole else _spoiled(share.request, own, None if sound is None else sound[rows])
+                finished += self._count(progress, share, own) if error is None else [self._finish(progress, error)]
         return finished
 
     def fail(self, batch: Batch, error: ServiceError) -> list[RequestResult]:
@@ -223,15 +223,8 @@ class Scheduler:
         known = [self._requests[share.request] for share in batch.shares if share.request in self._requests]
         return [self._finish(progress, error) for progress in known]
 
-    def _count(self, progress: Progress, share: Share, ballots: Ballots, broken: bool) -> Iterable[RequestResult]:
+    def _count(self, progress: Progress, share: Share, ballots: Ballots) -> Iterable[RequestResult]:
         request = share.request
-        if broken:
-            problem = f"{request.session}: the model's outputs are not finite for this input, even without noise"
-            return [self._finish(progress, EngineError(problem))]
-        if not ballots.finite.all():
-            sigma = max(request.sigma)
-            problem = f"sigma: {sigma} (reads folded in): the outputs of {request.session} are not finite"
-            return [self._finish(progress, OverflowedError(problem))]
         waiting = progress.wanted > 0
         self.rows -= len(share.inputs)
         self._rows_of[request.session] -= len(share.inputs)
@@ -268,3 +261,13 @@ class Scheduler:
     def _drop_if_empty(self, session: SessionKey) -> None:
         if not self._turns[session]:
             del self._turns[session]
+
+
+def _spoiled(request: VoteRequest, own: Ballots, sound: NDArray[np.bool_] | None) -> ServiceError | None:
+    """What ends a request some of whose votes are not finite; None: all are."""
+    if sound is not None and not (own.finite | sound).all():
+        return EngineError(f"{request.session}: the model's outputs are not finite for this input, even without noise")
+    if own.finite.all():
+        return None
+    sigma = max(request.sigma)
+    return OverflowedError(f"sigma: {sigma} (reads folded in): the outputs of {request.session} are not finite")

@@ -234,6 +234,7 @@ def test_the_report_has_everybody_in_table_record_and_picture(
     for name in (FLOATS, BYTES, TILED, LOOP):
         assert f"| {name} |" in page
     assert "100 answers of 20 votes at most took 12.0 votes on average" in page
+    assert "Proposal: where no policy hides the votes" in page
     assert "| noisevote, float32 | 4 × 100 | 5.0 ms | 5.0 ms | 100 | 38.0 (38.0 to 38.0) |" in page
     figures = json.loads(out.with_suffix(".json").read_text())["figures"]
     assert figures["servers"][LOOP]["one vote beside 4 × 100"]["p99_ms"] == 10.0

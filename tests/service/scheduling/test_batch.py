@@ -1,4 +1,6 @@
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 from noisevote.engine.session_key import SessionKey
 from noisevote.service.scheduling.batch import Batch, Share
@@ -43,6 +45,19 @@ def test_every_row_keeps_its_own_request() -> None:
         "vote": "int64",
         "row": "int64",
     }
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.lists(st.integers(0, 2), min_size=1, max_size=5)), min_size=2, max_size=4)
+)
+def test_requests_are_the_same_alone_and_in_company(asked: list[tuple[int, list[int]]]) -> None:
+    """The arrays of a batch are those of each of its requests by itself, one after another."""
+    shares = [share(request(3, seed, (seed / 4, 0.0)), inputs, list(range(len(inputs)))) for seed, inputs in asked]
+    whole, alone = Batch(KEY, tuple(shares)).feeds(), [Batch(KEY, (each,)).feeds() for each in shares]
+    np.testing.assert_array_equal(whole.input[whole.row], np.concatenate([each.input[each.row] for each in alone]))
+    assert len(whole.input) == sum(len(each.input) for each in alone)
+    for name in ("sigma", "seed", "vote"):
+        np.testing.assert_array_equal(getattr(whole, name), np.concatenate([getattr(each, name) for each in alone]))
 
 
 def test_seeds_count_on_modulo_2_to_the_64() -> None:
