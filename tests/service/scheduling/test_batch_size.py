@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from noisevote.engine.feeds import Feeds
 from noisevote.engine.session_key import SessionKey
-from noisevote.service.scheduling.batch_size import ABOUT_AS_FAST, LONGEST_BATCH_S, BatchProfile, measure
+from noisevote.service.scheduling.batch_size import ABOUT_AS_FAST, LONGER, LONGEST_BATCH_S, BatchProfile, measure
 from noisevote.service.scheduling.turns import MOST_SHARING
 from tests.support.engines import FakeEngine
 from tests.support.manifests import manifest
@@ -54,6 +54,15 @@ def test_a_good_batch_is_the_shortest_that_is_about_as_fast_per_row_as_any(
     assert pace.rows / seconds >= ABOUT_AS_FAST * best
     assert all(rows >= pace.rows or rows / time < ABOUT_AS_FAST * best for rows, time in short)
     assert pace.row_s == pytest.approx(seconds / pace.rows)
+
+
+@given(CURVES)
+def test_the_longest_batch_is_some_good_ones_and_was_measured(curve: tuple[tuple[int, float], ...]) -> None:
+    """Its memory was there, and it keeps nobody waiting too long, unless a good one does."""
+    pace = BatchProfile.of(curve)
+    assert pace.rows <= pace.most_rows <= LONGER * pace.rows
+    longest = max((rows for rows, seconds in curve if seconds <= LONGEST_BATCH_S), default=pace.rows)
+    assert pace.most_rows <= longest
 
 
 def test_a_costly_start_makes_batches_long_and_a_cheap_one_short() -> None:

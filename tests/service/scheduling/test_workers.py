@@ -51,12 +51,12 @@ class Held(FakeEngine):
 class Lanes:
     """Two workers on an engine that is held."""
 
-    def __init__(self, row_s: float | None) -> None:
+    def __init__(self, row_s: float | None, rows: int = 32) -> None:
         self.engine = Held()
         self.reported = threading.Semaphore(0)
         self.pool = WorkerPool(Scheduler(QueueLimits(1000, 10**6)), self.engine, 2, 32, clock=lambda: 0.0)
         if row_s is not None:
-            self.pool.expect({KEY: BatchProfile(32, row_s, ((32, 32 * row_s),))})
+            self.pool.expect({KEY: BatchProfile(rows, row_s, ((rows, rows * row_s), (32, 32 * row_s)))})
         self.pool.start(self._report)
 
     def _report(self, done: BatchResult) -> None:
@@ -156,3 +156,17 @@ def test_a_request_is_shared_by_idle_workers_as_far_as_it_is_worth_them(lanes: L
     assert lanes.engine.begins()
     assert lanes.engine.begins()
     assert lanes.engine.rows == [3, 4, 4]
+
+
+def test_each_worker_computes_a_whole_request_while_others_wait() -> None:
+    """Three of 20 rows, where a good batch has eight: the last one, behind which nobody waits, is cut."""
+    lanes = Lanes(QUICK, rows=8)
+    assert lanes.idle(2)
+    lanes.ask(20, 20, 20)
+    assert lanes.engine.begins()
+    assert lanes.engine.begins()
+    lanes.release()
+    assert lanes.engine.begins()
+    assert lanes.engine.rows == [20, 20, 8]
+    lanes.engine.released.release(1000)
+    lanes.pool.close()
