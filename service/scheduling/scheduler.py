@@ -1,14 +1,14 @@
 """Requests become rows, rows of any requests to one session become batches.
 
-Row-level continuous batching: before each batch every waiting request may contribute rows, so a new
-request joins the next batch however much of another one is left, and a finished one leaves at once.
+Row-level continuous batching: before each batch any waiting request may contribute rows, so a new
+one does not wait for the end of another, and a finished one leaves at once.
 Pure: no clock, no threads, no engine; several batches may be under way at the same time, and come
 back in any order.
 
 Requests of a session are served by weighted fair queueing (`turns.py`). Sessions with waiting rows take turns, a batch
 each.
 
-What few rows can finish does not wait for company (`short_first.py`): its rows are cut for themselves, the fewest
+Requests of few rows do not wait for company (`short_first.py`): their rows are cut for themselves, the fewest
 first. Every other batch is cut by turns as above, so that others wait for one short batch more, and never for two.
 """
 
