@@ -24,6 +24,7 @@ from noisevote.service.connections.accepting import Acceptor
 from noisevote.service.connections.door import Door
 from noisevote.service.connections.limits import ConnectionLimits, OpenConnections
 from noisevote.service.connections.protocol import LimitedProtocol, protocol_of
+from noisevote.service.connections.reading import Reader
 from noisevote.service.once import RareTracebacks
 from noisevote.service.output import log_to_stderr, say
 from noisevote.service.prediction.policy import PolicyFileError
@@ -109,9 +110,9 @@ class _Server(uvicorn.Server):
         for acceptor in self._acceptors:
             acceptor.start()
 
-    def _make_protocol(self) -> asyncio.Protocol:
+    def _make_protocol(self) -> Reader:
         make: type[LimitedProtocol] = self.config.http_protocol_class  # type: ignore[assignment]  # it was configured so
-        return make(self.config, self.server_state, self.lifespan.state)
+        return Reader(make(self.config, self.server_state, self.lifespan.state), self._door.reading)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.call_later(NEXT_SWEEP_SECONDS if self._door.sweep() else SWEEP_SECONDS, self._sweep, loop)
