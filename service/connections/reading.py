@@ -84,7 +84,7 @@ class Reader(asyncio.BufferedProtocol):
         self._transport = transport
         self._receiver.connection_made(transport)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio passes it
         """Where the next piece is to be put."""
         return self._reading.buffer
 
