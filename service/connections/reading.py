@@ -11,7 +11,9 @@ from noisevote.service.connections.turnstile import Turnstile
 
 # Making sense of the piece with which a body begins takes some tenths of a millisecond.
 AT_ONCE: Final = 16
-# Most that is read at a time. Whoever waits for a turn holds one piece; what follows waits in the system.
+# Most that is read at a time, and most where the turn has room for no more long pieces: whoever waits for a turn holds
+# that much, and what follows waits in the system.
+MOST_BYTES: Final = 256 * 1024
 PIECE_BYTES: Final = 16 * 1024
 
 
@@ -40,7 +42,16 @@ class Reading:
     def __init__(self) -> None:
         self._turnstile = Turnstile[Reader](AT_ONCE)
         self._turning = False
-        self.buffer = memoryview(bytearray(PIECE_BYTES))  # nothing stays in it
+        self._buffer = memoryview(bytearray(MOST_BYTES))  # nothing stays in it
+        self._short_buffer = self._buffer[:PIECE_BYTES]
+
+    def buffer(self, reader: "Reader") -> memoryview:
+        """Where a reader's next piece is to be put."""
+        return self._buffer if self._turnstile.room(reader) else self._short_buffer
+
+    def piece(self, size: int) -> bytes:
+        """The piece that was put there."""
+        return bytes(self._buffer[:size])
 
     def arrive(self, reader: "Reader") -> bool:
         """Whether a reader may go on now; otherwise its `go_on` is called in a later turn."""
@@ -54,13 +65,12 @@ class Reading:
         self._turnstile.leave(reader)
 
     def _turn(self) -> None:
-        loop = asyncio.get_running_loop()
         passing = self._turnstile.turn()
         self._turning = bool(passing)  # the turn after those, at least, has to begin for others
         if passing:
-            loop.call_soon(self._turn)
+            asyncio.get_running_loop().call_soon(self._turn)
         for reader in passing:
-            loop.call_soon(reader.go_on)
+            reader.go_on()
 
 
 class Reader(asyncio.BufferedProtocol):
@@ -86,11 +96,11 @@ class Reader(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio passes it
         """Where the next piece is to be put."""
-        return self._reading.buffer
+        return self._reading.buffer(self)
 
     def buffer_updated(self, nbytes: int) -> None:
         """Pass a piece on, or hold it and read no more."""
-        piece = bytes(self._reading.buffer[:nbytes])
+        piece = self._reading.piece(nbytes)
         if self._receiver.coming + nbytes < PIECE_BYTES or self._reading.arrive(self):
             self._receiver.data_received(piece)
         else:

@@ -18,15 +18,17 @@ class Turnstile(Generic[Peer]):
         """How many wait."""
         return len(self._waiting)
 
+    def room(self, peer: Peer) -> bool:
+        """Whether it would pass now. What has passed may do so again as long as the turn lasts."""
+        return len(self._passed) < self._most or peer in self._passed
+
     def arrive(self, peer: Peer) -> bool:
-        """Whether it passes; otherwise it waits. What has passed may do so again as long as the turn lasts."""
-        if peer in self._passed:
+        """Whether it passes; otherwise it waits."""
+        if self.room(peer):
+            self._passed.add(peer)
             return True
-        if len(self._passed) == self._most:
-            self._waiting[peer] = None
-            return False
-        self._passed.add(peer)
-        return True
+        self._waiting[peer] = None
+        return False
 
     def leave(self, peer: Peer) -> None:
         """It waits no longer. One that does not wait is no error."""

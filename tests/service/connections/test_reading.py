@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import cast
 
-from noisevote.service.connections.reading import AT_ONCE, PIECE_BYTES, Reader, Reading
+from noisevote.service.connections.reading import AT_ONCE, MOST_BYTES, PIECE_BYTES, Reader, Reading
 
 CLIENTS = 5 * AT_ONCE + 3
 
@@ -156,6 +156,15 @@ async def test_few_connections_end_in_a_turn() -> None:
         assert sum(transport.closed for transport in clients.transports) - before <= AT_ONCE
     assert [transport.closed for transport in clients.transports] == kept
     assert all(receiver.calls == ["made", "end"] for receiver in clients.receivers)
+
+
+async def test_who_waits_holds_one_short_piece() -> None:
+    """Where the turn has room more is read at a time, as uploads need it."""
+    clients = Clients(AT_ONCE + 1)
+    assert all(len(reader.get_buffer(-1)) == MOST_BYTES for reader in clients.readers)
+    for number in range(AT_ONCE):
+        clients.send(number, bytes(MOST_BYTES))
+    assert [len(reader.get_buffer(-1)) for reader in clients.readers] == [MOST_BYTES] * AT_ONCE + [PIECE_BYTES]
 
 
 async def test_a_connection_that_is_lost_does_not_go_on() -> None:
