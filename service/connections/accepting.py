@@ -33,7 +33,7 @@ class Acceptor:
     def __init__(
         self,
         listening: socket.socket,
-        make_protocol: Callable[[], asyncio.Protocol],
+        make_protocol: Callable[[], asyncio.BaseProtocol],
         warn: Warn,
         clock: Callable[[], float] = time.thread_time,
     ) -> None:
@@ -94,7 +94,7 @@ class Acceptor:
 
 
 async def _welcome(
-    loop: asyncio.AbstractEventLoop, make_protocol: Callable[[], asyncio.Protocol], connection: socket.socket
+    loop: asyncio.AbstractEventLoop, make_protocol: Callable[[], asyncio.BaseProtocol], connection: socket.socket
 ) -> None:
     try:
         await loop.connect_accepted_socket(make_protocol, connection)

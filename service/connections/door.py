@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 from noisevote.service.connections.limits import OpenConnections, Phase
+from noisevote.service.connections.reading import Reading
 from noisevote.service.errors import DrainingError, ServiceError
 from noisevote.service.once import OncePerMinute
 from noisevote.service.settings import Settings
@@ -47,6 +48,7 @@ class Door:
         self.connections = connections
         self.unread = unread
         self.refused = refused
+        self.reading = Reading()
         self.holders: dict[Connection, None] = {}  # those whose bytes are counted, longest first
         self.deaf: dict[Connection, float] = {}  # those that do not take their answer, and since when
         self._rarely = OncePerMinute()

@@ -140,6 +140,16 @@ class LimitedProtocol(HttpToolsProtocol):
             super().shutdown()
 
     # ------------------------------------------------------------------ what comes
+    @property
+    def coming(self) -> int:
+        """Bytes that have come of a request of which more must come."""
+        return self._wire_bytes if self._receiving else 0
+
+    @property
+    def wants_more(self) -> bool:
+        """What came before has been taken."""
+        return not self.flow.read_paused
+
     def data_received(self, data: bytes) -> None:
         """Feed the parser, within the limits."""
         if self._refused:

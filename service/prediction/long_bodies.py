@@ -64,9 +64,12 @@ class LongBodyReader:
         finally:
             self._waiting -= 1
             self._stop_when_idle()
-        if isinstance(answer, ServiceError | Defect):
+        if not isinstance(answer, ServiceError | Defect):
+            return answer
+        try:
             raise answer
-        return answer
+        finally:
+            del answer  # which holds this frame by now, and so the body
 
     def close(self) -> None:
         """End the process; what it was reading fails."""

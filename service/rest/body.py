@@ -16,6 +16,10 @@ GZIPPED: Final[Mapping[str, int]] = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 +
 PACKED: Final[Mapping[str, int]] = {**GZIPPED, "deflate": zlib.MAX_WBITS}
 # Unpacked at a time, so that the event loop turns meanwhile.
 UNPACKED_BYTES: Final = 256 * 1024
+# Given to be unpacked at a time: zlib copies what it has not come to.
+PACKED_BYTES: Final = 64 * 1024
+# Python lets other threads run while it joins this many.
+JOINED_BYTES: Final = 2**20
 # Digits of a length that are looked at; more than any that could be read.
 LONGEST_LENGTH: Final = 20
 
@@ -59,27 +63,36 @@ async def _received(request: Request, limit: int) -> bytes:
         if size > limit:
             raise BodyTooLargeError(limit)
         chunks.append(chunk)
-    return b"".join(chunks)
+    return await _joined(chunks, size)
+
+
+async def _joined(chunks: list[bytes], size: int) -> bytes:
+    """All of them; where they are long, without keeping the event loop meanwhile."""
+    return b"".join(chunks) if size < JOINED_BYTES else await asyncio.to_thread(b"".join, chunks)
 
 
 async def _unpacked(packed: bytes, limit: int, coding: str, window: int) -> bytes:
     """What a packed body of one member holds."""
     unpacking = zlib.decompressobj(window)
     chunks: list[bytes] = []
-    size = 0
+    size = taken = 0
+    rest = b""  # of what was taken
     while not unpacking.eof:
+        if not rest:
+            rest = packed[taken : taken + PACKED_BYTES]
+            taken += len(rest)
         try:
-            chunk = unpacking.decompress(packed, UNPACKED_BYTES)
+            chunk = unpacking.decompress(rest, UNPACKED_BYTES)
         except zlib.error as error:
             raise InvalidEncodingError(f"content-encoding: the body is not {coding} ({error})") from None
-        packed = unpacking.unconsumed_tail
-        if not (chunk or packed or unpacking.eof):
+        rest = unpacking.unconsumed_tail
+        if not (chunk or rest or taken < len(packed) or unpacking.eof):
             raise InvalidEncodingError(f"content-encoding: the {coding} body ends too early")
         size += len(chunk)
         if size > limit:
             raise BodyTooLargeError(limit)
         chunks.append(chunk)
         await asyncio.sleep(0)
-    if unpacking.unused_data:
+    if unpacking.unused_data or taken < len(packed):
         raise InvalidEncodingError(f"content-encoding: more follows the {coding} body's end; send one member")
-    return b"".join(chunks)
+    return await _joined(chunks, size)

@@ -1,0 +1,191 @@
+"""How much of what thousands of clients send is read in a turn of the event loop."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import cast
+
+from noisevote.service.connections.reading import AT_ONCE, MOST_BYTES, PIECE_BYTES, Reader, Reading
+
+CLIENTS = 5 * AT_ONCE + 3
+
+
+class Transport:
+    """A transport that notes whether it is read from."""
+
+    def __init__(self) -> None:
+        self.reading = True
+        self.closed = False
+
+    def pause_reading(self) -> None:
+        """Read no more."""
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        self.reading = True
+
+    def close(self) -> None:
+        """End."""
+        self.closed = True
+
+
+@dataclass
+class Receiver:
+    """What has come by one connection, and when; `pieces` is shared by all."""
+
+    pieces: list[tuple[int, bytes]]
+    number: int
+    coming: int = 0
+    wants_more: bool = True
+    calls: list[str] = field(default_factory=list)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # noqa: ARG002  # as protocols have it
+        """Note it."""
+        self.calls.append("made")
+
+    def data_received(self, data: bytes) -> None:
+        """Note it."""
+        self.pieces.append((self.number, data))
+        self.coming += len(data)
+
+    def eof_received(self) -> None:
+        """Note it."""
+        self.calls.append("end")
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # the same
+        """Note it."""
+        self.calls.append("lost")
+
+    def pause_writing(self) -> None:
+        """Note it."""
+        self.calls.append("pause")
+
+    def resume_writing(self) -> None:
+        """Note it."""
+        self.calls.append("resume")
+
+
+class Clients:
+    """Connections of one server, whose bytes a test brings."""
+
+    def __init__(self, count: int) -> None:
+        self.reading = Reading()
+        self.pieces: list[tuple[int, bytes]] = []
+        self.receivers = [Receiver(self.pieces, number) for number in range(count)]
+        self.readers = [Reader(receiver, self.reading) for receiver in self.receivers]
+        self.transports = [Transport() for _ in range(count)]
+        for reader, transport in zip(self.readers, self.transports, strict=True):
+            reader.connection_made(cast("asyncio.Transport", transport))
+
+    def send(self, number: int, data: bytes) -> None:
+        """Let a piece come by a connection that is read from."""
+        assert self.transports[number].reading
+        buffer = self.readers[number].get_buffer(-1)
+        buffer[: len(data)] = data
+        self.readers[number].buffer_updated(len(data))
+
+    def paused(self) -> int:
+        """How many connections are not read from."""
+        return sum(not transport.reading for transport in self.transports)
+
+
+def piece(number: int) -> bytes:
+    """The largest piece, which tells by whom it was sent."""
+    return bytes([number]) * PIECE_BYTES
+
+
+async def test_long_pieces_of_a_few_are_made_sense_of_in_a_turn() -> None:
+    """All of them in the end, in the order in which they came and unchanged; meanwhile the others are not read from."""
+    clients = Clients(CLIENTS)
+    for number in range(CLIENTS):
+        clients.send(number, piece(number))
+    assert len(clients.pieces) == AT_ONCE
+    assert clients.paused() == CLIENTS - AT_ONCE
+    while clients.paused():
+        before = len(clients.pieces)
+        await asyncio.sleep(0)
+        assert len(clients.pieces) - before <= AT_ONCE
+    assert clients.pieces == [(number, piece(number)) for number in range(CLIENTS)]
+
+
+async def test_short_requests_never_wait() -> None:
+    """However many come at once, and however long a queue others stand in; in one piece or in two."""
+    clients = Clients(3 * CLIENTS)
+    for number in range(CLIENTS):
+        clients.send(number, piece(number))
+    waiting = clients.paused()
+    for number in range(CLIENTS, 3 * CLIENTS):
+        clients.send(number, b"head")
+        clients.send(number, b"body")
+        assert clients.pieces[-2:] == [(number, b"head"), (number, b"body")]
+    assert clients.paused() == waiting > 0
+
+
+async def test_a_body_in_short_pieces_waits_once_it_is_long() -> None:
+    """Nobody passes by cutting what is long."""
+    clients = Clients(AT_ONCE + 1)
+    for number in range(AT_ONCE):
+        clients.send(number, piece(number))
+    for _ in range(3):
+        clients.send(AT_ONCE, bytes(PIECE_BYTES // 4))
+    assert not clients.paused()
+    clients.send(AT_ONCE, bytes(PIECE_BYTES // 4))
+    assert clients.paused() == 1
+
+
+async def test_a_few_clients_read_on_in_every_turn() -> None:
+    """As many pieces of theirs as come: ordinary uploads are not slower for this."""
+    clients = Clients(AT_ONCE)
+    for _ in range(5):
+        for number in range(AT_ONCE):
+            for _ in range(3):
+                clients.send(number, piece(number))
+        assert not clients.paused()
+        await asyncio.sleep(0)
+    assert len(clients.pieces) == 5 * 3 * AT_ONCE
+
+
+async def test_few_connections_end_in_a_turn() -> None:
+    """Clients that leave together are forgotten one after another, each once and only when it is its turn."""
+    clients = Clients(CLIENTS)
+    kept = [reader.eof_received() for reader in clients.readers]
+    assert kept == [number >= AT_ONCE for number in range(CLIENTS)]
+    while not all("end" in receiver.calls for receiver in clients.receivers):
+        before = sum(transport.closed for transport in clients.transports)
+        await asyncio.sleep(0)
+        assert sum(transport.closed for transport in clients.transports) - before <= AT_ONCE
+    assert [transport.closed for transport in clients.transports] == kept
+    assert all(receiver.calls == ["made", "end"] for receiver in clients.receivers)
+
+
+async def test_who_waits_holds_one_short_piece() -> None:
+    """Where the turn has room more is read at a time, as uploads need it."""
+    clients = Clients(AT_ONCE + 1)
+    assert all(len(reader.get_buffer(-1)) == MOST_BYTES for reader in clients.readers)
+    for number in range(AT_ONCE):
+        clients.send(number, bytes(MOST_BYTES))
+    assert [len(reader.get_buffer(-1)) for reader in clients.readers] == [MOST_BYTES] * AT_ONCE + [PIECE_BYTES]
+
+
+async def test_a_connection_that_is_lost_does_not_go_on() -> None:
+    """Nor is what it held made sense of; those behind it are not kept."""
+    clients = Clients(AT_ONCE + 2)
+    for number in range(AT_ONCE + 2):
+        clients.send(number, piece(number))
+    clients.readers[AT_ONCE].connection_lost(None)
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert [number for number, _ in clients.pieces] == [*range(AT_ONCE), AT_ONCE + 1]
+    assert clients.receivers[AT_ONCE].calls == ["made", "lost"]
+
+
+async def test_who_cannot_take_more_is_not_read_from() -> None:
+    """It reads on by itself once it can."""
+    clients = Clients(AT_ONCE + 1)
+    clients.receivers[AT_ONCE].wants_more = False
+    for number in range(AT_ONCE + 1):
+        clients.send(number, piece(number))
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert len(clients.pieces) == AT_ONCE + 1
+    assert not clients.transports[AT_ONCE].reading
