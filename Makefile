@@ -18,6 +18,8 @@ NATIVE := $(wildcard noise_op/native/*)
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --durations=10
 ROUNDS ?= 5
+# All of their tests are marked `training` or `slow`: the quick tests need not look into them.
+SLOW_FOLDERS := tests/training tests/end_to_end
 PARALLEL := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 # Tests start hundreds of processes. Where no bytecode may be written, each of them compiles all of the rooms anew.
@@ -35,7 +37,7 @@ check: $(VENV)/.dev $(VENV)/.native
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint quick
 
 quick: $(VENV)/.dev $(VENV)/.native
-	$(PYTEST) $(PARALLEL) -m "not slow and not training and not serial and not prove"
+	$(PYTEST) $(PARALLEL) -m "not slow and not training and not serial and not prove" $(SLOW_FOLDERS:%=--ignore=%)
 
 # Starting a Ray cluster is mostly waiting, so those tests run one after another beside the others.
 test: $(VENV)/.dev $(VENV)/.native

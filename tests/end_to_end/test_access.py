@@ -15,7 +15,7 @@ import pytest
 
 from noisevote.model_store.store import ModelStore
 from noisevote.service.rest.keys import key_line
-from tests.support.process import ROOT, TIMEOUT_S, clean_environment, ended, free_port, server, start_line
+from tests.support.process import ROOT, TIMEOUT_S, clean_environment, ended, free_port, refusal, server, start_line
 from tests.support.serving import publish_tiny
 
 FULL = Path("/dev/full")
@@ -66,8 +66,7 @@ def test_serving_strangers_without_keys_is_a_decision(store: str) -> None:
         (["--keys-file", "/nonexistent"], "--keys-file"),
         (["--keys-file", f"{ROOT}/README.md"], "NOISEVOTE_KEYS_FILE: .*: line "),
     ):
-        with server(*flags, *given) as process:
-            status, output, errors = ended(process)
+        status, output, errors = refusal(*flags, *given)
         assert (status, output) == (2, "")
         assert re.search(message, errors)
         assert errors.count("\n") == 1

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from noisevote.model_store.store import ModelStore
-from tests.support.process import DIGIT, TIMEOUT_S, ended, server, start_line
+from tests.support.process import DIGIT, TIMEOUT_S, ended, refusal, server, start_line
 from tests.support.serving import publish_tiny
 
 
@@ -64,6 +64,12 @@ def test_a_corrupted_file_is_named_at_start(store: ModelStore) -> None:
     assert "sha256" in errors
 
 
+def process_that_ends(*flags: str, **variables: str) -> tuple[int, str, str]:
+    """Exit status, output and errors of a server that ends by itself."""
+    with server(*flags, **variables) as process:
+        return ended(process)
+
+
 def test_what_cannot_start_says_why(store: ModelStore, tmp_path: Path) -> None:
     """Exit status 2 for settings, 1 for a taken port, an impossible host and a store without a model; one line each."""
     empty = tmp_path / "empty"
@@ -72,20 +78,26 @@ def test_what_cannot_start_says_why(store: ModelStore, tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        for flags, variables, status, message in (
-            (["--port", "none"], {}, 2, "--port: 'none'"),
-            ([], {"NOISEVOTE_PROT": "1"}, 2, "unknown setting NOISEVOTE_PROT"),
-            (["--port", port, "--model-store", str(store.root)], {}, 1, f"port {port}: Address already in use"),
-            (["--port", "0", "--model-store", str(empty)], {}, 1, f"no model in {empty}"),
+        for start, flags, variables, status, message in (
+            (process_that_ends, ["--port", "none"], {}, 2, "--port: 'none'"),
+            (refusal, [], {"NOISEVOTE_PROT": "1"}, 2, "unknown setting NOISEVOTE_PROT"),
             (
+                refusal,
+                ["--port", port, "--model-store", str(store.root)],
+                {},
+                1,
+                f"port {port}: Address already in use",
+            ),
+            (process_that_ends, ["--port", "0", "--model-store", str(empty)], {}, 1, f"no model in {empty}"),
+            (
+                refusal,
                 [],
                 {"NOISEVOTE_HOST": "a..b", "NOISEVOTE_MODEL_STORE": str(store.root)},
                 1,
                 "cannot listen on a..b port 8000",
             ),
         ):
-            with server(*flags, **variables) as process:
-                found, output, errors = ended(process)
+            found, output, errors = start(*flags, **variables)
             assert (found, output) == (status, "")
             assert message in errors
             assert errors.count("\n") == 1

@@ -7,11 +7,11 @@ import httpx
 import numpy as np
 import pytest
 
-from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.scheduling.batch_size import BatchProfile
 from tests.support.graphs import SHAPE
+from tests.support.once_tried import OnceTriedEngine
 from tests.support.serving import serve
 
 pytestmark = pytest.mark.slow
@@ -66,10 +66,10 @@ async def test_an_answer_does_not_depend_on_company_threads_or_batch_size(
         "noisevote.service.models.loading.measure", lambda *arguments: BatchProfile(arguments[3], 0.0, ())
     )  # no own choice
     kernel = load_kernel() if on_kernel else None
-    async with serve(store, OnnxEngine(kernel), threads=1, batch_rows=8) as client:
+    async with serve(store, OnceTriedEngine(kernel), threads=1, batch_rows=8) as client:
         alone = [parts(await client.post(PATH, json=request)) for request in requests]
     for threads, batch_rows in ((1, 1), (1, 64), (2, 3), (2, 8), (3, 1000)):
-        async with serve(store, OnnxEngine(kernel), threads=threads, batch_rows=batch_rows) as client:
+        async with serve(store, OnceTriedEngine(kernel), threads=threads, batch_rows=batch_rows) as client:
             together = await asyncio.gather(*(client.post(PATH, json=request) for request in requests))
         assert [parts(response) for response in together] == alone
 

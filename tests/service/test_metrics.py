@@ -1,84 +1,40 @@
 import asyncio
-from collections.abc import Iterator
-from contextlib import nullcontext, suppress
-from dataclasses import replace
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from prometheus_client.samples import Sample
-from starlette.requests import ClientDisconnect
 
-from noisevote.engine.session_key import SessionKey
 from noisevote.model_store.store import ModelStore
 from noisevote.service.app import create_app
-from noisevote.service.errors import (
-    ClientLeftError,
-    DeadlineExceededError,
-    DrainingError,
-    EngineError,
-    NotReadyError,
-    QueueFullError,
-)
 from noisevote.service.metrics import Metrics
 from noisevote.service.prediction.accounting import RequestRecord, VoteAccount
-from noisevote.service.prediction.answer import Answer
-from noisevote.service.scheduling.batch import Batch, Share
-from noisevote.service.scheduling.load import Load
-from noisevote.service.scheduling.request import VoteRequest
-from noisevote.service.scheduling.ticket import CountedVotes
-from noisevote.service.scheduling.workers import BatchResult
 from noisevote.service.settings import Settings
-from noisevote.voting.decision import decide
-from noisevote.voting.stopping import Exact, Fixed, StopRule
-from noisevote.voting.tally import Tally
 from tests.support.engines import FakeEngine, Slow, skip_ahead, until
 from tests.support.graphs import CLASSES, SHAPE
+from tests.support.scraping import KEY, Scrape, answered, request, shown
 from tests.support.serving import OPEN, serve
 
 PATH = "/v1/models/tiny/predict"
+
+
 INPUTS = np.random.default_rng(3).random((2, *SHAPE)).tolist()
+
+
 BODY: dict[str, Any] = {"inputs": INPUTS, "seed": 1, "variant": "mul-0.8"}
+
+
 OPENMETRICS = {"accept": "application/openmetrics-text; version=1.0.0"}
+
+
 LABELS = {"model": "tiny", "version": "1", "variant": "mul-0.8"}
-KEY = SessionKey("m", "1", "v")
-IDLE = Load(0, 0, 0, 0, 0, 0, 0)
-
-
-class Scrape:
-    """Samples of one exposition."""
-
-    def __init__(self, text: str) -> None:
-        self.samples = [sample for family in parse_text(text) for sample in family.samples]
-
-    def of(self, name: str, **labels: str) -> Iterator[Sample]:
-        """Samples of a name that have these labels, among others."""
-        return (s for s in self.samples if s.name == f"noisevote_{name}" and labels.items() <= s.labels.items())
-
-    def total(self, name: str, **labels: str) -> float:
-        """Their sum; 0 where there is none."""
-        return sum(sample.value for sample in self.of(name, **labels))
-
-    def sum(self, name: str, **labels: str) -> float:
-        """Their sum; there must be one."""
-        values = [sample.value for sample in self.of(name, **labels)]
-        assert values, f"no {name} {labels}"
-        return sum(values)
 
 
 async def scrape(client: httpx.AsyncClient) -> Scrape:
     """What `/metrics` says now."""
     return Scrape((await client.get("/metrics")).text)
-
-
-def shown(metrics: Metrics) -> Scrape:
-    """What these would say."""
-    return Scrape(metrics.exposition("")[0].decode())
 
 
 async def predict(client: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
@@ -266,133 +222,6 @@ async def test_applications_in_one_process_count_apart(store: ModelStore) -> Non
         await predict(one)
         assert (await scrape(one)).sum("requests_total") == 1
         assert (await scrape(other)).sum("requests_total") == 0
-
-
-def request(inputs: int, votes: int, rule: StopRule | None = None) -> VoteRequest:
-    """A request of so many inputs."""
-    return VoteRequest(KEY, np.zeros((inputs, 1), np.float32), 2, (0.5, 0.0), 0, votes, rule or Fixed())
-
-
-def answered(used: list[int], complete: list[bool], *, abstain: bool = False, queue_s: float = 0.0) -> Answer:
-    """An answer with so many votes on each input, all for the first class."""
-    histogram = np.array([[votes, 0] for votes in used])
-    tally, inputs = Tally(histogram, histogram), len(used)
-    decisions = replace(decide(tally, 0.5), abstain=np.full(inputs, abstain))
-    return Answer(CountedVotes(tally, np.array(complete), queue_s, compute_s=0.0), decisions, np.zeros(inputs, bool))
-
-
-@given(
-    votes=st.integers(1, 50),
-    inputs=st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=8),
-)
-def test_every_vote_asked_for_is_cast_saved_or_dropped(votes: int, inputs: list[tuple[float, bool]]) -> None:
-    """Each input's unused votes are saved if it is complete, else dropped; counted one by one they add up the same."""
-    used = [max(1, int(share * votes)) for share, _ in inputs]
-    complete = [done for _, done in inputs]
-    metrics = Metrics()
-    asked = request(len(inputs), votes, Exact())
-    with RequestRecord(metrics) as record, VoteAccount(metrics, asked, record) as account:
-        account.settle(answered(used, complete))
-    after = shown(metrics)
-    assert after.sum("votes_asked_total") == votes * len(inputs)
-    assert after.sum("votes_cast_total") == sum(used)
-    assert after.sum("votes_saved_total") == sum(votes - n for n, done in zip(used, complete, strict=True) if done)
-    assert after.sum("votes_dropped_total", reason="deadline") == sum(
-        votes - n for n, done in zip(used, complete, strict=True) if not done
-    )
-    assert after.sum("incomplete_predictions_total") == complete.count(False)
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "reason"),
-    [
-        (DeadlineExceededError(""), "deadline_exceeded", "deadline"),
-        (asyncio.CancelledError(), "client_left", "cancelled"),
-        (ClientDisconnect(), "client_left", "cancelled"),
-        (ClientLeftError(""), "client_left", "cancelled"),
-        (DrainingError(""), "draining", "cancelled"),
-        (DrainingError(""), "draining", None),
-        (EngineError(""), "engine_error", "failed"),
-        (ZeroDivisionError(), "internal_error", "failed"),
-        (QueueFullError(""), "queue_full", None),
-        (NotReadyError(""), "not_ready", None),
-    ],
-)
-def test_a_request_that_ends_in_an_error_drops_what_it_asked_for(
-    error: BaseException, code: str, reason: str | None
-) -> None:
-    """For the error's reason, unless it was never accepted; it has no duration."""
-    metrics = Metrics()
-    metrics.declare([KEY], 0)
-    with (
-        suppress(type(error)),
-        RequestRecord(metrics) as record,
-        nullcontext() if reason is None else VoteAccount(metrics, request(2, 10), record),
-    ):
-        raise error
-    after = shown(metrics)
-    assert after.sum("requests_total", code=code) == after.sum("requests_total") == 1
-    dropped = {sample.labels["reason"]: sample.value for sample in after.of("votes_dropped_total") if sample.value}
-    assert dropped == ({} if reason is None else {reason: 20})
-    assert after.total("votes_asked_total") == (0 if reason is None else 20)
-    assert after.total("request_duration_seconds_count") == 0
-
-
-def test_an_error_after_the_answer_was_counted_drops_nothing() -> None:
-    """Its votes are accounted for once."""
-    metrics = Metrics()
-    with (
-        suppress(ZeroDivisionError),
-        RequestRecord(metrics) as record,
-        VoteAccount(metrics, request(1, 10), record) as account,
-    ):
-        account.settle(answered([10], [True]))
-        raise ZeroDivisionError
-    after = shown(metrics)
-    assert (after.sum("votes_asked_total"), after.sum("votes_dropped_total")) == (10, 0)
-    assert after.sum("requests_total", code="internal_error") == 1
-
-
-def test_an_error_that_was_told_as_an_event_is_counted_as_one_that_was_raised() -> None:
-    """A stream has begun with status 200, and yet it failed."""
-    metrics = Metrics()
-    with RequestRecord(metrics) as record, VoteAccount(metrics, request(1, 10), record):
-        record.error = EngineError("")
-    after = shown(metrics)
-    assert after.sum("votes_dropped_total", reason="failed") == after.sum("votes_asked_total") == 10
-    assert after.sum("requests_total", code="engine_error") == after.sum("requests_total") == 1
-    assert after.sum("request_duration_seconds_count") == 0
-
-
-def test_durations_are_seconds_of_the_clock() -> None:
-    """From entering the record to leaving it, and the queue's as it was told."""
-    times = iter([100.0, 100.75])
-    metrics = Metrics(lambda: next(times))
-    with RequestRecord(metrics) as record, VoteAccount(metrics, request(1, 1), record) as account:
-        record.session = KEY
-        account.settle(answered([1], [True], abstain=True, queue_s=0.125))
-    rows = Share(request(1, 13), np.zeros(13, np.int64), np.arange(13))
-    metrics.observe_batch(BatchResult(Batch(KEY, (rows,)), [], began=0.0, seconds=0.003, failed=True))
-    metrics.show(IDLE, ready=True)
-    after = shown(metrics)
-    assert after.sum("request_duration_seconds_sum") == 0.75
-    assert after.sum("queue_duration_seconds_sum") == 0.125
-    assert after.sum("batch_duration_seconds_sum") == 0.003
-    assert after.sum("batch_rows_sum") == 13
-    assert after.sum("batch_rows_bucket", le="12.0") == 0
-    assert after.sum("batch_rows_bucket", le="16.0") == 1
-    assert after.sum("batches_failed_total") == after.sum("abstentions_total") == 1
-
-
-def test_votes_of_certificates_count_from_zero() -> None:
-    """Where a session certifies, and only there, both rules' votes are shown before the first request."""
-    metrics, other = Metrics(), KEY._replace(variant="w")
-    metrics.declare([KEY, other], 0, [KEY])
-    counted = shown(metrics)
-    for name in ("votes_asked_total", "votes_cast_total", "votes_saved_total"):
-        for rule in ("certify_fixed", "certify_anytime"):
-            assert counted.sum(name, variant=KEY.variant, rule=rule) == 0
-    assert not [one for one in counted.samples if one.labels.get("variant") == "w" and "rule" in one.labels]
 
 
 def test_a_forgotten_session_is_exported_no_more() -> None:

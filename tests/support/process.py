@@ -1,5 +1,7 @@
 """Starts the server as a process."""
 
+import io
+import logging
 import os
 import re
 import socket
@@ -7,8 +9,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
+
+from noisevote.service import __main__ as program
 
 ROOT = Path(__file__).parents[2]
 DIGIT = ROOT / "examples" / "digit-7.png"
@@ -40,6 +45,25 @@ def server(*flags: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.kill()
         process.communicate()
+
+
+def refusal(*flags: str, **variables: str) -> tuple[int, str, str]:
+    """Exit status, output and errors of a server that refuses to start, in this process: all else is its imports."""
+    output, errors = io.StringIO(), io.StringIO()
+    root, raising = logging.getLogger(), logging.raiseExceptions
+    handlers, level, root.handlers = root.handlers, root.level, []
+    try:
+        with (
+            patch.dict(os.environ, clean_environment(**variables), clear=True),
+            patch.object(program, "_serve", side_effect=AssertionError("it serves")),
+            redirect_stdout(output),
+            redirect_stderr(errors),
+        ):
+            status = program.main(flags)
+    finally:
+        root.handlers, logging.raiseExceptions = handlers, raising
+        root.setLevel(level)
+    return status, output.getvalue(), errors.getvalue()
 
 
 def start_line(process: subprocess.Popen[str]) -> tuple[str, str]:

@@ -9,7 +9,6 @@ from unittest.mock import patch
 import httpx
 
 from noisevote.client import AsyncClient
-from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.model_store.manifest import Manifest
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.library import load_kernel
@@ -22,6 +21,7 @@ from noisevote.service.settings import Settings
 from tests.support.engines import FakeEngine
 from tests.support.graphs import CLASSES, SHAPE, tiny_network
 from tests.support.manifests import manifest, point, variant
+from tests.support.once_tried import OnceTriedEngine
 
 # Whoever asks may come in: for tests of everything else.
 OPEN: Final = Access(keys=lambda: NO_KEYS, keyless=True)
@@ -61,7 +61,7 @@ async def serve_to(
     def on_start(_: Runtime) -> None:
         started.set()
 
-    app = create_app(Settings(**values), engine or OnnxEngine(load_kernel()), on_start, access)
+    app = create_app(Settings(**values), engine or OnceTriedEngine(load_kernel()), on_start, access)
     unmeasured = patch(
         "noisevote.service.models.loading.measure", lambda *arguments: BatchProfile(arguments[3], 0.0, ())
     )

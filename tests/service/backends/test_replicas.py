@@ -13,7 +13,6 @@ import httpx
 import numpy as np
 import pytest
 
-from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.engine.session_key import SessionKey
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.library import load_kernel
@@ -30,6 +29,7 @@ from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.ticket import CountedVotes
 from noisevote.service.settings import Settings
 from tests.service.rest.v1.test_predict import INPUTS, PATH
+from tests.support.once_tried import OnceTriedEngine
 from tests.support.serving import OPEN, serve
 from tests.support.smoothed import SHAPE, publish_smoothed
 
@@ -70,7 +70,7 @@ def _copied(registry: ModelRegistry) -> ModelRegistry:
 async def on_replicas(store: ModelStore, losses: int = 0, **limits: int) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an application that has two replicas; the first so many asked are lost after their first word."""
     settings = Settings(model_store=store.root, threads=1, **limits)  # type: ignore[arg-type]  # limits are numbers
-    replicas = [LocalBackend(settings, OnnxEngine(load_kernel()), Metrics(), keeps=True) for _ in range(2)]
+    replicas = [LocalBackend(settings, OnceTriedEngine(load_kernel()), Metrics(), keeps=True) for _ in range(2)]
     turns = cycle(replicas)
     left = losses
     started = asyncio.Event()

@@ -1,6 +1,7 @@
 """Long bodies: read by another process, to the same answer, and at most one at a time."""
 
 import asyncio
+import ctypes
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -45,9 +46,9 @@ def defective(body: bytes, settings: Settings) -> PredictionRequest:
 
 
 def endless(body: bytes, settings: Settings) -> PredictionRequest:
-    """A body that keeps the interpreter."""
-    while True:
-        pass
+    """A body that keeps the interpreter, but not a processor: PyDLL does not let go of the lock."""
+    ctypes.PyDLL(None).sleep(600)
+    raise AssertionError
 
 
 def fatal(body: bytes, settings: Settings) -> PredictionRequest:
