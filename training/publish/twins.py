@@ -53,7 +53,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Twin:
-    """A variant, what trained it, and the file of its int8 twin; results are kept beside the file.
+    """A variant, what trained it, and the folder of its int8 twin; results are kept beside the twin's file.
 
     `operator` is the version of the noise operator that the twin draws with.
     """
@@ -61,20 +61,38 @@ class Twin:
     manifest: Manifest
     variant: Variant
     provenance: Provenance
-    file: Path
+    folder: Path
     operator: OperatorVersion = OP_VERSION
 
     @property
     def name(self) -> str:
-        """The twin's name."""
-        return f"{self.variant.name}-int8"
+        """The twin's name; it tells the operator's version where that is not its model's."""
+        drawn = "" if self.operator == self.manifest.operator.version else f"-op{self.operator}"
+        return f"{self.variant.name}-int8{drawn}"
 
-    def plan(self, votes: int, sigmas: Sequence[float] | None) -> Plan:
-        """What to measure: by default at the sigmas of the float32 variant's table, under the noise of its training."""
+    @property
+    def file(self) -> Path:
+        """The twin's file."""
+        return self.folder / f"{self.name}.onnx"
+
+    def plans(self, votes: int, sigmas: Sequence[float] | None) -> tuple[Plan, ...]:
+        """What to measure: as much as the float32 variant's table has, under the noise of its training.
+
+        Args:
+            votes: an image at most, and at sigmas that are not in the table.
+            sigmas: in place of the table's.
+        """
         kind = self.variant.noise
-        measured = sorted({point.sigma for point in self.variant.accuracy if point.noise == kind})
+        most: dict[float, int] = {}
+        for point in self.variant.accuracy:
+            if point.noise == kind:
+                most[point.sigma] = max(point.votes, most.get(point.sigma, 1))
+        wanted = {sigma: min(votes, most.get(sigma, votes)) for sigma in sigmas or sorted(most)}
         seed = self.variant.accuracy[0].seed
-        return Plan((kind,), tuple(sigmas or measured), votes, seed)
+        return tuple(
+            Plan((kind,), tuple(sigma for sigma, count in wanted.items() if count == each), each, seed)
+            for each in sorted(set(wanted.values()), reverse=True)
+        )
 
     def make(self, store: ModelStore, data: DataSet, sigmas: Sequence[float]) -> None:
         """Write the file, calibrated on training examples under the variant's noise at these sigmas.
@@ -88,9 +106,10 @@ class Twin:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         export.write(quantized(content, data.train, self.variant.noise, sigmas, about, self.operator), self.file)
 
-    def measured(self, data: DataSet, plan: Plan, threads: int) -> Variant:
-        """The manifest's entry of the file, measured as the plan says; what was measured before is kept."""
-        evaluation = evaluate(OnnxRuntime(self.file, threads), self.file.with_suffix(".json"), data.test, plan)
+    def measured(self, data: DataSet, plans: Sequence[Plan], threads: int) -> Variant:
+        """The manifest's entry of the file, measured as the plans say; what was measured before is kept."""
+        engine, kept = OnnxRuntime(self.file, threads), self.file.with_suffix(".json")
+        evaluation = [evaluate(engine, kept, data.test, plan) for plan in plans][-1]
         content = self.file.read_bytes()
         calibration: dict[str, JsonValue] = {
             "inputs": CALIBRATION_INPUTS,
