@@ -41,7 +41,9 @@ def add_quantize(commands: Commands) -> None:
     parser.add_argument("--store", type=Path, default=STORE, help="model store (default: model_store/models)")
     parser.add_argument("--folder", type=Path, default=FOLDER, help=f"where twins are made (default: {FOLDER})")
     parser.add_argument("--sigmas", nargs="+", type=float, help="to calibrate and measure at (default: as measured)")
-    parser.add_argument("--votes", type=int, default=20, help="votes an image to measure with at most (as its table has)")
+    parser.add_argument(
+        "--votes", type=int, default=20, help="votes an image to measure with at most (as its table has)"
+    )
     add_operator(parser)
     parser.add_argument("--publish", action="store_true", help="add the twins to the version, if they are as accurate")
     add_threads(parser)
