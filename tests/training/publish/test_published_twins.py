@@ -12,7 +12,7 @@ from noisevote.evaluation.plan import Plan
 from noisevote.evaluation.votes import cast_votes
 from noisevote.model_store.manifest import Manifest, Variant
 from noisevote.model_store.store import ModelStore
-from noisevote.noise_op.contract import OP_VERSION
+from noisevote.noise_op.contract import OP_VERSION, OperatorVersion
 from noisevote.noise_op.onnx_versions import draw_with, operator_version
 from noisevote.service.settings import Settings
 from noisevote.training.publish.twins import Twin
@@ -55,7 +55,8 @@ def test_it_casts_the_votes_of_its_original(
     assert twin.provenance is not None
     images = examples[twin.provenance.data_set]
     plan = Plan((twin.noise,), (0.5,), votes=5, seed=0)
-    votes, drawn = [], OP_VERSION
+    votes = []
+    drawn: OperatorVersion = OP_VERSION
     for variant in (twin, original(manifest, twin)):
         file = tmp_path / variant.file
         model = onnx.load_from_string(STORE.read(manifest, variant))
