@@ -78,14 +78,14 @@ class Team(ctypes.Structure):
 
 
 class Blocks(NamedTuple):
-    """`count` counter blocks from number `first` on: what addresses draws, in the order of the native functions."""
+    """So many counter blocks from number `first` on: what addresses draws, in the order of the native functions."""
 
     seed: int
     site: int
     vote: int
     step: int
     first: int
-    count: int
+    blocks: int
 
     def signed(self) -> Self:
         """The same, with the signed reading of the seed's 64 bits."""
@@ -109,8 +109,8 @@ class Kernel:
         return tuple(isa for isa in ISAS if self._native.noisevote_has_isa(isa.encode()))
 
     def words(self, of: Blocks, isa: str | None = None, version: OperatorVersion = OP_VERSION) -> NDArray[np.uint32]:
-        """Philox words of these blocks: uint32 [of.count, 4]."""
-        out = np.empty((of.count, 4), np.uint32)
+        """Philox words of these blocks: uint32 [of.blocks, 4]."""
+        out = np.empty((of.blocks, 4), np.uint32)
         self._call(self._native.noisevote_words, isa, version, *of.signed(), out.ctypes.data)
         return out
 
@@ -121,11 +121,11 @@ class Kernel:
         version: OperatorVersion = OP_VERSION,
         out: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
-        """Normals of these blocks, in the order of the elements: float32 [4 * of.count], in version 2 [8 * of.count].
+        """Normals of these blocks, in the order of the elements: float32 [4 * of.blocks], in version 2 [8 * of.blocks].
 
         They are written to `out`, if it is given; it must have that many elements.
         """
-        count = PER_BLOCK[version] * of.count
+        count = PER_BLOCK[version] * of.blocks
         out = np.empty(count, np.float32) if out is None else out
         if (out.dtype, out.size, out.flags.c_contiguous) != (np.dtype(np.float32), count, True):
             raise ValueError(f"out: {out.size} elements of {out.dtype}; {count} of float32 in a row are needed")
