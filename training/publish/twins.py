@@ -75,8 +75,8 @@ class Difference:
 def standard_error(table: Sequence[AccuracyPoint], point: AccuracyPoint) -> float:
     """Standard deviation of a point's accuracy over other draws on the same images, from the spread that was seen.
 
-    A point of few repetitions has that of fewer votes, which is no smaller; but none is larger than that of decisions
-    which are all equally sure, sqrt(accuracy · (1 - accuracy) / images). At sigma 0 nothing is drawn.
+    A point of few repetitions has that of fewer votes, which is no smaller; where none has enough of them, the largest
+    that decisions of such accuracy can have, sqrt(accuracy · (1 - accuracy) / images). At sigma 0 nothing is drawn.
     """
     if point.sigma == 0:
         return 0.0
@@ -85,8 +85,7 @@ def standard_error(table: Sequence[AccuracyPoint], point: AccuracyPoint) -> floa
     spreads = {each.votes: each.spread for each in beside if each.spread and votes // each.votes >= LEAST_GROUPS}
     fewer = [count for count in spreads if count <= point.votes]
     largest = math.sqrt(point.accuracy * (1 - point.accuracy) / point.images)
-    spread = min(spreads[max(fewer)], largest) if fewer else largest
-    return spread / math.sqrt(votes // point.votes)
+    return (spreads[max(fewer)] if fewer else largest) / math.sqrt(votes // point.votes)
 
 
 @dataclass(frozen=True)
