@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.timing import Contender, in_turns
 from noisevote.noise_op.contract import OP_VERSIONS, PER_BLOCK, OperatorVersion
-from noisevote.noise_op.library import Kernel
+from noisevote.noise_op.library import Blocks, Kernel
 
 COUNT = 1 << 20
 CHUNK = 1 << 16  # of the kernel, which adds noise while it is in a cache
@@ -46,6 +46,6 @@ def _drawing(kernel: Kernel, isa: str, version: OperatorVersion) -> Contender:
 
     def draw() -> None:
         for first in range(0, COUNT // CHUNK):
-            kernel.normals(1, 0, 0, 0, first * blocks, blocks, isa=isa, version=version, out=out)
+            kernel.normals(Blocks(1, 0, 0, 0, first * blocks, blocks), isa=isa, version=version, out=out)
 
     return draw

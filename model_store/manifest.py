@@ -220,7 +220,10 @@ class Variant(_Record):
     ] = "float32"
     twin: Annotated[
         Name | None,
-        Field(description="the float32 variant of this version that an int8 variant was made of; null for float32"),
+        Field(
+            description="the float32 variant of this version that an int8 variant was made of; null for float32. "
+            "One variant has a twin for each version of the noise operator at most"
+        ),
     ] = None
     operator_version: Annotated[
         Count | None, Field(description="version of the noise operator that the file draws with; null: the manifest's")
@@ -274,11 +277,12 @@ class Manifest(_Record):
     @model_validator(mode="after")
     def _twins_are_there(self) -> Self:
         floats = {variant.name for variant in self.variants if variant.precision == "float32"}
-        twins = [variant.twin for variant in self.variants if variant.twin is not None]
-        _refuse_repeats("variants.twin", twins)
-        for twin in twins:
-            if twin not in floats:
-                raise ValueError(f"variants.twin: {twin!r} is no float32 variant of this version")
+        twins = [variant for variant in self.variants if variant.twin is not None]
+        drawn = [f"{variant.twin}, operator version {self.operator_version(variant)}" for variant in twins]
+        _refuse_repeats("variants.twin", drawn)
+        for variant in twins:
+            if variant.twin not in floats:
+                raise ValueError(f"variants.twin: {variant.twin!r} is no float32 variant of this version")
         return self
 
     def variant(self, name: str) -> Variant | None:

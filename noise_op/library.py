@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +77,21 @@ class Team(ctypes.Structure):
     _fields_ = (("threads", ctypes.c_int), ("gomp_parallel", ctypes.c_void_p))
 
 
+class Blocks(NamedTuple):
+    """So many counter blocks from number `first` on: what addresses draws, in the order of the native functions."""
+
+    seed: int
+    site: int
+    vote: int
+    step: int
+    first: int
+    blocks: int
+
+    def signed(self) -> Self:
+        """The same, with the signed reading of the seed's 64 bits."""
+        return self._replace(seed=(self.seed + 2**63) % 2**64 - 2**63)
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A loaded kernel. `isa` is the instruction set that it picked on this processor."""
@@ -93,45 +108,28 @@ class Kernel:
         """The instruction sets that can run here, widest first."""
         return tuple(isa for isa in ISAS if self._native.noisevote_has_isa(isa.encode()))
 
-    def words(
-        self,
-        seed: int,
-        site: int,
-        vote: int,
-        step: int,
-        first: int,
-        blocks: int,
-        isa: str | None = None,
-        version: OperatorVersion = OP_VERSION,
-    ) -> NDArray[np.uint32]:
-        """Philox words of `blocks` counter blocks from `first`: uint32 [blocks, 4]."""
-        out = np.empty((blocks, 4), np.uint32)
-        where = (_int64(seed), site, vote, step, first, blocks)
-        self._call(self._native.noisevote_words, isa, version, *where, out.ctypes.data)
+    def words(self, of: Blocks, isa: str | None = None, version: OperatorVersion = OP_VERSION) -> NDArray[np.uint32]:
+        """Philox words of these blocks: uint32 [of.blocks, 4]."""
+        out = np.empty((of.blocks, 4), np.uint32)
+        self._call(self._native.noisevote_words, isa, version, *of.signed(), out.ctypes.data)
         return out
 
     def normals(
         self,
-        seed: int,
-        site: int,
-        vote: int,
-        step: int,
-        first: int,
-        blocks: int,
+        of: Blocks,
         isa: str | None = None,
         version: OperatorVersion = OP_VERSION,
         out: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
-        """Normals of the same blocks, in the order of the elements: float32 [4 * blocks], in version 2 [8 * blocks].
+        """Normals of these blocks, in the order of the elements: float32 [4 * of.blocks], in version 2 [8 * of.blocks].
 
         They are written to `out`, if it is given; it must have that many elements.
         """
-        count = PER_BLOCK[version] * blocks
+        count = PER_BLOCK[version] * of.blocks
         out = np.empty(count, np.float32) if out is None else out
         if (out.dtype, out.size, out.flags.c_contiguous) != (np.dtype(np.float32), count, True):
             raise ValueError(f"out: {out.size} elements of {out.dtype}; {count} of float32 in a row are needed")
-        where = (_int64(seed), site, vote, step, first, blocks)
-        self._call(self._native.noisevote_normals, isa, version, *where, out.ctypes.data)
+        self._call(self._native.noisevote_normals, isa, version, *of.signed(), out.ctypes.data)
         return out
 
     def forward(self, batch: Batch, bf16: bool, x: int, y: int, team: Team, isa: str | None = None) -> None:
@@ -153,11 +151,6 @@ class Kernel:
     def _call(function: Callable[..., int], isa: str | None, *arguments: Any) -> None:
         if function(None if isa is None else isa.encode(), *arguments) != 0:
             raise UnknownIsaError(str(isa))
-
-
-def _int64(seed: int) -> int:
-    """The signed reading of a seed's 64 bits."""
-    return (seed + 2**63) % 2**64 - 2**63
 
 
 def open_kernel(path: Path) -> Kernel:

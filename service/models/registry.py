@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 from typing import Final, NamedTuple
 
 from noisevote.engine.session_key import SessionKey
-from noisevote.model_store.manifest import Manifest, PrecisionChoice, Variant
+from noisevote.model_store.manifest import Manifest, Precision, PrecisionChoice, Variant
 from noisevote.model_store.selection import NoVariantsError, select
 from noisevote.noise_op.contract import NoiseKind
 from noisevote.service.errors import InvalidValueError, UnknownModelError, UnknownVariantError, UnknownVersionError
@@ -77,17 +77,24 @@ class ServedVersion:
     def computed(self, variant: Variant, precision: PrecisionChoice) -> Variant:
         """The variant itself or its twin, whichever computes in this precision; of `any` the faster one here.
 
+        Of several twins it is the one that draws with the newest version of the noise operator.
+
         Raises:
             InvalidValueError: it is not served in this precision.
         """
-        family = variant.twin or variant.name
-        pair = [each for each in self.variants if family in (each.twin, each.name)]
+        pair = self._pair(variant)
         if precision == "any":
-            return min(pair, key=self._row_s)
-        for each in pair:
-            if each.precision == precision:
-                return each
-        raise InvalidValueError("precision", f"{precision}; variant {variant.name!r} is not served in it")
+            return min(pair.values(), key=self._row_s)
+        if precision not in pair:
+            raise InvalidValueError("precision", f"{precision}; variant {variant.name!r} is not served in it")
+        return pair[precision]
+
+    def _pair(self, variant: Variant) -> dict[Precision, Variant]:
+        """A variant and its twin, or its twin's variant, by precision."""
+        family = variant.twin or variant.name
+        known = [each for each in self.variants if family in (each.twin, each.name)]
+        oldest_first = sorted(known, key=self.manifest.operator_version)
+        return {each.precision: each for each in oldest_first} | {variant.precision: variant}
 
     def _row_s(self, variant: Variant) -> float:
         """Seconds that a vote takes, as measured when the variant was loaded; infinite where it was not."""

@@ -121,13 +121,14 @@ def test_a_point_is_measured_once() -> None:
 
 
 def test_an_int8_variant_names_its_float32_twin() -> None:
-    """A twin is there, is float32 and has one twin; manifests from before there were twins are float32."""
+    """A twin is there, is float32 and has one twin for each operator version; older manifests are float32."""
     assert variant().precision == "float32"
     original, twin = variant("mul-0.8"), variant("mul-0.8-int8", precision="int8", twin="mul-0.8")
-    assert manifest({}, variants=(original, twin)).variant("mul-0.8-int8") == twin
+    newer = variant("mul-0.8-int8-op2", precision="int8", twin="mul-0.8", operator_version=2)
+    assert manifest({}, variants=(original, twin, newer)).variant("mul-0.8-int8") == twin
     for variants, message in (
         ((twin,), "'mul-0.8' is no float32 variant"),
-        ((original, twin, variant("other", precision="int8", twin="mul-0.8")), "'mul-0.8' occurs twice"),
+        ((original, twin, variant("other", precision="int8", twin="mul-0.8")), "'mul-0.8, operator version 1' occ"),
         ((original, twin, variant("other", precision="int8", twin="mul-0.8-int8")), "is no float32 variant"),
     ):
         with pytest.raises(ValidationError, match=message):

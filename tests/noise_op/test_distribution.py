@@ -4,7 +4,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from noisevote.noise_op.contract import OP_VERSIONS, PER_BLOCK, OperatorVersion
-from noisevote.noise_op.library import Kernel
+from noisevote.noise_op.library import Blocks, Kernel
 from noisevote.noise_op.reference import nibble_sums
 
 pytestmark = pytest.mark.slow
@@ -18,7 +18,7 @@ def draws(
 ) -> NDArray[np.float64]:
     """`count` normals in float64."""
     blocks = count // PER_BLOCK[version]
-    return kernel.normals(seed, site, vote, step, 0, blocks, version=version).astype(np.float64)
+    return kernel.normals(Blocks(seed, site, vote, step, 0, blocks), version=version).astype(np.float64)
 
 
 @pytest.fixture(scope="module", params=OP_VERSIONS)

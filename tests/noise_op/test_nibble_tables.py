@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from noisevote.noise_op.function_body import gaussian_noise_function
-from noisevote.noise_op.library import Batch, Kernel, Team
+from noisevote.noise_op.library import Batch, Blocks, Kernel, Team
 from noisevote.noise_op.nibble_tables import UNIT
 from noisevote.noise_op.reference import nibble_sums, normals
 from tests.noise_op.conftest import FLOAT, graph, session
@@ -47,7 +47,7 @@ def test_known_answers(kernel: Kernel) -> None:
         np.testing.assert_array_equal(normals(seed, vote, site, step, 24, version=2), z)
         np.testing.assert_array_equal(by_function_body(seed, vote, site, step, 24), z)
         for isa in kernel.isas():
-            np.testing.assert_array_equal(kernel.normals(seed, site, vote, step, 0, 3, isa=isa, version=2), z)
+            np.testing.assert_array_equal(kernel.normals(Blocks(seed, site, vote, step, 0, 3), isa=isa, version=2), z)
 
 
 @settings(deadline=None, max_examples=examples(30))
@@ -56,7 +56,7 @@ def test_normals_agree_bit_for_bit(kernel: Kernel, seed: int, site: int, vote: i
     """Version 2 rounds nothing, so that all implementations draw the same numbers in every bit."""
     expected = normals(seed, vote, site, step, count, version=2)
     for isa in kernel.isas():
-        drawn = kernel.normals(seed, site, vote, step, 0, -(-count // 8), isa=isa, version=2)
+        drawn = kernel.normals(Blocks(seed, site, vote, step, 0, -(-count // 8)), isa=isa, version=2)
         np.testing.assert_array_equal(drawn[:count], expected)
     np.testing.assert_array_equal(by_function_body(seed, vote, site, step, count), expected)
 

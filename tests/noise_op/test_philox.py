@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from noisevote.noise_op import torch_philox
 from noisevote.noise_op.contract import OP_VERSIONS, PER_BLOCK, OperatorVersion
 from noisevote.noise_op.function_body import philox_words_function
-from noisevote.noise_op.library import ISAS, Kernel, UnknownIsaError
+from noisevote.noise_op.library import ISAS, Blocks, Kernel, UnknownIsaError
 from noisevote.noise_op.reference import ROUNDS, normals, philox4x32
 from tests.noise_op.conftest import UINT64, graph, session
 from tests.support.effort import examples
@@ -64,12 +64,12 @@ def test_reference_gives_the_published_words(answer: Answer) -> None:
 def test_kernel_gives_the_published_words(kernel: Kernel, answer: Answer, isa: str) -> None:
     """Every instruction set of the kernel reproduces them, or says that it cannot run here."""
     block, site, vote, step = (int(word) for word in answer.counter)
-    arguments = (seed_of(answer.key), site, vote, step, block, 1)
+    one = Blocks(seed_of(answer.key), site, vote, step, block, 1)
     if isa in kernel.isas():
-        assert (kernel.words(*arguments, isa=isa, version=answer.version)[0] == answer.result).all()
+        assert (kernel.words(one, isa=isa, version=answer.version)[0] == answer.result).all()
     else:
         with pytest.raises(UnknownIsaError, match=isa):
-            kernel.words(*arguments, isa=isa)
+            kernel.words(one, isa=isa)
 
 
 @settings(deadline=None, max_examples=examples(50))
@@ -82,8 +82,9 @@ def test_words_agree_bit_for_bit(
     counter[:] = (0, site, vote, step)
     counter[:, 0] = np.arange(blocks)
     expected = philox4x32(counter, [seed & 0xFFFFFFFF, seed >> 32], ROUNDS[version])
+    of = Blocks(seed, site, vote, step, 0, blocks)
     for isa in kernel.isas():
-        assert (kernel.words(seed, site, vote, step, 0, blocks, isa=isa, version=version) == expected).all(), isa
+        assert (kernel.words(of, isa=isa, version=version) == expected).all(), isa
     signed = seed - 2**64 if seed >= 2**63 else seed
     assert (function_body_words(signed, site, vote, step, blocks, version) == expected).all()
     if version == 1:
@@ -114,13 +115,14 @@ def function_body_words(
 @pytest.mark.parametrize("version", OP_VERSIONS)
 def test_counter_blocks_can_start_anywhere(kernel: Kernel, version: OperatorVersion) -> None:
     """A draw depends on its block number alone, not on where a call began or how many it asked for."""
-    words, normals_ = partial(kernel.words, 7, 1, 2, 3), partial(kernel.normals, 7, 1, 2, 3)
-    whole, drawn = words(0, 100, version=version), normals_(0, 100, version=version).reshape(100, -1)
-    for first, blocks in ((0, 1), (1, 15), (17, 16), (33, 67)):
+    blocks_of = partial(Blocks, 7, 1, 2, 3)
+    whole = kernel.words(blocks_of(0, 100), version=version)
+    drawn = kernel.normals(blocks_of(0, 100), version=version).reshape(100, -1)
+    for first, count in ((0, 1), (1, 15), (17, 16), (33, 67)):
+        of, here = blocks_of(first, count), slice(first, first + count)
         for isa in kernel.isas():
-            here = slice(first, first + blocks)
-            assert (words(first, blocks, isa=isa, version=version) == whole[here]).all()
-            assert (normals_(first, blocks, isa=isa, version=version) == drawn[here].reshape(-1)).all()
+            assert (kernel.words(of, isa=isa, version=version) == whole[here]).all()
+            assert (kernel.normals(of, isa=isa, version=version) == drawn[here].reshape(-1)).all()
 
 
 @settings(deadline=None, max_examples=examples(50))
@@ -128,7 +130,8 @@ def test_counter_blocks_can_start_anywhere(kernel: Kernel, version: OperatorVers
 def test_normals_agree_to_1e_5_relative(kernel: Kernel, seed: int, site: int, vote: int, step: int, count: int) -> None:
     """Every normal is within 1e-5 of the reference, relative to itself; instruction sets agree bit for bit."""
     expected = normals(seed, vote, site, step, count)
-    per_isa = [kernel.normals(seed, site, vote, step, 0, (count + 3) // 4, isa=isa)[:count] for isa in kernel.isas()]
+    of = Blocks(seed, site, vote, step, 0, (count + 3) // 4)
+    per_isa = [kernel.normals(of, isa=isa)[:count] for isa in kernel.isas()]
     for drawn in per_isa:
         np.testing.assert_allclose(drawn, expected, rtol=1e-5, atol=0)
         assert (drawn.view(np.uint32) == per_isa[0].view(np.uint32)).all()

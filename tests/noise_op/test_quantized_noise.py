@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from noisevote.noise_op.contract import ACTIVATIONS, OP_VERSIONS, PER_BLOCK, Activation, OperatorVersion
 from noisevote.noise_op.function_body import gaussian_noise_function, quantized_noise_function
-from noisevote.noise_op.library import Batch, Bytes, Kernel, Team
+from noisevote.noise_op.library import Batch, Blocks, Bytes, Kernel, Team
 from noisevote.noise_op.reference import Quantization, in_steps, noisy, quantized_noise, rounded, sigma_in_steps
 from tests.noise_op.conftest import FLOAT, UINT8, graph, session
 from tests.support.effort import examples
@@ -110,8 +110,8 @@ def exact(case: Case, kernel: Kernel) -> NDArray[np.uint8]:
         signal = in_steps(case.x[case.row[r]], case.how)
         order = np.moveaxis(signal, -1, 0) if case.channels_last else signal
         blocks = -(-signal.size // PER_BLOCK[case.version])
-        where = (int(case.seed[r]), case.site, int(case.vote[r]), case.step, 0, blocks)
-        z = kernel.normals(*where, version=case.version)
+        of = Blocks(int(case.seed[r]), case.site, int(case.vote[r]), case.step, 0, blocks)
+        z = kernel.normals(of, version=case.version)
         sigma = sigma_in_steps(case.sigma[r], case.how)
         y = noisy(order, sigma, z[: signal.size].reshape(order.shape), case.activation)
         made.append(rounded(np.moveaxis(y, 0, -1) if case.channels_last else y, case.how))

@@ -6,7 +6,6 @@ from typing import Final
 
 from noisevote.model_store.manifest import Manifest, Provenance, Variant
 from noisevote.model_store.store import ModelStore
-from noisevote.noise_op.contract import OP_VERSION
 from noisevote.training.commands.options import STORE, Commands, add_operator, add_threads
 from noisevote.training.data.files import DataSource
 from noisevote.training.data.registry import load
@@ -42,7 +41,9 @@ def add_quantize(commands: Commands) -> None:
     parser.add_argument("--store", type=Path, default=STORE, help="model store (default: model_store/models)")
     parser.add_argument("--folder", type=Path, default=FOLDER, help=f"where twins are made (default: {FOLDER})")
     parser.add_argument("--sigmas", nargs="+", type=float, help="to calibrate and measure at (default: as measured)")
-    parser.add_argument("--votes", type=int, default=20, help="votes an image to measure with")
+    parser.add_argument(
+        "--votes", type=int, default=20, help="votes an image to measure with at most (as its table has)"
+    )
     add_operator(parser)
     parser.add_argument("--publish", action="store_true", help="add the twins to the version, if they are as accurate")
     add_threads(parser)
@@ -55,15 +56,14 @@ def _quantize(options: argparse.Namespace) -> None:
     manifest = store.manifest(options.model, options.version)
     for name in options.variants:
         variant, provenance = _float32(manifest, name)
-        drawn = "" if options.operator == OP_VERSION else f"-operator-{options.operator}"
-        file = options.folder / f"{manifest.name}-{manifest.version}{drawn}" / f"{name}-int8.onnx"
-        twin = twins.Twin(manifest, variant, provenance, file, options.operator)
+        folder = options.folder / f"{manifest.name}-{manifest.version}"
+        twin = twins.Twin(manifest, variant, provenance, folder, options.operator)
         data = load(provenance.data_set, DataSource.from_environment())
-        plan = twin.plan(options.votes, options.sigmas)
-        if not file.exists():
-            twin.make(store, data, plan.sigmas)
-        measured = twin.measured(data, plan, options.threads)
-        print(f"{file}: {measured.bytes} bytes, for {variant.bytes}")
+        plans = twin.plans(options.votes, options.sigmas)
+        if not twin.file.exists():
+            twin.make(store, data, sorted(sigma for plan in plans for sigma in plan.sigmas))
+        measured = twin.measured(data, plans, options.threads)
+        print(f"{twin.file}: {measured.bytes} bytes, for {variant.bytes}")
         print(*twin.differences(measured), sep="\n")
         if options.publish:
             print(twins.add(store, twin, measured))

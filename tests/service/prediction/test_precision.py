@@ -28,9 +28,12 @@ BEST_8, NEXT_8 = (
 ALL = (BEST, NEXT, CLEAN, BEST_8, NEXT_8)
 
 
+NEWER_8 = variant("mul-0.9-int8-op2", precision="int8", twin="mul-0.9", operator_version=2)
+
+
 def served(variants: tuple[Variant, ...] = ALL, seconds: dict[str, float] | None = None) -> ServedVersion:
     """A version whose variants take these seconds a vote, 1 where nothing is said."""
-    described = manifest({}, variants=ALL)
+    described = manifest({}, variants=(*ALL, NEWER_8))
     profiles = {
         session_key(described, each): BatchProfile(4, (seconds or {}).get(each.name, 1.0), ()) for each in variants
     }
@@ -68,6 +71,15 @@ def test_a_named_variant_is_computed_as_asked() -> None:
     assert chosen(served(), "mul-0.5", "int8") == chosen(served(), "mul-0.5-int8", "int8") == "mul-0.5-int8"
     assert chosen(served(), "mul-0.5-int8", "float32") == "mul-0.5"
     assert chosen(served(), "mul-0.5-int8") == "mul-0.5-int8"
+
+
+def test_of_two_twins_the_newer_draws_are_taken() -> None:
+    """The older one is there by its name, so that its answers can be repeated."""
+    both = served((*ALL, NEWER_8), seconds={"mul-0.9-int8": 0.4, "mul-0.9-int8-op2": 0.5})
+    assert chosen(both, precision="int8") == chosen(both, precision="any") == "mul-0.9-int8-op2"
+    assert chosen(both, "mul-0.9", "int8") == "mul-0.9-int8-op2"
+    assert chosen(both, "mul-0.9-int8", "int8") == chosen(both, "mul-0.9-int8") == "mul-0.9-int8"
+    assert chosen(both, "mul-0.9-int8-op2", "float32") == "mul-0.9"
 
 
 def test_any_is_what_is_measured_to_be_faster_here() -> None:
