@@ -11,7 +11,8 @@ from typing import Final
 
 from noisevote.engine.errors import BadModelError
 from noisevote.engine.footprint import Footprint
-from noisevote.engine.trial import BESIDE_PRIORITY, Expectation, TrialLimits
+from noisevote.engine.trial import Expectation, TrialLimits
+from noisevote.engine.trial_watch import Watch, give_way
 from noisevote.noise_op.library import Kernel
 
 CHILD: Final = "noisevote.engine.trial_child"
@@ -23,10 +24,9 @@ WEIGH: Final = "weigh"
 FOOTPRINT: Final = "footprint"
 # Starting Python and ONNX Runtime takes half a second; a machine with much else to do may need longer.
 START_S: Final = 60.0
-END_S: Final = 5.0
 # After so long a file probably hangs, and shall not disturb the timing of others.
 YIELD_S: Final = 2.0
-LOWEST_PRIORITY: Final = 19
+END_S: Final = 5.0
 
 
 class TrialProcess:
@@ -43,9 +43,11 @@ class TrialProcess:
         process = self._started()
         description = json.dumps(expectation.as_dict() | {WEIGH: weigh}).encode()
         message = b"".join((LENGTHS.pack(len(description), len(content)), description))
-        answer, in_time = _ask(process, (message, content), self._limits.seconds)
+        beside = self._limits.beside
+        watch = Watch(process, self._limits.seconds, patient=beside, yielding=None if beside else YIELD_S)
+        answer = _ask(process, (message, content), watch)
         if not answer.endswith(b"\n"):
-            raise self._lost(in_time)
+            raise self._lost(late=watch.late)
         found = json.loads(answer)
         if "reason" in found:
             raise BadModelError(found["reason"], found["detail"])
@@ -75,58 +77,41 @@ class TrialProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-            start_new_session=True,  # Ctrl-C is for the server, which tells this process
+            process_group=0,  # Ctrl-C is for the server, which tells this process
         )
         if self._limits.beside:
-            _give_way(process, BESIDE_PRIORITY)
+            give_way(process)
         if self._abandoned.is_set():  # since it was looked at last
             process.kill()
-        if _ask(process, (), START_S) != (READY, True):
-            raise self._lost(in_time=True)
+        watch = Watch(process, START_S, patient=self._limits.beside)
+        if _ask(process, (), watch) != READY:
+            raise self._lost(late=False)
         return process
 
-    def _lost(self, in_time: bool) -> BadModelError:
+    def _lost(self, *, late: bool) -> BadModelError:
         """What to say of a file whose trial gave no answer; the next file gets another process."""
         assert self._process is not None
         status = _end(self._process)
         self._process = None
         if self._abandoned.is_set():
             return BadModelError("given up, because the server is about to end")
-        if not in_time:
+        if late:
             return BadModelError(f"loading it and running it takes longer than {self._limits.seconds:g} s")
         return BadModelError("trying it ends the process that does", f"exit status {status}")
 
 
-def _ask(process: subprocess.Popen[bytes], message: tuple[bytes, ...], seconds: float) -> tuple[bytes, bool]:
-    """Send bytes and wait for a line, empty if the process ends before; and whether it was in time, or was killed."""
+def _ask(process: subprocess.Popen[bytes], message: tuple[bytes, ...], watch: Watch) -> bytes:
+    """Send bytes and wait for a line; empty if the process ends before, or is killed by the watch."""
     assert process.stdin is not None
     assert process.stdout is not None
-    late = threading.Event()
-
-    def expire() -> None:
-        late.set()
-        process.kill()
-
-    watches = [threading.Timer(seconds, expire), threading.Timer(YIELD_S, _give_way, (process,))]
-    for watch in watches:
-        watch.daemon = True
-        watch.start()
     try:
-        for part in message:
-            process.stdin.write(part)
-        process.stdin.flush()
-        answer = process.stdout.readline()
+        with watch:
+            for part in message:
+                process.stdin.write(part)
+            process.stdin.flush()
+            return process.stdout.readline()
     except OSError:  # it ended while it was written to
-        answer = b""
-    finally:
-        for watch in watches:
-            watch.cancel()
-    return answer, not late.is_set()
-
-
-def _give_way(process: subprocess.Popen[bytes], priority: int = LOWEST_PRIORITY) -> None:
-    with suppress(OSError):  # it has ended
-        os.setpriority(os.PRIO_PROCESS, process.pid, priority)
+        return b""
 
 
 def _end(process: subprocess.Popen[bytes]) -> int:

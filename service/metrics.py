@@ -1,7 +1,7 @@
 """The instruments behind `GET /metrics`.
 
-Label values are names from the catalogue and from the code; nothing that a client sends becomes one,
-so their number is bounded. Label children are looked up once and kept, because a request would pay for
+Label values are names from the catalogue, from the code, and of keys that were configured; nothing that a client sends
+becomes one, so their number is bounded. Label children are looked up once and kept, because a request would pay for
 every look-up. Each application has a registry of its own.
 """
 
@@ -15,6 +15,7 @@ from prometheus_client import disable_created_metrics as omit_creation_times
 from prometheus_client.exposition import choose_encoder
 
 from noisevote.engine.session_key import SessionKey
+from noisevote.service.callers import ANYBODY, Caller
 from noisevote.service.errors import QueueFullError
 from noisevote.service.scheduling.load import Load
 from noisevote.service.scheduling.workers import BatchResult
@@ -90,6 +91,7 @@ class Metrics:
         self._codes: dict[tuple[SessionKey, str], Counter] = {}
         self._request_instruments()
         self._vote_instruments()
+        self._key_instruments()
         self._batch_instruments()
         self._process_instruments()
 
@@ -112,11 +114,27 @@ class Metrics:
             for rule in CERTIFICATE_RULES:
                 self.of_rule(session, certify_label(rule))
 
-    def refuse(self, code: str) -> None:
+    def refuse(self, code: str, caller: Caller = ANYBODY) -> None:
         """Count what was refused before it was known what it asks for, by the error's code."""
+        self.count_request_of(caller, code)
         if code not in self._refused_by:
             self._refused_by[code] = self._refused.labels(code)
         self._refused_by[code].inc()
+
+    def count_request_of(self, caller: Caller, code: str) -> None:
+        """Count a request of the holder of a key, by what became of it; of those without a key nothing tells more."""
+        if caller is not ANYBODY:
+            key = (caller.name, code)
+            if key not in self._requests_of:
+                self._requests_of[key] = self._key_requests.labels(*key)
+            self._requests_of[key].inc()
+
+    def count_votes_of(self, caller: Caller, votes: int) -> None:
+        """Count votes in answers to the holder of a key."""
+        if caller is not ANYBODY:
+            if caller.name not in self._votes_of:
+                self._votes_of[caller.name] = self._key_votes.labels(caller.name)
+            self._votes_of[caller.name].inc(votes)
 
     def add_triton_names(self) -> None:
         """Show what Triton has a name for under that name too."""
@@ -217,6 +235,13 @@ class Metrics:
         self._votes_cast = self._counter("votes_cast", "Votes counted in answers.", rule)
         self._votes_saved = self._counter("votes_saved", "Votes that the stopping rule made unnecessary.", rule)
         self._votes_dropped = self._counter("votes_dropped", dropped, reason)
+
+    def _key_instruments(self) -> None:
+        requests = "Requests for votes by a key's holder, and those refused at the door, by the error's code or ok."
+        self._key_requests = self._counter("key_requests", requests, ("key", "code"))
+        self._key_votes = self._counter("key_votes", "Votes counted in answers to a key's holder.", ("key",))
+        self._requests_of: dict[tuple[str, str], Counter] = {}
+        self._votes_of: dict[str, Counter] = {}
 
     def _batch_instruments(self) -> None:
         duration = "From handing a batch to the engine until its votes are counted."

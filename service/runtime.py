@@ -63,7 +63,7 @@ class Runtime:
             traces,
         )
         self.certifier = Certifier(
-            lambda: self.registry, backend.dispatcher, metrics, settings, self.quotas, self.policies
+            lambda: self.registry, backend.dispatcher, metrics, settings, self.quotas, self.policies, traces
         )
         self.problem: str | None = "models are being loaded"
         self._registry = ModelRegistry({}, ())

@@ -43,13 +43,13 @@ class OpenTelemetry:
             app, tracer_provider=self._provider, excluded_urls=UNTRACED, exclude_spans=["receive", "send"]
         )
 
-    def accepted(self, request: VoteRequest) -> None:
+    def accepted(self, request: VoteRequest, rule: str | None = None) -> None:
         """Note whose span the request's are part of."""
         span = trace.get_current_span()
         if span.is_recording():
             session = request.session
             span.set_attributes({"noisevote.model": session.model, "noisevote.version": session.version})
-            span.set_attributes({"noisevote.variant": session.variant, "noisevote.rule": request.rule.name})
+            span.set_attributes({"noisevote.variant": session.variant, "noisevote.rule": rule or request.rule.name})
             span.set_attributes({"noisevote.inputs": len(request.inputs), "noisevote.votes": request.votes})
             self._requests[request] = get_current()
 
@@ -61,13 +61,28 @@ class OpenTelemetry:
 
     def decided(self, request: VoteRequest, counted: CountedVotes, began: float, ended: float) -> None:
         """Spans of waiting for the first batch, and of deciding after the last."""
-        first = began - counted.compute_s
-        self._span(request, "queue", first - counted.queue_s, first, {})
+        self._waited(request, counted, began)
         self._span(request, "decide", began, ended, {"noisevote.votes_used": int(counted.tally.votes_used.sum())})
+
+    def sliced(self, request: VoteRequest, votes: VoteRequest, counted: CountedVotes, ended: float) -> None:
+        """Spans of waiting for their first batch, and of their batches, which are too many for one each."""
+        first = self._waited(request, counted, ended)
+        cast = {"noisevote.rows": votes.rows, "noisevote.first_vote": votes.first_vote}
+        self._span(request, "batches", first, ended, cast)
+
+    def certified(self, request: VoteRequest, votes: int, began: float, ended: float) -> None:
+        """A span of finding the certificate."""
+        self._span(request, "decide", began, ended, {"noisevote.votes_used": votes})
 
     def close(self) -> None:
         """Send what is not yet sent."""
         self._provider.shutdown()
+
+    def _waited(self, request: VoteRequest, counted: CountedVotes, ended: float) -> float:
+        """A span of waiting for the first of the batches that were over at `ended`; returns when that began."""
+        first = ended - counted.compute_s
+        self._span(request, "queue", first - counted.queue_s, first, {})
+        return first
 
     def _span(self, request: VoteRequest, name: str, began: float, ended: float, attributes: Mapping[str, int]) -> None:
         context = self._requests.get(request)

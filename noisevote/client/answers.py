@@ -29,6 +29,16 @@ class CastVote:
 
 
 @dataclass(frozen=True)
+class LeadingClass:
+    """One of the classes with most votes, the label first; `mean_probability` is None where only votes are shown."""
+
+    label: str
+    index: int
+    votes: int
+    mean_probability: float | None = None
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What the votes on one input decided. What the answer does not show is None; see `return` in docs/api.md.
 
@@ -43,6 +53,7 @@ class Prediction:
         complete: all votes that the stopping rule wanted were cast.
         stopped_by: what ended the voting: `rule`, `budget` or `deadline`; None too while it goes on.
         mean_probabilities: softmax of each vote's logits, averaged.
+        top: the classes with most votes, with `top_k`; then `histogram` and `mean_probabilities` are None.
         votes: each vote; in a `Standing`, those counted since the one before.
         input: in a `Standing`, the number of the input.
     """
@@ -57,6 +68,7 @@ class Prediction:
     complete: bool | None = None
     stopped_by: str | None = None
     mean_probabilities: tuple[float, ...] | None = None
+    top: tuple[LeadingClass, ...] | None = None
     votes: tuple[CastVote, ...] | None = None
     input: int | None = None
 

@@ -32,6 +32,7 @@ class PredictOptions(TypedDict, total=False):
     precision: Literal["float32", "int8", "any"] | None
     preprocess: bool | None
     returns: Returns | None
+    top_k: int | None
     also: Mapping[str, Any] | None
 
 

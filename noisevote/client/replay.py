@@ -93,6 +93,8 @@ def shown(answer: Answer) -> Returns:
         return "votes"
     if prediction.mean_probabilities is not None:
         return "probabilities"
+    if prediction.top is not None:  # of all classes, so that those can be looked up
+        return "histogram" if prediction.top[0].mean_probability is None else "probabilities"
     return "label" if prediction.histogram is None else "histogram"
 
 
@@ -150,12 +152,24 @@ def _differences(number: int, answered: Prediction, repeated: Prediction) -> Ite
             continue
         if value != other:
             yield Difference(f"predictions[{number}].{key}", value, other)
+    yield from _top_differences(number, answered, repeated)
     for mine, theirs in zip(answered.votes or (), repeated.votes or (), strict=False):
         place = f"predictions[{number}].votes[{mine.vote}]"
         if mine.index != theirs.index:
             yield Difference(f"{place}.index", mine.index, theirs.index)
         elif not _same_floats(mine.logits, theirs.logits):
             yield Difference(f"{place}.logits", mine.logits, theirs.logits)
+
+
+def _top_differences(number: int, answered: Prediction, repeated: Prediction) -> Iterator[Difference]:
+    """The same of the leading classes, which are looked up among all."""
+    for leading in answered.top or ():
+        place = f"predictions[{number}].top[{leading.label}]"
+        votes, mean = repeated.histogram, repeated.mean_probabilities
+        if votes is not None and votes[leading.index] != leading.votes:
+            yield Difference(f"{place}.votes", leading.votes, votes[leading.index])
+        if mean is not None and leading.mean_probability not in {None, mean[leading.index]}:
+            yield Difference(f"{place}.mean_probability", leading.mean_probability, mean[leading.index])
 
 
 def _same_floats(mine: tuple[float, ...], theirs: tuple[float, ...]) -> bool:
@@ -199,6 +213,8 @@ def _same_votes(answered: Prediction, repeated: Prediction) -> bool:
         ]
     if answered.histogram is not None and repeated.histogram is not None:
         return answered.histogram == repeated.histogram
+    if answered.top is not None and repeated.histogram is not None:
+        return all(repeated.histogram[each.index] == each.votes for each in answered.top)
     return answered.index == repeated.index
 
 

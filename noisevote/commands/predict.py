@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--return", dest="returns", choices=["label", "histogram", "probabilities", "votes"], help="what is shown"
     )
+    flags.add_argument("--top-k", type=int, metavar="N", help="show the leading N classes instead of all")
     flags.add_argument("--save", type=Path, metavar="FILE", help="write the answer there, for noisevote replay")
     add_server(flags)
     return flags
@@ -80,7 +81,7 @@ def _predict(asked: argparse.Namespace) -> int:
 def _options(asked: argparse.Namespace) -> PredictOptions:
     stop = None if asked.stop is None else Stop(asked.stop, asked.delta)
     names = ("sigma", "snr_db", "noise", "votes", "reads", "seed", "first_vote", "alpha", "deadline_ms", "priority",
-             "variant", "precision", "preprocess", "returns")  # fmt: skip
+             "variant", "precision", "preprocess", "returns", "top_k")  # fmt: skip
     options: Any = {"version": asked.model_version, "stop": stop, **given(asked, *names)}
     found: PredictOptions = options
     return found

@@ -23,23 +23,30 @@ def bar(share: float, width: int, *, fine: bool = True) -> str:
 
 
 def bars(prediction: Prediction, classes: Sequence[str], columns: int, *, fine: bool = True) -> list[str]:
-    """A line for each class: its name, a bar of its share of the votes, and their number."""
-    histogram = prediction.histogram
-    if not histogram:
+    """A line for each class that the answer shows: its name, a bar of its share of the votes, and their number."""
+    votes = _votes(prediction)
+    if not votes:
         return []
-    shown = range(len(histogram))
-    if len(shown) > MOST_CLASSES:
-        leading = sorted(shown, key=lambda index: (-histogram[index], index))[:MOST_CLASSES]
-        shown = [index for index in leading if histogram[index]]  # type: ignore[assignment]  # any sequence of int
-    total = max(1, sum(histogram))
-    names = {index: shortened(classes[index]) for index in shown}
+    total = max(1, sum(prediction.histogram or ()) or prediction.votes_used or 0)
+    names = {index: shortened(classes[index]) for index in votes}
     digits = len(str(total))
     indent = max(map(len, names.values()))
     width = max(8, min(WIDEST, columns - indent - digits - 6))
     return [
-        f"  {names[index]:>{indent}} {bar(histogram[index] / total, width, fine=fine)} {histogram[index]:>{digits}}"
-        for index in shown
+        f"  {names[index]:>{indent}} {bar(count / total, width, fine=fine)} {count:>{digits}}"
+        for index, count in votes.items()
     ]
+
+
+def _votes(prediction: Prediction) -> dict[int, int]:
+    """Votes of the classes to be shown, by their numbers."""
+    if prediction.top is not None:
+        return {each.index: each.votes for each in prediction.top}
+    votes = dict(enumerate(prediction.histogram or ()))
+    if len(votes) <= MOST_CLASSES:
+        return votes
+    leading = sorted(votes, key=lambda index: (-votes[index], index))[:MOST_CLASSES]
+    return {index: votes[index] for index in leading if votes[index]}
 
 
 def verdict(prediction: Prediction, alpha: float) -> str:

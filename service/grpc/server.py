@@ -108,8 +108,12 @@ class GrpcServer:
 
     def _admit(self, visit: Visit, opens: Opening, metadata: dict[bytes, bytes]) -> None:
         self._access.refuse_strangers(opens, "POST", metadata)
-        visit.caller = self._access.caller(opens, metadata)
-        self._runtime.quotas.count_request(visit.caller)
+        try:
+            visit.caller = self._access.caller(opens, metadata)
+            self._runtime.quotas.count_request(visit.caller)
+        except ServiceError as error:
+            self._runtime.metrics.refuse(error.code, visit.caller)
+            raise
 
     def _log(self, name: str, opens: Opening, context: Any, visit: Visit, status: int, seconds: float) -> None:
         if opens == "admin" or (self._logged and opens != "health"):

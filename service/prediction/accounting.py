@@ -9,6 +9,7 @@ import numpy as np
 from starlette.requests import ClientDisconnect
 
 from noisevote.engine.session_key import SessionKey
+from noisevote.service.callers import ANYBODY, Caller
 from noisevote.service.errors import ClientLeftError, ServiceError
 from noisevote.service.metrics import OK, Metrics
 from noisevote.service.prediction.answer import Answer
@@ -27,8 +28,9 @@ class RequestRecord:
     Names that were not found to be served never become a label.
     """
 
-    def __init__(self, metrics: Metrics, arrived: float | None = None) -> None:
+    def __init__(self, metrics: Metrics, arrived: float | None = None, caller: Caller = ANYBODY) -> None:
         self.session = UNKNOWN
+        self.caller = caller
         self.error: ServiceError | None = None  # what the client was told instead of being raised
         self._metrics = metrics
         self._began = 0.0
@@ -55,6 +57,7 @@ class RequestRecord:
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         code = self.code(error)
         self._metrics.requests(self.session, code).inc()
+        self._metrics.count_request_of(self.caller, code)
         now = self._metrics.clock()
         if code == OK:
             self._metrics.of_session(self.session).duration.observe(now - self._began)
@@ -119,6 +122,7 @@ class VoteAccount:
         votes = self._metrics.of_rule(self._request.session, self._rule)
         votes.votes_asked.inc(self._open)
         votes.votes_cast.inc(cast)
+        self._metrics.count_votes_of(self._record.caller, cast)
         if saved:
             votes.votes_saved.inc(saved)
         if dropped := self._open - cast - saved:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from noisevote.service.prediction.slices import MOST_WAITING, Slices
 from noisevote.service.prediction.visit import Visit
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.settings import Settings
+from noisevote.service.traces import NO_TRACES, Traces
 from noisevote.voting.certification import (
     Certificate,
     CertificateEnd,
@@ -74,11 +76,14 @@ class InputCertificate:
 class Certification:
     """An accepted request for certificates. Inputs are voted on one after another, so that it waits in line as one."""
 
-    def __init__(self, prepared: PreparedCertificates, slices: Slices, record: RequestRecord) -> None:
+    def __init__(
+        self, prepared: PreparedCertificates, slices: Slices, record: RequestRecord, traces: Traces = NO_TRACES
+    ) -> None:
         self.prepared = prepared
         self.ended: list[InputCertificate] = []
         self._slices = slices
         self._record = record
+        self._traces = traces
 
     @property
     def over(self) -> bool:
@@ -136,7 +141,10 @@ class Certification:
             count, trials = count + int(tally.histogram[0, index]), trials + votes
             if rule.met(count, trials) is None:
                 yield standing(index, count, trials, None)
-        yield standing(index, count, trials, rule.met(count, trials))
+        began = time.perf_counter()
+        found = standing(index, count, trials, rule.met(count, trials))
+        self._traces.certified(request, n0 + trials, began, time.perf_counter())
+        yield found
 
 
 class Certifier:
@@ -150,6 +158,7 @@ class Certifier:
         settings: Settings,
         quotas: QuotaBook,
         policies: Policies,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self._registry = registry
         self._dispatcher = dispatcher
@@ -157,6 +166,7 @@ class Certifier:
         self._settings = settings
         self._quotas = quotas
         self._policies = policies
+        self._traces = traces
         self._line = asyncio.Semaphore(MOST_WAITING)
         self._one_at_a_time = asyncio.Lock()
 
@@ -184,7 +194,7 @@ class Certifier:
         Raises:
             ServiceError: it cannot be used.
         """
-        with RequestRecord(self._metrics) as record:
+        with RequestRecord(self._metrics, caller=visit.caller) as record:
             policy = self._policies.of(model)
             if policy is not None:
                 version = policy.version("certify", version, stream=stream)
@@ -196,11 +206,15 @@ class Certifier:
             visit.inputs, visit.votes = len(whole.inputs), whole.rows
             self._quotas.check(visit.caller, whole.rows, whole.priority)
             self._refuse_at_the_door(prepared)
+            self._traces.accepted(whole, certify_label(prepared.rule.name))
             slices = Slices(
-                prepared.whole, self._dispatcher, prepared.asked.deadline_ms, self._metrics.clock, self._line
+                whole, self._dispatcher, prepared.asked.deadline_ms, self._metrics.clock, self._line, self._traces
             )
-            with VoteAccount(self._metrics, prepared.whole, record, certify_label(prepared.rule.name)) as account:
-                certification = Certification(prepared, slices, record)
+            with (
+                self._quotas.queued(visit.caller, whole.rows),
+                VoteAccount(self._metrics, whole, record, certify_label(prepared.rule.name)) as account,
+            ):
+                certification = Certification(prepared, slices, record, self._traces)
                 yield certification
                 if certification.over:
                     _settle(account, certification, slices)

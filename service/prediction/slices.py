@@ -9,6 +9,7 @@ from noisevote.service.backends.backend import VoteDispatcher
 from noisevote.service.errors import ClientLeftError, DeadlineExceededError, DrainingError, QueueFullError
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.ticket import CountedVotes, VoteTicket
+from noisevote.service.traces import NO_TRACES, Traces
 from noisevote.voting.tally import Tally
 
 # Some batches for every worker, and a fraction of the queue; the event loop looks in between.
@@ -32,6 +33,7 @@ class Slices:
         deadline_ms: from now on; None: there is none.
         clock: gives seconds.
         line: where the slices of all requests wait, `MOST_WAITING` at the front.
+        traces: are told of each slice.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Slices:
         deadline_ms: float | None,
         clock: Callable[[], float],
         line: asyncio.Semaphore,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self.counted = 0
         self.queue_s = 0.0
@@ -48,6 +51,7 @@ class Slices:
         self._dispatcher = dispatcher
         self._clock = clock
         self._line = line
+        self._traces = traces
         self._deadline = None if deadline_ms is None else clock() + deadline_ms / 1e3
         self._ticket: VoteTicket | None = None
         self._abandoned = False
@@ -126,6 +130,7 @@ class Slices:
                 found = await self._ticket.answer()
         finally:
             self._ticket = None
+        self._traces.sliced(self._whole, request, found, self._clock())
         if not found.complete.all():
             self._ended = True
             return None

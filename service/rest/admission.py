@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from noisevote.engine.session_key import SessionKey
 from noisevote.service.errors import QueueFullError, ServiceError
+from noisevote.service.rest.edge import VISIT
 from noisevote.service.rest.error_responses import response_of
 from noisevote.service.runtime import Runtime
 
@@ -64,6 +65,7 @@ class Admission:
             self._refuse_if_full(route, messages, dict(scope["headers"]))
         except QueueFullError as error:
             self._runtime.metrics.requests(session, error.code).inc()
+            self._runtime.metrics.count_request_of(scope[VISIT].caller, error.code)
             await response_of(error, scope)(scope, receive, send)
         else:
             await self._app(scope, _again(messages, receive), send)

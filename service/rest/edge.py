@@ -8,6 +8,7 @@ from fastapi import Request
 from starlette._utils import get_route_path  # what routes match, to the last character
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from noisevote.service.callers import Caller
 from noisevote.service.errors import ServiceError
 from noisevote.service.prediction.visit import Visit
 from noisevote.service.rest import access_log
@@ -132,11 +133,11 @@ class Gate:
         app: the application.
         access: which keys open what.
         count: counts a request; raises `ServiceError` where it is one too many.
-        refused: is told the code of what is refused here.
+        refused: is told the code of what is refused here, and who asked.
     """
 
     def __init__(
-        self, app: ASGIApp, access: Access, count: Callable[[Visit], None], refused: Callable[[str], None]
+        self, app: ASGIApp, access: Access, count: Callable[[Visit], None], refused: Callable[[str, Caller], None]
     ) -> None:
         self._app = app
         self._access = access
@@ -149,7 +150,7 @@ class Gate:
             try:
                 self._admit(scope[VISIT], scope[OPENING], scope[HEADERS])
             except ServiceError as error:
-                self._refused(error.code)
+                self._refused(error.code, scope[VISIT].caller)
                 await response_of(error, scope)(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from noisevote.engine.errors import BadModelError
-from noisevote.engine.trial import Expectation, TrialLimits
+from noisevote.engine.trial import BESIDE_PRIORITY, Expectation, TrialLimits
 from noisevote.engine.trial_process import TrialProcess
 from noisevote.noise_op.library import load_kernel
 from tests.support.graphs import CLASSES, SHAPE, tiny_network
@@ -104,3 +104,16 @@ def test_closing_ends_the_process(trial: TrialProcess) -> None:
     trial.close()
     trial.close()
     assert not runs(first)
+
+
+def test_beside_what_serves_the_process_gives_way_and_is_reached_by_no_ctrl_c() -> None:
+    """Its priority counts against the server's threads only within one session; it has a process group of its own."""
+    trial = TrialProcess(load_kernel(), TrialLimits(60, memory=2**30, beside=True))
+    try:
+        trial.check(EXPECTATION, GOOD)
+        process = process_of(trial)
+        assert os.getpriority(os.PRIO_PROCESS, process) >= BESIDE_PRIORITY
+        assert os.getsid(process) == os.getsid(0)
+        assert os.getpgid(process) == process
+    finally:
+        trial.close()

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -17,9 +18,11 @@ from noisevote.model_store.store import ModelStore
 from noisevote.service import telemetry
 from noisevote.service.app import create_app
 from noisevote.service.settings import Settings, SettingsError
+from tests.support import smoothed
 from tests.support.engines import FakeEngine
 from tests.support.graphs import CLASSES, SHAPE
 from tests.support.serving import OPEN, serve
+from tests.support.smoothed import publish_smoothed
 
 PATH = "/v1/models/tiny/predict"
 BODY = {"inputs": np.zeros((2, *SHAPE)).tolist(), "votes": 30, "sigma": 1}
@@ -65,6 +68,30 @@ async def test_a_request_is_a_span_with_queue_batches_and_decision_in_it(
         assert span.end_time is not None
         assert span.start_time <= span.end_time
     assert max(span.end_time or 0 for span in (queue, *batches)) <= (decide.end_time or 0)
+
+
+async def test_certificates_are_spans_too(tmp_path: Path, spans: InMemorySpanExporter) -> None:
+    """Of each input the waiting and the batches of every slice of votes, and finding the certificate."""
+    store = ModelStore(tmp_path / "models")
+    publish_smoothed(store)
+    body = {"inputs": np.zeros((2, *smoothed.SHAPE)).tolist(), "n0": 40, "n": 600}
+    async with serve(store, traces=True) as client:
+        assert (await client.post("/v1/models/smooth/certify", json=body)).is_success
+    (server,) = [span for span in spans.get_finished_spans() if span.kind.name == "SERVER"]
+    attributes = dict(server.attributes or {})
+    assert attributes["noisevote.rule"] == "certify_fixed"
+    assert attributes["noisevote.inputs"] == 2
+    cast = [dict(span.attributes or {}) for span in of_name(spans, "batches")]
+    parts = [(each["noisevote.first_vote"], each["noisevote.rows"]) for each in cast]
+    assert parts == 2 * [(0, 40), (40, 512), (552, 88)]
+    assert len(of_name(spans, "queue")) == len(parts)
+    decided = of_name(spans, "decide")
+    assert [dict(span.attributes or {})["noisevote.votes_used"] for span in decided] == [640, 640]
+    for span in (*of_name(spans, "queue"), *of_name(spans, "batches"), *decided):
+        assert span.parent is not None
+        assert span.parent.span_id == server.context.span_id
+        assert (span.start_time or 0) <= (span.end_time or 0)
+    assert of_name(spans, "batch") == []
 
 
 async def test_without_the_setting_nothing_is_traced(client: httpx.AsyncClient, spans: InMemorySpanExporter) -> None:

@@ -3,6 +3,7 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from noisevote.engine.session_key import SessionKey
+from noisevote.service.callers import Caller
 from noisevote.service.metrics import Metrics
 
 HISTOGRAM_PARTS = ("_bucket", "_sum", "_count")
@@ -16,6 +17,9 @@ def exported_metrics() -> dict[str, tuple[str, set[str]]]:
     metrics.declare([session], 0)
     metrics.of_session(session)
     metrics.of_rule(session, "fixed")
+    alice = Caller("alice", frozenset({"predict"}))
+    metrics.refuse("forbidden", alice)
+    metrics.count_votes_of(alice, 1)
     text, _ = metrics.exposition(accept="")
     return {
         family.name + ("_total" if family.type == "counter" else ""): (

@@ -8,7 +8,8 @@ from pydantic import ConfigDict, Field
 from noisevote.service.prediction.certify_options import CertifyRequest
 from noisevote.service.prediction.inputs import decode_inputs
 from noisevote.service.prediction.options import MAX_DEADLINE_MS
-from noisevote.service.rest.v1.schemas import DIGIT_7, Inputs, Timing
+from noisevote.service.rest.v1.answer_schemas import Timing
+from noisevote.service.rest.v1.schemas import DIGIT_7, Inputs
 from noisevote.service.validation import INTEGRAL, UINT64, Body, RequestBody
 
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from noisevote.service.rest.v1.schemas import ErrorResponse
+from noisevote.service.rest.v1.error_schemas import ErrorResponse
 
 ALWAYS: Final = {500: "A defect of the server; its log says more."}
 

@@ -13,8 +13,9 @@ from noisevote.service.rest.admission import VoteRoute
 from noisevote.service.rest.v1 import admin_models, certify, models, plan, predict, stream
 from noisevote.service.rest.v1.certify_schemas import CertifyBody
 from noisevote.service.rest.v1.demand import PATH, demand
+from noisevote.service.rest.v1.error_schemas import ErrorResponse
 from noisevote.service.rest.v1.plan_schemas import PlanRequest
-from noisevote.service.rest.v1.schemas import ErrorResponse, PredictRequest
+from noisevote.service.rest.v1.schemas import PredictRequest
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     predict.router,

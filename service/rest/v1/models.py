@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from noisevote.service.models.registry import ModelRegistry
 from noisevote.service.prediction.policy import Policies
 from noisevote.service.rest.v1.documented import refusals
-from noisevote.service.rest.v1.schemas import Batch, ModelDescription, ModelList
+from noisevote.service.rest.v1.model_schemas import Batch, ModelDescription, ModelList
 from noisevote.service.runtime import runtime_of
 
 router = APIRouter(tags=["models"])

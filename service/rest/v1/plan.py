@@ -15,6 +15,7 @@ from noisevote.service.errors import InvalidValueError, UnknownVariantError
 from noisevote.service.models.registry import ServedVersion
 from noisevote.service.prediction.policy import Policy
 from noisevote.service.rest.json_body import JsonLimits, read_object
+from noisevote.service.rest.v1.answer_schemas import AnalogCost
 from noisevote.service.rest.v1.documented import reads, refusals
 from noisevote.service.rest.v1.plan_schemas import (
     MOST_VOTES,
@@ -25,7 +26,6 @@ from noisevote.service.rest.v1.plan_schemas import (
     Searched,
 )
 from noisevote.service.rest.v1.query import read_whole_request
-from noisevote.service.rest.v1.schemas import AnalogCost
 from noisevote.service.runtime import runtime_of
 from noisevote.service.settings import Settings
 from noisevote.service.validation import shown

@@ -11,7 +11,7 @@ from noisevote.noise_op.contract import NoiseKind
 from noisevote.service.errors import InvalidValueError
 from noisevote.service.prediction.option_keys import NOISE_KEYS, Sigma, SnrDb
 from noisevote.service.prediction.options import given_sigma
-from noisevote.service.rest.v1.schemas import AnalogCost
+from noisevote.service.rest.v1.answer_schemas import AnalogCost
 from noisevote.service.validation import EXACT_IN_A_DOUBLE, INT64, INTEGRAL, Body, RequestBody
 
 # Bound the work of one request; measured tables end far below.

@@ -15,20 +15,20 @@ from noisevote.service.prediction.prepare import Prepared
 from noisevote.service.prediction.top_classes import top_classes
 from noisevote.service.rest.disconnection import abandoned_when_left
 from noisevote.service.rest.edge import visit_of
-from noisevote.service.rest.v1.documented import reads, refusals
-from noisevote.service.rest.v1.parse import parse
-from noisevote.service.rest.v1.query import read_whole_request
-from noisevote.service.rest.v1.schemas import (
+from noisevote.service.rest.v1.answer_schemas import (
     AnalogCost,
     InputWithVotes,
     LabelledInput,
     LabelResponse,
-    PredictRequest,
     PredictResponse,
     TopInput,
     VotedInput,
 )
-from noisevote.service.rest.v1.schemas import Prediction as PredictionBody
+from noisevote.service.rest.v1.answer_schemas import Prediction as PredictionBody
+from noisevote.service.rest.v1.documented import reads, refusals
+from noisevote.service.rest.v1.parse import parse
+from noisevote.service.rest.v1.query import read_whole_request
+from noisevote.service.rest.v1.schemas import PredictRequest
 from noisevote.service.rest.v1.stop_schemas import shown_rule
 from noisevote.service.runtime import runtime_of
 from noisevote.voting.tally import KeptVotes, Tally

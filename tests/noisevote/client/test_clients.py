@@ -1,6 +1,7 @@
 """The clients, asking the whole application."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -62,6 +63,24 @@ async def test_what_is_not_shown_is_none(client: AsyncClient, returns: Any) -> N
     else:
         with pytest.raises(ValueError, match="votes"):
             prediction.logits()
+
+
+async def test_leading_classes_are_shown_and_repeat(client: AsyncClient) -> None:
+    """The label first, with the votes of the whole histogram; a replay compares those."""
+    whole = (await client.predict("tiny", INPUTS, **NOISY)).predictions
+    answer = await client.predict("tiny", INPUTS, **NOISY, top_k=2)
+    for all_classes, prediction in zip(whole, answer.predictions, strict=True):
+        assert prediction.histogram is None
+        assert prediction.top is not None
+        assert prediction.top[0].index == prediction.index
+        assert all_classes.histogram is not None
+        assert [each.votes for each in prediction.top] == sorted(all_classes.histogram, reverse=True)[:2]
+        assert all(each.votes == all_classes.histogram[each.index] for each in prediction.top)
+    assert (await client.replay(answer, INPUTS)).succeeded
+    assert answer.predictions[0].top is not None
+    few = replace(answer.predictions[0], top=(replace(answer.predictions[0].top[0], votes=0),))
+    changed = replace(answer, predictions=(few, answer.predictions[1]))
+    assert not (await client.replay(changed, INPUTS)).succeeded
 
 
 async def test_a_stream_is_an_iterator_that_ends_with_the_answer(client: AsyncClient) -> None:

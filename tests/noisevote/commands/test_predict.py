@@ -6,8 +6,8 @@ from noisevote.service.prediction.policy_keys import KEYS
 
 
 def test_what_a_request_may_choose_the_client_and_the_command_may() -> None:
-    """Each key of predictions is an option and a flag; `top_k` is left out, whose answers have no list of votes."""
-    keys = set(KEYS["predict"]) - {"inputs", "rows", "stream", "delta", "return", "top_k"}
+    """Each key of predictions is an option and a flag."""
+    keys = set(KEYS["predict"]) - {"inputs", "rows", "stream", "delta", "return"}
     options = set(PredictOptions.__annotations__)
     assert options == keys | {"snr_db", "returns", "also"}
     flags = {action.dest for action in parser()._actions}

@@ -22,9 +22,10 @@ from noisevote.service.prediction.options import PredictionRequest, VoteOptions
 from noisevote.service.prediction.policy import Policy
 from noisevote.service.prediction.policy_keys import ALIASES, KEYS
 from noisevote.service.rest.v1 import front as v1
+from noisevote.service.rest.v1.answer_schemas import LabelledInput
 from noisevote.service.rest.v1.certify_schemas import CertifyBody
 from noisevote.service.rest.v1.plan_schemas import PlanRequest
-from noisevote.service.rest.v1.schemas import LabelledInput, PredictRequest
+from noisevote.service.rest.v1.schemas import PredictRequest
 from noisevote.service.rest.v1.stop_schemas import ConfidenceStop, ExactStop, FixedStop
 from noisevote.service.rest.v2 import front as v2
 from noisevote.service.settings import Settings

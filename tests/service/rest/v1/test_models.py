@@ -11,7 +11,7 @@ from noisevote.model_store.store import ModelStore
 from noisevote.service.app import create_app
 from noisevote.service.models import loading
 from noisevote.service.models.loading import load_models
-from noisevote.service.rest.v1.schemas import ModelDescription, ModelList
+from noisevote.service.rest.v1.model_schemas import ModelDescription, ModelList
 from noisevote.service.runtime import Runtime
 from noisevote.service.scheduling.batch_size import BatchProfile
 from noisevote.service.scheduling.engine import Engine

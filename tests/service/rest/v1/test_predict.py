@@ -11,7 +11,8 @@ from scipy import special
 
 from noisevote.model_store.store import ModelStore
 from noisevote.noise_op.library import Kernel, load_kernel
-from noisevote.service.rest.v1.schemas import DIGIT_7, PredictResponse
+from noisevote.service.rest.v1.answer_schemas import PredictResponse
+from noisevote.service.rest.v1.schemas import DIGIT_7
 from tests.support.engines import FakeEngine
 from tests.support.graphs import CLASSES, SHAPE, tiny_network
 from tests.support.serving import publish_tiny, serve

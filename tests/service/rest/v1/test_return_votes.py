@@ -10,7 +10,7 @@ import pytest
 from scipy import special
 
 from noisevote.model_store.store import ModelStore
-from noisevote.service.rest.v1.schemas import PredictResponse
+from noisevote.service.rest.v1.answer_schemas import PredictResponse
 from tests.service.rest.v1.test_stream import streamed, without_timing
 from tests.support.engines import FakeEngine, Slow, skip_ahead, until
 from tests.support.graphs import CLASSES, SHAPE
