@@ -1,6 +1,7 @@
 """Bodies of requests and answers. The request's schema is what is enforced; the answer's is what is documented."""
 
-from functools import partial
+from collections.abc import Mapping
+from functools import lru_cache, partial
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field
@@ -24,12 +25,12 @@ from noisevote.service.prediction.option_keys import (
     Votes,
 )
 from noisevote.service.prediction.options import PredictionRequest, Returns, VoteOptions, given_sigma
-from noisevote.service.rest.v1.stop_schemas import FixedStop, Stop
+from noisevote.service.rest.v1.stop_schemas import ConfidenceStop, FixedStop, Stop
 from noisevote.service.validation import INT64, UINT64, Body, RequestBody
 
 DEFAULTS: Final = VoteOptions()
-# Fields whose keys are words of Python.
-FIELDS: Final = {"returns": "return"}
+# Settings of requests whose cost is remembered: they repeat a few of them over and over.
+COSTS_KEPT: Final = 4096
 
 # The first digit of MNIST's test set, a seven (examples/digit-7.png).
 DIGIT_7: Final = (
@@ -134,10 +135,13 @@ class PredictRequest(RequestBody):
             top_k=self.top_k,
             preprocess=self.preprocess,
         )
-        given = {FIELDS.get(key, key) for key in self.model_fields_set} | (self.stop.model_fields_set & {"delta"})
-        return PredictionRequest(
-            options, len(self.inputs), partial(decode_inputs, self.inputs, preprocess=self.preprocess), frozenset(given)
-        )
+        given = frozenset(self.model_fields_set)
+        if "returns" in given:
+            given = given - {"returns"} | {"return"}
+        if isinstance(self.stop, ConfidenceStop):
+            given |= self.stop.model_fields_set & {"delta"}
+        decode = partial(decode_inputs, self.inputs, preprocess=self.preprocess)
+        return PredictionRequest(options, len(self.inputs), decode, given)
 
 
 class LabelledInput(Body):
@@ -241,6 +245,12 @@ class AnalogCost(Body):
             latency_pipelined=analog_cost.latency("pipelined", votes, reads, layers),
             latency_parallel=analog_cost.latency("parallel", votes, reads, layers),
         )
+
+
+@lru_cache(maxsize=COSTS_KEPT)
+def shown_cost(votes: int, reads: int, layers: int) -> Mapping[str, int]:
+    """`AnalogCost.of` as an answer shows it."""
+    return AnalogCost.of(votes, reads, layers).model_dump()
 
 
 class Timing(Body):
