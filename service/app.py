@@ -3,9 +3,10 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Serves classifiers whose computation is noisy: every input runs several times with independent
 noise, and the runs vote. Every answer carries its seed, so it can be repeated to the vote."""
+# The framework's own, which asks at each request whether it is wanted; what this service tells is in telemetry.py.
+NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
 
 
 def create_app(
@@ -104,6 +107,7 @@ def app_of(runtime: Runtime, access: Access | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        telemetry=NO_TELEMETRY,
     )
     app.state.runtime = runtime
     app.state.access = access

@@ -2,7 +2,8 @@
 
 Label values are names from the catalogue, from the code, and of keys that were configured; nothing that a client sends
 becomes one, so their number is bounded. Label children are looked up once and kept, because a request would pay for
-every look-up. Each application has a registry of its own.
+every look-up. Each application has a registry of its own. All but reading it belongs to the
+event loop.
 """
 
 import time
@@ -10,13 +11,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client import CollectorRegistry, Gauge, Info, ProcessCollector
 from prometheus_client import disable_created_metrics as omit_creation_times
 from prometheus_client.exposition import choose_encoder
 
 from noisevote.engine.session_key import SessionKey
 from noisevote.service.callers import ANYBODY, Caller
 from noisevote.service.errors import QueueFullError
+from noisevote.service.instruments import Count, Counter, Histogram, Observations
 from noisevote.service.scheduling.load import Load
 from noisevote.service.scheduling.workers import BatchResult
 from noisevote.service.statistics import Statistics
@@ -54,24 +56,24 @@ LOAD_GAUGES: Final = {
 class OfSession:
     """Children of one session."""
 
-    duration: Histogram
-    queue: Histogram
-    predictions: Counter
-    abstentions: Counter
-    incomplete: Counter
-    batch_rows: Histogram
-    batch_duration: Histogram
-    batches_failed: Counter
-    votes_dropped: dict[str, Counter]
+    duration: Observations
+    queue: Observations
+    predictions: Count
+    abstentions: Count
+    incomplete: Count
+    batch_rows: Observations
+    batch_duration: Observations
+    batches_failed: Count
+    votes_dropped: dict[str, Count]
 
 
 @dataclass(frozen=True)
 class OfRule:
     """Children of one session under one stopping rule."""
 
-    votes_asked: Counter
-    votes_cast: Counter
-    votes_saved: Counter
+    votes_asked: Count
+    votes_cast: Count
+    votes_saved: Count
 
 
 def certify_label(rule: CertificateRuleName) -> str:
@@ -88,7 +90,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._sessions: dict[SessionKey, OfSession] = {}
         self._rules: dict[tuple[SessionKey, str], OfRule] = {}
-        self._codes: dict[tuple[SessionKey, str], Counter] = {}
+        self._codes: dict[tuple[SessionKey, str], Count] = {}
         self._request_instruments()
         self._vote_instruments()
         self._key_instruments()
@@ -205,7 +207,7 @@ class Metrics:
             self._rules[key] = OfRule(*(counter.labels(*session.labels, rule) for counter in counters))
         return self._rules[key]
 
-    def requests(self, session: SessionKey, code: str) -> Counter:
+    def requests(self, session: SessionKey, code: str) -> Count:
         """The counter of a session's requests that ended with this code."""
         key = (session, code)
         if key not in self._codes:
@@ -260,7 +262,7 @@ class Metrics:
         return Gauge(f"noisevote_{name}", text, registry=self._registry)
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = SESSION) -> Counter:
-        return Counter(f"noisevote_{name}", text, labels, registry=self._registry)
+        return Counter(f"noisevote_{name}", text, labels, self._registry)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(f"noisevote_{name}", text, SESSION, buckets=buckets, registry=self._registry)
+        return Histogram(f"noisevote_{name}", text, SESSION, buckets, self._registry)

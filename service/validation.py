@@ -51,7 +51,7 @@ class RequestBody(Body):
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, body: Any) -> Any:
-        if not isinstance(body, dict) or all(value is not None for value in body.values()):
+        if not isinstance(body, dict) or None not in body.values():
             return body
         return {key: value for key, value in body.items() if value is not None or not cls._may_be_null(key)}
 

@@ -19,6 +19,7 @@ class Decisions:
     """What the votes decide, per input: see `decide`."""
 
     index: NDArray[np.int64]
+    votes_used: NDArray[np.int64]
     vote_share: NDArray[np.float64]
     lower_bound: NDArray[np.float64]
     abstain: NDArray[np.bool_]
@@ -52,6 +53,7 @@ def _decide_all(tally: Tally, alpha: float) -> Decisions:
     first, second, total = ordered[:, -1], ordered[:, -2], tally.votes_used
     return Decisions(
         index=leaders(tally),
+        votes_used=total,
         vote_share=first / total,
         lower_bound=clopper_pearson(first, total, alpha),
         abstain=binomial_p(first, second) > alpha,
@@ -67,7 +69,8 @@ def _decide_one(tally: Tally, alpha: float) -> Decisions:
         index = int(leaders(tally)[0])
     total = sum(votes)
     bound, abstain = _said_of(first, second, total, alpha)
-    return Decisions(np.array([index]), np.array([first / total]), np.array([bound]), np.array([abstain]))
+    found = (index, total, first / total, bound, abstain)
+    return Decisions(*(np.array([each]) for each in found))
 
 
 @lru_cache(maxsize=COUNTS_KEPT)

@@ -88,9 +88,12 @@ class Tally:
         """Votes counted, int64 [inputs]."""
         return np.asarray(self.histogram.sum(axis=1))
 
-    def mean_probabilities(self) -> NDArray[np.float64]:
-        """Mean softmax of the votes, float64 [inputs, classes]; zero where no vote was counted."""
-        votes = np.maximum(self.votes_used, 1)
+    def mean_probabilities(self, votes_used: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """Mean softmax of the votes, float64 [inputs, classes]; zero where no vote was counted.
+
+        `votes_used` saves the time to count them, where that was done before.
+        """
+        votes = np.maximum(self.votes_used if votes_used is None else votes_used, 1)
         return self.probabilities / (np.float64(ONE) * votes[:, np.newaxis])
 
 

@@ -246,6 +246,8 @@ def judged(policy: Policy | None, returns: Collection[Returns], asked: Predictio
         PolicyError: the policy does not allow it, or shows less than the least that the protocol can show.
     """
     allowed = asked if policy is None else policy.prediction(asked)
+    if all(run.options.returns in returns for run in allowed.runs):
+        return allowed
     runs = tuple(replace(run, options=_shown(run.options, returns)) for run in allowed.runs)
     return replace(allowed, options=runs[0].options, varied=runs if allowed.varied else ())
 

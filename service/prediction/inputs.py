@@ -177,6 +177,8 @@ def _raw(item: dict[str, Any], spec: InputSpec, key: str) -> NDArray[np.float32]
 
 def _given_image(item: dict[str, Any], key: str) -> bytes:
     """The content of a picture file."""
+    if len(item) == 1 and type(item["image"]) is str:  # all that the schema asks for
+        return base64_bytes(item["image"], f"{key}.image")
     try:
         refuse_unknown_keys(ImageInput, item, key)
         given = ImageInput.model_validate(item)

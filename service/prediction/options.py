@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final, Literal, get_args
 
 import numpy as np
@@ -103,7 +104,7 @@ class PredictionRequest:
     varied: tuple[InputRun, ...] = ()
     note: object = None
 
-    @property
+    @cached_property
     def runs(self) -> tuple[InputRun, ...]:
         """All inputs by their options, in order."""
         return self.varied or (InputRun(self.options, 0, self.inputs),)

@@ -23,6 +23,9 @@ CRITICAL: Final = {IHDR, PLTE, IDAT, IEND}
 ANCILLARY_BIT: Final = 0x20  # in the first letter of a chunk's name
 MOST_CHUNKS: Final = 20_000  # of 8 KiB, as usual, they fill far more than any body
 HEADER: Final = struct.Struct(">IIBBBBB")
+# Before the data of a chunk, its length and name; after it, its checksum.
+CHUNK: Final = struct.Struct(">I4s")
+CHECKSUM: Final = struct.Struct(">I")
 # Colour type: samples of a pixel, and the depths that it may have.
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 CHANNELS: Final = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
@@ -142,21 +145,22 @@ def _collected(content: bytes) -> dict[bytes, bytes]:
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Name and content of each chunk, up to the last one."""
-    position = len(SIGNATURE)
+    position, size = len(SIGNATURE), len(content)
     for number in range(MOST_CHUNKS):
-        length = int.from_bytes(content[position : position + 4])
-        named, end = content[position + 4 : position + 8 + length], position + 8 + length
-        if len(content) < end + 4:
+        start = position + CHUNK.size
+        length, kind = CHUNK.unpack_from(content, position) if start <= size else (size, b"")
+        end = start + length
+        if size < end + CHECKSUM.size:
             raise BadPictureError("incomplete: the file ends before the picture does")
-        kind = named[:4]
         if (number == 0) != (kind == IHDR):
             raise BadPictureError("damaged: its header is not its first chunk alone")
-        if zlib.crc32(named) != int.from_bytes(content[end : end + 4]):
+        data = content[start:end]
+        if zlib.crc32(data, zlib.crc32(kind)) != CHECKSUM.unpack_from(content, end)[0]:
             raise BadPictureError(f"damaged: the checksum of its chunk {kind!r} is wrong")
         if kind == IEND:
             return
-        yield kind, named[4:]
-        position = end + 4
+        yield kind, data
+        position = end + CHECKSUM.size
     raise BadPictureError(f"more than {MOST_CHUNKS} chunks")
 
 

@@ -1,6 +1,8 @@
 """What is answered to `…/predict`, as documented; service/rest/v1/predict.py writes it."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -8,6 +10,9 @@ from noisevote.model_store import analog_cost
 from noisevote.noise_op.contract import NoiseKind
 from noisevote.service.rest.v1.stop_schemas import Stop
 from noisevote.service.validation import INT64, UINT64, Body
+
+# Settings of requests whose cost is remembered: they repeat a few of them over and over.
+COSTS_KEPT: Final = 4096
 
 
 class LabelledInput(Body):
@@ -111,6 +116,12 @@ class AnalogCost(Body):
             latency_pipelined=analog_cost.latency("pipelined", votes, reads, layers),
             latency_parallel=analog_cost.latency("parallel", votes, reads, layers),
         )
+
+
+@lru_cache(maxsize=COSTS_KEPT)
+def shown_cost(votes: int, reads: int, layers: int) -> Mapping[str, int]:
+    """`AnalogCost.of` as an answer shows it."""
+    return AnalogCost.of(votes, reads, layers).model_dump()
 
 
 class Timing(Body):

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +24,7 @@ from noisevote.service.rest.v1.answer_schemas import (
     PredictResponse,
     TopInput,
     VotedInput,
+    shown_cost,
 )
 from noisevote.service.rest.v1.answer_schemas import Prediction as PredictionBody
 from noisevote.service.rest.v1.documented import reads, refusals
@@ -105,7 +107,7 @@ def respond(prepared: Prepared, answer: Answer, began: float) -> dict[str, Any]:
     """
     options, manifest, counted = prepared.options, prepared.served.manifest, answer.counted
     label_alone = options.returns == "label"
-    most_votes = options.votes if label_alone else int(counted.tally.votes_used.max())
+    most_votes = options.votes if label_alone else max(answer.decisions.votes_used.tolist())
     content = {
         "model": manifest.name,
         "version": manifest.version,
@@ -121,15 +123,18 @@ def respond(prepared: Prepared, answer: Answer, began: float) -> dict[str, Any]:
         "stop": shown_rule(options.rule),
         "alpha": options.alpha,
         "predictions": predictions(prepared, answer),
-        "analog_cost": AnalogCost.of(most_votes, options.reads, prepared.variant.layers).model_dump(),
+        "analog_cost": shown_cost(most_votes, options.reads, prepared.variant.layers),
         "timing_ms": {
             "queue": round(1e3 * counted.queue_s, 3),
             "compute": round(1e3 * counted.compute_s, 3),
             "total": round(1e3 * (time.perf_counter() - began), 3),
         },
     }
-    hidden = {"timing_ms"} | ({"seed"} if options.seed is None else set()) if label_alone else set()
-    return {key: value for key, value in content.items() if key not in hidden}
+    if label_alone:
+        del content["timing_ms"]
+        if options.seed is None:
+            del content["seed"]
+    return content
 
 
 def predictions(prepared: Prepared, answer: Answer) -> list[dict[str, Any]]:
@@ -140,7 +145,7 @@ def predictions(prepared: Prepared, answer: Answer) -> list[dict[str, Any]]:
         for each, votes in zip(said, _votes(prepared, answer.counted.tally.kept), strict=True):
             each["votes"] = votes
     if prepared.options.top_k is None or ("mean_probabilities" not in shown and "histogram" not in shown):
-        return [{key: each[key] for key in shown} for each in said]
+        return [dict(zip(shown, itemgetter(*shown)(each), strict=True)) for each in said]
     leading = _leading(prepared, answer.counted.tally, prepared.options.top_k)
     return [{key: (each | top)[key] for key in TopInput.model_fields} for each, top in zip(said, leading, strict=True)]
 
@@ -173,8 +178,8 @@ def _counted(prepared: Prepared, answer: Answer) -> list[dict[str, Any]]:
     columns = zip(
         decisions.index.tolist(),
         tally.histogram.tolist(),
-        tally.votes_used.tolist(),
-        tally.mean_probabilities().tolist(),
+        decisions.votes_used.tolist(),
+        tally.mean_probabilities(decisions.votes_used).tolist(),
         decisions.vote_share.tolist(),
         decisions.lower_bound.tolist(),
         decisions.abstain.tolist(),

@@ -23,12 +23,10 @@ from noisevote.service.prediction.option_keys import (
     Votes,
 )
 from noisevote.service.prediction.options import PredictionRequest, Returns, VoteOptions, given_sigma
-from noisevote.service.rest.v1.stop_schemas import FixedStop, Stop
+from noisevote.service.rest.v1.stop_schemas import ConfidenceStop, FixedStop, Stop
 from noisevote.service.validation import RequestBody
 
 DEFAULTS: Final = VoteOptions()
-# Fields whose keys are words of Python.
-FIELDS: Final = {"returns": "return"}
 
 # The first digit of MNIST's test set, a seven (examples/digit-7.png).
 DIGIT_7: Final = (
@@ -133,7 +131,10 @@ class PredictRequest(RequestBody):
             top_k=self.top_k,
             preprocess=self.preprocess,
         )
-        given = {FIELDS.get(key, key) for key in self.model_fields_set} | (self.stop.model_fields_set & {"delta"})
-        return PredictionRequest(
-            options, len(self.inputs), partial(decode_inputs, self.inputs, preprocess=self.preprocess), frozenset(given)
-        )
+        given = frozenset(self.model_fields_set)
+        if "returns" in given:
+            given = given - {"returns"} | {"return"}
+        if isinstance(self.stop, ConfidenceStop):
+            given |= self.stop.model_fields_set & {"delta"}
+        decode = partial(decode_inputs, self.inputs, preprocess=self.preprocess)
+        return PredictionRequest(options, len(self.inputs), decode, given)
