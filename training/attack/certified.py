@@ -136,16 +136,16 @@ def fresh_paths(manifest: Manifest, variant: Variant, data_set: str) -> Certifie
 
 
 def certify_images(
-    path: Path, fresh: CertifiedPaths, engine: Engine, test: Examples, rule: CertificateRule, images: int, classes: int
+    path: Path, fresh: CertifiedPaths, engine: Engine, test: Examples, rule: CertificateRule, images: slice, classes: int
 ) -> Iterator[int]:
-    """Cast what is missing until the rule stops on each of the first `images`, block by block; yields votes cast.
+    """Cast what is missing until the rule stops on each of `images`, places of `in_order`; yields votes cast.
 
-    The record is written every minute and at the end.
+    Blocks follow each other; the record is written every minute and at the end.
     """
     record, last = started(fresh, path, TOLD), time.monotonic()
     paths = dict(record.paths)
     walks = Walks(engine, record.sigma, record.n0, classes)
-    numbers = in_order(len(test))[:images]
+    numbers = in_order(len(test))[images]
     for first in range(0, len(numbers), BLOCK):
         block = numbers[first : first + BLOCK]
         walked = [_walk(record, test, image) for image in block]
