@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from noisevote.training.report import defence_tables
-from noisevote.training.report.defence_numbers import over_noise, radii, share
+from noisevote.training.report.defence_certified import PUBLIC, RADII, anytime_cells, fixed_rules
+from noisevote.training.report.defence_numbers import over_noise, share
 from noisevote.training.report.defence_records import Defence
 
 DPI: Final = 110
@@ -77,14 +78,12 @@ def _certified(defence: Defence) -> Figure:
     figure, axes = _panel("radius", "certified accuracy, %")
     grid = np.linspace(0, 3, 121)
     colours: dict[float, Any] = {}
-    for run in defence.runs.values():
-        if run.certified and run.run.startswith("mnist"):
-            found = radii(run.certified)
-            rates = [100 * share(found >= radius).estimate for radius in grid]
-            (line,) = axes.plot(grid, rates, label=f"sigma {run.certified.sigma:g}, fixed rule", linewidth=0.9)
-            colours[run.certified.sigma] = line.get_color()
+    for rule in fixed_rules(defence):
+        rates = [100 * float((rule.radii >= radius).mean()) for radius in grid]
+        (line,) = axes.plot(grid, rates, label=f"sigma {rule.sigma:g}, fixed rule", linewidth=0.9)
+        colours[rule.sigma] = line.get_color()
     for record in defence.certified.values():
-        cells = defence_tables.anytime_cells(record)
+        cells = anytime_cells(record)
         at, right = [one.radius for one in cells], [share(one.right) for one in cells]
         middle = np.array([100 * rate.estimate for rate in right])
         errors = np.abs(np.array([[100 * rate.low, 100 * rate.high] for rate in right]).reshape(-1, 2).T - middle)
@@ -92,7 +91,7 @@ def _certified(defence: Defence) -> Figure:
             at, middle, yerr=errors, fmt="o", markersize=3, linewidth=0.9, color=colours.get(record.sigma),
             label=f"sigma {record.sigma:g}, anytime rule",
         )  # fmt: skip
-    axes.plot(defence_tables.RADII, defence_tables.PUBLIC, "k+", label="public code's best")
+    axes.plot(RADII, PUBLIC, "k+", label="public code's best")
     axes.legend(fontsize=7)
     return figure
 

@@ -8,12 +8,17 @@ import pytest
 from PIL import Image
 from scipy import stats
 
+from noisevote.evaluation.vote_paths import VotePath
+from noisevote.training.attack.certified import CertifiedPaths, written
 from noisevote.training.attack.records import FullAccess, Outcome, Votes
 from noisevote.training.report import defence
-from noisevote.training.report.defence_numbers import over_noise, paired, radii, share
+from noisevote.training.report.defence_certified import fixed_rule, fixed_table
+from noisevote.training.report.defence_numbers import over_noise, paired, share
 from noisevote.training.report.defence_runs import Certified
 from noisevote.training.report.defence_worst import worst_cases
+from noisevote.voting.certification import look_times
 
+LOOKS = len(look_times(100_000))
 RESULTS = Path(__file__).parents[3] / "docs" / "results"
 
 
@@ -72,9 +77,47 @@ def test_a_gain_is_one_only_outside_its_interval() -> None:
 def test_certified_radius_is_cohens() -> None:
     """100,000 of 100,000 votes certify sigma · Φ⁻¹(alpha^(1/n)); a wrong class or half of the votes nothing."""
     counts = {0: ([0, 100], [0, 100_000]), 20: ([100, 0], [100_000, 0]), 40: ([49, 51], [50_000, 50_000])}
-    found = radii(Certified(sigma=0.5, n0=100, n=100_000, counts=counts, labels=[1, 1, 1]))
-    assert found[0] == pytest.approx(0.5 * stats.norm.ppf(0.001 ** (1 / 100_000)), rel=1e-9)
-    assert found[1:].tolist() == [-1, -1]
+    found = fixed_rule(0.5, Certified(sigma=0.5, n0=100, n=100_000, counts=counts, labels=[1, 1, 1]), None)
+    assert found.radii[0] == pytest.approx(0.5 * stats.norm.ppf(0.001 ** (1 / 100_000)), rel=1e-9)
+    assert found.radii[1:].tolist() == [-1, -1]
+    assert (found.card, found.runtime) == (3, 0)
+
+
+def paths(failures: dict[int, int], looks: int = LOOKS, label: int = 3, index: int = 3) -> CertifiedPaths:
+    """Votes of ONNX Runtime on some images: all failures of each before the first look, as many looks as told."""
+    return CertifiedPaths(
+        model="m", version="1", variant="v", sha256="", data_set="mnist", sigma=0.5, n0=100, n=100_000, alpha=0.001,
+        nonce="", commit=None, versions={}, isa=None,
+        paths={image: written(label, VotePath(index, [no] + [0] * (looks - 1))) for image, no in failures.items()},
+    )  # fmt: skip
+
+
+def test_the_fixed_rule_counts_each_image_once() -> None:
+    """The card's votes where it has them, else a whole path; each engine's images are told."""
+    card = Certified(
+        sigma=0.5, n0=1, n=100_000, counts={0: ([0, 1], [10, 99_990]), 20: ([0, 1], [0, 100_000])}, labels=[1, 1]
+    )
+    found = fixed_rule(0.5, card, paths({20: 5000, 40: 10, 60: 0}))
+    assert (found.card, found.runtime) == (2, 2)
+    assert found.radii[0] == found.radii[2]
+    assert found.radii[1] == found.radii[3] > found.radii[0] > 0
+    wrong = fixed_rule(0.5, None, paths({0: 0}, index=4))
+    assert wrong.radii.tolist() == [-1]
+
+
+def test_the_fixed_rule_ends_before_an_image_that_lacks_votes() -> None:
+    """Of the images behind it only those that took all votes are there, the hard ones; and part of a path is none."""
+    found = fixed_rule(0.5, None, paths({0: 0, 20: 3, 60: 40_000, 5: 0}))
+    assert (found.card, found.runtime) == (0, 2)
+    assert len(fixed_rule(0.5, None, paths({0: 0}, looks=LOOKS - 1)).radii) == 0
+
+
+def test_reached_is_a_figure_inside_or_below_an_interval() -> None:
+    """One sigma is enough; above all intervals it is not reached."""
+    every, none = (dict.fromkeys(range(0, 10_000, 20), failed) for failed in (0, 60_000))
+    assert list(fixed_table([fixed_rule(0.5, None, paths(every)), fixed_rule(0.5, None, paths(none))]))[-1] == (
+        f"| reached |  |  |  | {' | '.join(['yes'] * 7 + ['no'] * 2)} |"
+    )
 
 
 def attacked(choosing: np.ndarray, fresh: np.ndarray, **changed: Any) -> FullAccess:
