@@ -23,7 +23,7 @@ from noisevote.training.attack.transfer_votes import outcomes
 from noisevote.training.attack.victim import Victim
 from noisevote.training.errors import TrainingError
 
-BLOCK: Final = 20  # images between two writes of a record
+BLOCK: Final = 10  # images between two writes of a record
 FRESH_SEED: Final = 2**40  # added to the noise's seed: the votes that judge are of other draws than the attack's
 VOTES_AT_ONCE: Final = 20
 COUNTS: Final = (1, 5, 20, 100)  # numbers of votes whose decisions are kept

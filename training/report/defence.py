@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from noisevote.training.report import defence_certified, defence_figures, defence_tables
+from noisevote.training.report import defence_certified, defence_figures, defence_floor, defence_tables
 from noisevote.training.report.defence_records import Defence, read
 
 THREATS: Final = """
@@ -82,6 +82,7 @@ def _full_access(defence: Defence) -> Iterable[str]:
     yield from ("", *defence_tables.attacks(defence.attacks))
     yield from ("", "Does noise help there? On the same images, decided by all fresh votes:", "")
     yield from defence_tables.beside_noiseless(defence.attacks)
+    yield from _floor(defence)
     yield from ("", "### Worst case over all attacks", "")
     yield (
         "Of each image the example is taken, among those of all attacks named, that the fewest of its choosing votes "
@@ -95,6 +96,33 @@ def _full_access(defence: Defence) -> Iterable[str]:
         for eps, found, images in points:
             low, high = f"{100 * found.low:.1f}", f"{100 * found.high:.1f}"
             yield f"| {eps:g} | {100 * found.estimate:.1f} | {low} … {high} | {images} |"
+
+
+def _floor(defence: Defence) -> Iterable[str]:
+    records = defence.attacks
+    yield from ("", "### More draws, and more steps", "")
+    yield "EOT-PGD on `robust-mul-0.3` at sigma 0.3, a random start each, on the same images:"
+    yield from ("", *defence_floor.draws(records))
+    yield from ("", "### The seed known", "")
+    yield (
+        "Whoever knows the seed attacks the very votes that judge him, on a deterministic network. Beside it the same "
+        "attack by someone who does not, judged by as many fresh votes:"
+    )
+    yield from ("", *defence_floor.seeds(records))
+    if defence_floor.autoattacks(records):
+        yield from ("", "### AutoAttack", "")
+        yield (
+            "The authors' own (pyautoattack), 100 steps each: *standard version* is APGD, targeted APGD, targeted FAB "
+            "and Square with 5,000 queries, one after the other on the images that stand; *rand* is APGD with 20 votes "
+            "a gradient, its example of the highest loss judged by 100 fresh votes. In brackets the 95 % interval."
+        )
+        yield from ("", *defence_floor.autoattack(records))
+    yield from ("", "### What each part is worth", "")
+    yield (
+        "PGD of 20 steps from one random start, by 20 draws a gradient where noise is served: the same weights with "
+        "noise and without, and training with and without adversarial examples. In brackets the 95 % interval."
+    )
+    yield from ("", *defence_floor.ablation(records))
 
 
 def _answers(defence: Defence) -> Iterable[str]:

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from noisevote.training.attack.certified import ALPHA, CertifiedPaths, N, Outcomes, outcomes
 from noisevote.training.attack.records import in_order
-from noisevote.training.report.defence_numbers import Interval, certified_radii, share
+from noisevote.training.report.defence_numbers import certified_radii, share
 from noisevote.training.report.defence_records import Defence
 from noisevote.training.report.defence_runs import Certified
-from noisevote.training.report.rows import header, percent, row
+from noisevote.training.report.rows import header, row, with_interval
 from noisevote.voting.certificates import anytime_failure, certified_radius
 from noisevote.voting.certification import look_times
 
@@ -97,7 +97,7 @@ def fixed_table(rules: Iterable[FixedRule]) -> Iterable[str]:
         rates = [share(rule.radii >= radius) for radius in RADII]
         best = {radius: max(best.get(radius, 0.0), 100 * rate.high) for radius, rate in zip(RADII, rates, strict=True)}
         counts = (len(rule.radii), rule.card, rule.runtime)
-        yield row([f"sigma {rule.sigma:g}", *(str(count) for count in counts), *map(_with_interval, rates)])
+        yield row([f"sigma {rule.sigma:g}", *(str(count) for count in counts), *map(with_interval, rates)])
     yield row(["public code's best", "10,000", "", "", *(f"{value:.1f}" for value in PUBLIC)])
     yield row(["reached", "", "", "", *("yes" if _reached(best, *each) else "no" for each in _public())])
 
@@ -113,7 +113,7 @@ def anytime_table(records: Iterable[CertifiedPaths]) -> Iterable[str]:
             rate, mean = share(one.right), float(one.votes.mean())
             best[one.radius] = max(best.get(one.radius, 0.0), 100 * rate.high)
             cells[one.radius] = [
-                _with_interval(rate), f"{len(one.votes):,}", f"{mean:,.0f}", f"{record.n / mean:,.0f}"
+                with_interval(rate), f"{len(one.votes):,}", f"{mean:,.0f}", f"{record.n / mean:,.0f}"
             ]  # fmt: skip
         open_ones |= {radius for radius, cell in cells.items() if cell[0] == "–"}
         for number, title in enumerate(("accuracy", "images", "votes an image", "times fewer than n")):
@@ -142,7 +142,3 @@ def _public() -> Iterable[tuple[float, float]]:
 def _reached(best: dict[float, float], radius: float, public: float) -> bool:
     """Whether public code's figure lies inside or below some sigma's interval; `best`: highest ends, in %."""
     return public <= best.get(radius, 0.0)
-
-
-def _with_interval(rate: Interval) -> str:
-    return f"{percent(rate.estimate)} ({percent(rate.low)} … {percent(rate.high)})"

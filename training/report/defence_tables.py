@@ -6,10 +6,11 @@ from typing import Any, Final
 import numpy as np
 
 from noisevote.training.attack.records import FullAccess, TransferVotes
+from noisevote.training.report.defence_floor import by_number_of_votes
 from noisevote.training.report.defence_numbers import Interval, by_image, difference, over_noise, paired, share
 from noisevote.training.report.defence_runs import DefenceRun
 from noisevote.training.report.defence_worst import worst_cases
-from noisevote.training.report.rows import header, percent, row
+from noisevote.training.report.rows import header, in_points, percent, row
 
 # The paper's Table 11; which sigmas its noisy rows belong to did not survive.
 PAPER: Final = {"mnist": (97.40, 97.79, 97.90, 97.71, 97.00), "cifar10": (66.52, 67.65, 67.43, 66.57, 63.39)}
@@ -54,7 +55,7 @@ def _transfer_rows(record: TransferVotes, sigmas: Sequence[float]) -> Iterable[s
     yield row(["20 votes", *(percent(float(cell.outcome.decisions.mean())) if cell else "–" for cell in cells)])
     for title, voted in (("gain of one run", False), ("gain of 20 votes", True)):
         gains = [paired(c, noiseless, voted=voted) if c and noiseless and c.sigma > 0 else None for c in cells]
-        yield row([f"{title}, points", *(_gain(gain) if gain else "–" for gain in gains)])
+        yield row([f"{title}, points", *(in_points(gain) if gain else "–" for gain in gains)])
 
 
 def verdicts(records: Sequence[TransferVotes]) -> Iterable[str]:
@@ -75,12 +76,12 @@ def verdicts(records: Sequence[TransferVotes]) -> Iterable[str]:
         name = f"- `{record.model}`, variant `{record.variant}`: "
         if gains:
             sigma, votes, best = max(gains, key=lambda one: one[2].estimate)
-            yield f"{name}gains most at sigma {sigma:g} with {votes} votes, by {_gain(best)} points."
+            yield f"{name}gains most at sigma {sigma:g} with {votes} votes, by {in_points(best)} points."
         else:
             sigma, votes, best = max(found, key=lambda one: one[2].estimate)
             yield (
-                f"{name}**no gain** outside its interval at any of {len(found)} places (largest: {_gain(best)} points "
-                f"at sigma {sigma:g}, {votes} votes); at {losses} a loss outside it."
+                f"{name}**no gain** outside its interval at any of {len(found)} places (largest: {in_points(best)} "
+                f"points at sigma {sigma:g}, {votes} votes); at {losses} a loss outside it."
             )
 
 
@@ -93,7 +94,6 @@ def attacks(records: dict[str, FullAccess]) -> Iterable[str]:
     for name, record in records.items():
         if name.startswith("robust-eps"):
             continue
-        bits = [np.frombuffer(text.encode(), np.uint8) == ord("1") for text in record.by_votes.values()]
         done, last = len(record.attacked), share(record.attacked.decisions)
         yield row([
             f"`{name}`", f"{record.model} {record.variant}", f"{record.sigma:g}", attacker(record),
@@ -101,7 +101,7 @@ def attacks(records: dict[str, FullAccess]) -> Iterable[str]:
             f"{done}" if record.complete else f"{done} of {record.images}",
             percent(float(record.natural.counts.mean() / record.votes)),
             percent(float(record.attacked.counts.mean() / record.votes)),
-            " / ".join(percent(float(one.mean())) for one in bits), f"{percent(last.low)} … {percent(last.high)}",
+            by_number_of_votes(record), f"{percent(last.low)} … {percent(last.high)}",
         ])  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def beside_noiseless(records: dict[str, FullAccess]) -> Iterable[str]:
         under, without = np.array([ours[image] for image in both]), np.array([theirs[image] for image in both])
         found = difference(under, without)
         shares = (percent(float(some.mean())) for some in (under, without))
-        yield row([f"`{name}`", f"`{other}`", str(len(both)), *shares, _gain(found), found.verdict])
+        yield row([f"`{name}`", f"`{other}`", str(len(both)), *shares, in_points(found), found.verdict])
 
 
 def _kind(record: FullAccess) -> bool:
@@ -163,16 +163,11 @@ def attacker(record: FullAccess) -> str:
 
 
 def over_eps(records: dict[str, FullAccess]) -> list[tuple[float, Interval, int]]:
-    """Accuracy of the published noiseless network against eps: eps, accuracy, images."""
+    """Accuracy of the published noiseless network against eps, from 0: eps, accuracy, images."""
     chosen = [r for name, r in records.items() if name.startswith("robust-eps") or name == "robust-pgd-20"]
     chosen.sort(key=lambda record: float(record.steps["eps"]))
-    return [(float(r.steps["eps"]), share(r.attacked.decisions), len(r.attacked)) for r in chosen]
-
-
-def over_draws(records: dict[str, FullAccess]) -> list[tuple[int, float, int]]:
-    """EOT-PGD of `robust-mul-0.3` at sigma 0.3 on every 200th image: draws a gradient, accuracy of one vote, images."""
-    chosen = [r for name, r in records.items() if name.removeprefix("robust-noise-eot-").isdecimal() and r.complete]
-    return sorted((r.draws, float(r.attacked.counts.mean() / r.votes), len(r.attacked)) for r in chosen)
+    natural = [(0.0, share(chosen[0].natural.decisions), len(chosen[0].natural))] if chosen else []
+    return natural + [(float(r.steps["eps"]), share(r.attacked.decisions), len(r.attacked)) for r in chosen]
 
 
 def library(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
@@ -186,11 +181,16 @@ def library(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
         ])  # fmt: skip
 
 
+def square_order(curve: dict[str, Any]) -> tuple[Any, ...]:
+    """How curves of the Square attack follow each other: by network, sigma and votes."""
+    return curve["model"], curve["sigma"], curve["votes"], curve["images"]
+
+
 def square(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
     """Accuracy against queries of the Square attack over HTTP."""
     asked = sorted({query for one in rows for query, _ in one["curve"]})
     yield from header(["network", "sigma", "votes a query", "images", *(f"{query} queries" for query in asked)])
-    for one in rows:
+    for one in sorted(rows, key=square_order):
         curve = dict(one["curve"])
         name, cells = f"{one['model']} {one['variant']}", [percent(curve.get(query)) for query in asked]
         yield row([name, f"{one['sigma']:g}", str(one["votes"]), str(one["images"]), *cells])
@@ -199,7 +199,3 @@ def square(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
 def _plus_minus(found: Interval) -> str:
     half = (found.high - found.low) / 2
     return percent(found.estimate) + (f" ± {100 * half:.2f}" if half > 0 else "")
-
-
-def _gain(found: Interval) -> str:
-    return f"{100 * found.estimate:+.2f} ({100 * found.low:+.2f} … {100 * found.high:+.2f})"

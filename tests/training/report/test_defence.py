@@ -13,6 +13,7 @@ from noisevote.training.attack.certified import CertifiedPaths, written
 from noisevote.training.attack.records import FullAccess, Outcome, Votes
 from noisevote.training.report import defence
 from noisevote.training.report.defence_certified import fixed_rule, fixed_table
+from noisevote.training.report.defence_floor import autoattack, seeds
 from noisevote.training.report.defence_numbers import over_noise, paired, share
 from noisevote.training.report.defence_runs import Certified
 from noisevote.training.report.defence_worst import worst_cases
@@ -165,3 +166,29 @@ def test_a_known_seed_a_sweep_and_few_images_are_no_worst_case() -> None:
     others["chosen by another"] = attacked(counts, counts, source="b")
     assert len(worst_cases({"a": whole, "b": attacked(counts, counts, source="b", examined=True)})) == 1
     assert worst_cases({"a": whole, **others, "less eps": attacked(counts, counts, steps={"eps": 0.1})}) == []
+
+
+def test_autoattack_stands_beside_pgd_on_its_images() -> None:
+    """AutoAttack of every 100th image, then the 50th: PGD's accuracy is that on the images that it has done."""
+    counts = np.array([20, 0, 20, 20])
+    auto = attacked(counts, 5 * counts, every=50, before=(100,), steps={"eps": 0.3, "attack": "AutoAttack, standard"})
+    fresh = np.full(200, 100)
+    fresh[[2, 4, 1]] = 0  # images 100 and 200, which are among AutoAttack's four, and 50, which is not
+    pgd = attacked(np.full(200, 20), fresh, steps={"eps": 0.3, "iterations": 20})
+    (line,) = list(autoattack({"auto": auto, "pgd": pgd}))[2:]
+    assert "| standard | 4 |" in line
+    assert "75.00 (" in line
+    assert line.endswith("50.00 of 4 (`pgd`) |")
+
+
+def test_a_known_seed_stands_beside_the_same_attack_without_it() -> None:
+    """By as many votes and on the images of both."""
+    told = {"steps": {"eps": 0.3, "iterations": 20}, "votes": 20}
+    votes = np.full(50, 20)
+    known = attacked(votes, votes, known=True, every=200, by_votes={20: "0" * 10 + "1" * 40}, **told)
+    other = attacked(np.full(200, 20), np.full(200, 20), by_votes={20: "1" * 200}, **told)
+    few = attacked(votes[:20], votes[:20], every=200, by_votes={20: "1" * 20}, **told)
+    lines = list(seeds({"known": known, "many": other, "few": few}))[2:]
+    assert len(lines) == 1
+    assert lines[0].startswith("| `known` | `many` | 50 | 20 | 80.00 | 100.00 | -20.00")
+    assert lines[0].endswith("| loss |")
