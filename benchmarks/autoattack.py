@@ -81,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--iterations", type=int, default=STEPS, help="steps of APGD")
     flags.add_argument("--draws", type=int, default=EOT_DRAWS, help="votes a gradient")
     flags.add_argument("--every", type=int, default=50, help="every so many test images one")
+    flags.add_argument("--before", nargs="+", type=int, default=[], metavar="K", help="before them every K-th, …")
     flags.add_argument("--images", type=int, help="at most so many of these")
     flags.add_argument("--votes", type=int, default=100, help="fresh votes that judge")
     flags.add_argument("--store", type=Path, default=STORE)
@@ -99,6 +100,7 @@ def main() -> None:
         victim, {"eps": options.eps, "iterations": options.iterations, "attack": name}, Noise(sigma=options.sigma),
         draws=options.draws if options.sigma else 1, restarts=1, every=options.every, votes=options.votes,
         images=min(len(range(0, len(test), options.every)), options.images or len(test)),
+        before=options.before, among=len(test),
     )  # fmt: skip
     chosen = random_version(planned, victim, options.loss) if options.sigma else standard_version(planned, victim)
     record = measure(planned, options.record, victim, test, chosen)

@@ -1,8 +1,7 @@
 """A published file's votes for certificates of test images, cast on ONNX Runtime as `…/certify` casts them.
 
 The record keeps, for each image, how many votes failed up to each look. What any radius certifies, and after how many
-votes,
-follows from it; a larger radius, or the fixed rule, only adds votes to the same paths.
+votes, follows from it; a larger radius, or the fixed rule, only adds votes to the same paths.
 """
 
 import itertools
@@ -24,7 +23,7 @@ from noisevote.evaluation.provenance import git_commit, versions
 from noisevote.evaluation.vote_paths import VotePath, Walk, Walks
 from noisevote.model_store.manifest import Manifest, Variant
 from noisevote.noise_op.library import load_kernel
-from noisevote.training.attack.records import AttackRecord, started
+from noisevote.training.attack.records import AttackRecord, in_order, started
 from noisevote.voting.certificates import failure_at
 from noisevote.voting.certification import CertificateRule, look_times, looks_of
 
@@ -98,7 +97,7 @@ def outcomes(record: CertifiedPaths, radii: Sequence[float], test_images: int) -
     Where a whole stride of `STRIDES` is done, only what belongs to whole strides counts: else the images of a data
     set's beginning would weigh more.
     """
-    known = itertools.takewhile(record.paths.__contains__, in_order(test_images))
+    known = itertools.takewhile(record.paths.__contains__, in_order(test_images, STRIDES))
     labels, paths = zip(*(read(record.paths[image], record.n) for image in known), strict=True)
     failures = np.zeros((len(paths), len(look_times(record.n))), np.int64)
     for row, path in zip(failures, paths, strict=True):
@@ -119,11 +118,6 @@ def outcomes(record: CertifiedPaths, radii: Sequence[float], test_images: int) -
     return found
 
 
-def in_order(images: int) -> list[int]:
-    """Numbers of all test images in the order in which they are certified."""
-    return list(dict.fromkeys(image for stride in STRIDES for image in range(0, images, stride)))
-
-
 def fresh_paths(manifest: Manifest, variant: Variant, data_set: str) -> CertifiedPaths:
     """A record without votes, of a variant that certifies; its nonce is drawn here, after all inputs are fixed."""
     assert variant.certifies is not None
@@ -136,16 +130,22 @@ def fresh_paths(manifest: Manifest, variant: Variant, data_set: str) -> Certifie
 
 
 def certify_images(
-    path: Path, fresh: CertifiedPaths, engine: Engine, test: Examples, rule: CertificateRule, images: int, classes: int
+    path: Path,
+    fresh: CertifiedPaths,
+    engine: Engine,
+    test: Examples,
+    rule: CertificateRule,
+    images: slice,
+    classes: int,
 ) -> Iterator[int]:
-    """Cast what is missing until the rule stops on each of the first `images`, block by block; yields votes cast.
+    """Cast what is missing until the rule stops on each of `images`, places of `in_order`; yields votes cast.
 
-    The record is written every minute and at the end.
+    Blocks follow each other; the record is written every minute and at the end.
     """
     record, last = started(fresh, path, TOLD), time.monotonic()
     paths = dict(record.paths)
     walks = Walks(engine, record.sigma, record.n0, classes)
-    numbers = in_order(len(test))[:images]
+    numbers = in_order(len(test), STRIDES)[images]
     for first in range(0, len(numbers), BLOCK):
         block = numbers[first : first + BLOCK]
         walked = [_walk(record, test, image) for image in block]

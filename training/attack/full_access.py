@@ -23,13 +23,13 @@ from noisevote.training.attack.transfer_votes import outcomes
 from noisevote.training.attack.victim import Victim
 from noisevote.training.errors import TrainingError
 
-BLOCK: Final = 20  # images between two writes of a record
+BLOCK: Final = 10  # images between two writes of a record
 FRESH_SEED: Final = 2**40  # added to the noise's seed: the votes that judge are of other draws than the attack's
 VOTES_AT_ONCE: Final = 20
 COUNTS: Final = (1, 5, 20, 100)  # numbers of votes whose decisions are kept
 TOLD: Final = (
     "model", "variant", "sha256", "steps", "restarts", "noise", "sigma", "seed", "draws", "known", "source", "every",
-    "images", "votes",
+    "before", "among", "votes",
 )  # fmt: skip
 ROUNDING: Final = 1e-6  # of an example's distance, in float32
 
@@ -48,7 +48,7 @@ class OutsideBallError(TrainingError):
 
 def plan(
     victim: Victim, steps: Mapping[str, Any], noise: Noise, *, draws: int, restarts: int, every: int, images: int,
-    votes: int, known: bool = False, source: str = "",
+    votes: int, known: bool = False, source: str = "", before: Sequence[int] = (), among: int = 10_000,
 ) -> FullAccess:  # fmt: skip
     """The record of a measurement that has yet to be made.
 
@@ -63,11 +63,13 @@ def plan(
         votes: fresh ones that judge; without noise one is enough.
         known: whether the attacker knows the noise's seed; then his votes are also those that judge.
         source: SHA-256 of another network whose gradients are used instead: a transfer attack.
+        before: strides whose images come first, the coarsest first.
+        among: number of all test images.
     """
     return FullAccess(
         model=victim.model, variant=victim.variant, sha256=victim.sha256, data_set=victim.data_set, steps=dict(steps),
         restarts=restarts, noise=noise.kind, sigma=noise.sigma, seed=noise.seed, draws=draws, known=known,
-        source=source, examined=bool(source), every=every, images=images,
+        source=source, examined=bool(source), every=every, before=tuple(before), among=among, images=images,
         votes=draws if known else (votes if noise.sigma > 0 else 1), commit=git_commit(), versions=versions(),
     )  # fmt: skip
 
@@ -110,12 +112,14 @@ def given(examples: Mapping[int, NDArray[np.float32]], target: Target, eps: floa
 def measure(planned: FullAccess, path: Path, victim: Victim, test: Examples, attack: Attack) -> FullAccess:
     """Attack and judge what the record lacks, `BLOCK` images at a time, where the network is; returns the whole record.
 
+    More images may be planned than when the record was begun.
+
     Raises:
         AttackRecordError: the file is of another measurement.
     """
-    record = started(planned, path, TOLD)
+    record = started(planned, path, TOLD).model_copy(update={"images": planned.images})
     target = target_of(record, victim)
-    chosen = np.arange(0, len(test), record.every)[: record.images]
+    chosen = np.array([image for image in record.planned if image < len(test)])
     device = next(victim.network.parameters()).device
     while len(record.attacked) < len(chosen):
         first = len(record.attacked)

@@ -22,6 +22,11 @@ class AttackRecordError(TrainingError):
         super().__init__(f"attack record {path}: {why}")
 
 
+def in_order(images: int, strides: Sequence[int]) -> list[int]:
+    """Numbers of test images, those of the first stride first, so that a part of a measurement is spread over all."""
+    return list(dict.fromkeys(image for stride in strides for image in range(0, images, stride)))
+
+
 class AttackRecord(BaseModel):
     """What all records have: how they are read and written."""
 
@@ -119,6 +124,7 @@ class TransferVotes(AttackRecord):
 class FullAccess(AttackRecord):
     """A network attacked by someone who has its weights, on every `every`-th test image, `images` of them planned.
 
+    Of these, every `before[0]`-th test image comes first, then every `before[1]`-th, …; `among` is how many there are.
     `steps`, `restarts`, `draws` (votes a gradient), `known` (the noise's seed) say how. The worst of the restarts is
     chosen by other votes than those of the outcomes: `judged` has the right ones of `draws` of them, in
     hexadecimal; of a transfer, those of the attacked network where it is `examined`, else of the one whose gradients
@@ -141,6 +147,8 @@ class FullAccess(AttackRecord):
     source: str = ""
     examined: bool = False
     every: int
+    before: tuple[int, ...] = ()
+    among: int = 10_000
     images: int
     votes: int
     commit: str | None
@@ -154,6 +162,16 @@ class FullAccess(AttackRecord):
     def complete(self) -> bool:
         """Whether all planned images were attacked."""
         return len(self.attacked) == self.images
+
+    @property
+    def planned(self) -> list[int]:
+        """Numbers of the test images to be attacked, in their order."""
+        return in_order(self.among, (*self.before, self.every))[: self.images]
+
+    @property
+    def places(self) -> dict[int, int]:
+        """Number of each test image that was attacked to its place in the outcomes."""
+        return {image: place for place, image in enumerate(self.planned[: len(self.attacked)])}
 
 
 def started(fresh: Some, path: Path, told: Sequence[str]) -> Some:

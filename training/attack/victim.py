@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from noisevote.evaluation.results import sha256_of
+from noisevote.training.networks.layers import fold
 from noisevote.training.networks.network import Network
 from noisevote.training.networks.registry import named
 from noisevote.training.runs.run_folder import RunFolder
@@ -30,3 +31,7 @@ class Victim:
     def on(self, device: torch.device) -> "Victim":
         """The same, computing there."""
         return replace(self, network=self.network.to(device))
+
+    def folded(self) -> "Victim":
+        """The same function of the same draws up to rounding, in less time: norms in the products, channels last."""
+        return replace(self, network=fold(self.network).to(memory_format=torch.channels_last))  # type: ignore[call-overload]  # torch's stubs lack the keyword alone

@@ -51,13 +51,13 @@ class Job:
 
 def _full(name: str, network: str, flags: str) -> Job:
     command = f"noisevote.training attack full {network} {{record}} {flags}"
-    return Job(name, command, f"attacks/{name}.json", on_card=True, whole="--every 10",
+    return Job(name, command, f"attacks/{name}.json", on_card=True, whole="--every 10 --before 200 50",
                small="--every 5000 --iterations 1 --draws 2 --votes 2")  # fmt: skip
 
 
 def _auto(name: str, network: str, flags: str) -> Job:
     command = f"benchmarks.autoattack {network} {{record}} {flags}"
-    return Job(name, command, f"attacks/{name}.json", on_card=True, whole="--every 10",
+    return Job(name, command, f"attacks/{name}.json", on_card=True, whole="--every 10 --before 200 50",
                small="--every 5000 --iterations 2 --draws 2 --votes 2", needs="pyautoattack")  # fmt: skip
 
 

@@ -90,6 +90,7 @@ def _add_full(kinds: Commands) -> None:
     parser.add_argument("--source", help="take the gradients of this run or published variant instead")
     parser.add_argument("--given", type=Path, help="judge examples of a transfer set's folder, or of benchmarks.square")
     parser.add_argument("--every", type=int, default=50, help="attack every so many test images one")
+    parser.add_argument("--before", nargs="+", type=int, default=[], metavar="K", help="before them every K-th, …")
     parser.add_argument("--images", type=int, help="at most so many of these")
     parser.add_argument("--votes", type=int, default=100, help="fresh votes that judge")
     parser.add_argument("--store", type=Path, default=STORE, help="default: model_store/models")
@@ -162,7 +163,7 @@ def _full(options: argparse.Namespace) -> None:
     planned = plan(
         victim, told, noise, draws=options.draws or (EOT_DRAWS if options.sigma > 0 else 1), restarts=restarts,
         every=options.every, images=min(images, options.images or images), votes=options.votes, known=options.known,
-        source=origin,
+        source=origin, before=options.before, among=len(test),
     )  # fmt: skip
     target = target_of(planned, victim)
     if examples is None:

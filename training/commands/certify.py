@@ -32,6 +32,7 @@ def add_certify(commands: Commands) -> None:
     asked.add_argument("--radii", nargs="+", type=float, metavar="R", help="for the anytime rule, one after the other")
     asked.add_argument("--all-votes", action="store_true", help=f"for the fixed rule: {N:,} votes on each image")
     parser.add_argument("--images", type=int, default=2000, help="at most, every 20th first, then every 5th, then all")
+    parser.add_argument("--skip", type=int, default=0, help="so many of those, which another record has")
     parser.add_argument("--records", type=Path, default=RECORDS.parent / "defence" / "certificates")
     parser.add_argument("--store", type=Path, default=STORE, help="default: model_store/models")
     add_threads(parser)
@@ -44,11 +45,12 @@ def _certify(options: argparse.Namespace) -> None:
     data = load(named(variant.network).data_set, DataSource.from_environment())
     fresh = fresh_paths(manifest, variant, data.name)
     engine = OnnxRuntime(file, options.threads, rows_per_run=variant.rows_per_run)
+    asked = slice(options.skip, options.images)
     path = options.records / f"{manifest.name}-{variant.name}.json"
     for radius in options.radii or [None]:
         rule = rule_of("fixed" if radius is None else "anytime", N, ALPHA, fresh.sigma, radius)
         told = f"{variant.name} {'fixed' if radius is None else f'r {radius:g}'}"
         with tqdm(unit="vote", unit_scale=True, desc=told, disable=None) as bar:
-            for cast in certify_images(path, fresh, engine, data.test, rule, options.images, len(manifest.classes)):
+            for cast in certify_images(path, fresh, engine, data.test, rule, asked, len(manifest.classes)):
                 bar.update(cast)
         print(f"{path}: {told}", flush=True)

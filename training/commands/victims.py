@@ -41,7 +41,8 @@ def victim_of(chosen: str, store: Path) -> Victim:
         TrainingError: it is neither.
     """
     folder = RunFolder(Path(chosen))
-    return Victim.of_run(finished(folder)) if folder.path.exists() else _of_published(chosen, store)
+    found = Victim.of_run(finished(folder)) if folder.path.exists() else _of_published(chosen, store)
+    return found.folded()
 
 
 def _of_published(chosen: str, store: Path) -> Victim:

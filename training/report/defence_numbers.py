@@ -8,11 +8,9 @@ from numpy.typing import NDArray
 from scipy import special
 
 from noisevote.training.attack.records import FullAccess, Votes
-from noisevote.training.report.defence_runs import Certified
 from noisevote.voting.bounds import clopper_pearson
 
 LEVEL: Final = 0.95
-ALPHA: Final = 0.001  # of a certificate
 
 
 @dataclass(frozen=True)
@@ -77,20 +75,24 @@ def difference(ours: NDArray[Any], theirs: NDArray[Any], places: int = 1) -> Int
 
 def by_image(record: FullAccess) -> dict[int, bool]:
     """Number of each test image that was attacked to whether it is still decided rightly."""
-    return {place * record.every: bool(right) for place, right in enumerate(record.attacked.decisions)}
+    return {image: bool(record.attacked.decisions[place]) for image, place in record.places.items()}
 
 
 def _student(samples: int, places: int = 1) -> float:
     return float(special.stdtrit(samples - 1, 1 - (1 - LEVEL) / 2 / places))
 
 
-def radii(certified: Certified) -> NDArray[np.float64]:
-    """Certified radius of each image whose certified class is its label, else −1 (Cohen et al. 2019, algorithm 1)."""
-    found = []
-    for label, (selecting, estimating) in zip(certified.labels, certified.counts.values(), strict=True):
-        chosen = int(np.argmax(selecting))
-        count = np.array([estimating[chosen]])
-        bound = float(clopper_pearson(count, np.array([certified.n]), ALPHA)[0])
-        certain = bound > 0.5 and chosen == label
-        found.append(certified.sigma * float(special.ndtri(bound)) if certain else -1.0)
-    return np.array(found)
+def certified_radii(
+    sigma: float, right: NDArray[np.bool_], count: NDArray[np.int64], n: int, alpha: float
+) -> NDArray[np.float64]:
+    """Certified radius of each image whose certified class is its label, else −1 (Cohen et al. 2019, algorithm 1).
+
+    Args:
+        sigma: standard deviation of the noise at the input.
+        right: whether the selected class is the label, [images].
+        count: estimating votes for it, int64 [images].
+        n: estimating votes.
+        alpha: error probability of each certificate.
+    """
+    bounds = clopper_pearson(count, np.full_like(count, n), alpha)
+    return np.where(right & (bounds > 0.5), sigma * special.ndtri(bounds), -1.0)

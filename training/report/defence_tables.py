@@ -5,48 +5,42 @@ from typing import Any, Final
 
 import numpy as np
 
-from noisevote.training.attack.certified import CertifiedPaths, Outcomes, outcomes
 from noisevote.training.attack.records import FullAccess, TransferVotes
-from noisevote.training.report.defence_numbers import Interval, by_image, difference, over_noise, paired, radii, share
-from noisevote.training.report.defence_records import Defence
+from noisevote.training.report.defence_floor import by_number_of_votes
+from noisevote.training.report.defence_numbers import Interval, by_image, difference, over_noise, paired, share
 from noisevote.training.report.defence_runs import DefenceRun
 from noisevote.training.report.defence_worst import worst_cases
-from noisevote.voting.certificates import anytime_failure, certified_radius
+from noisevote.training.report.rows import header, in_points, percent, row
 
 # The paper's Table 11; which sigmas its noisy rows belong to did not survive.
 PAPER: Final = {"mnist": (97.40, 97.79, 97.90, 97.71, 97.00), "cifar10": (66.52, 67.65, 67.43, 66.57, 63.39)}
-RADII: Final = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5)
-# Public code's best over methods and sigmas, of all 10,000 test images, as its repositories' tables have them.
-PUBLIC: Final = (99.0, 98.3, 97.1, 93.3, 88.6, 82.2, 70.9, 45.7, 29.8)
 LEAST_IMAGES: Final = 20  # of a comparison
-LEAST_CERTIFIED: Final = 100  # images of a cell
-TEST_IMAGES: Final = 10_000
 
 
 def networks(runs: Iterable[DefenceRun]) -> Iterable[str]:
     """What was trained, and how it stands PGD by the measurements of the card."""
-    yield from _header(
+    yield from header(
         ["run", "trained on", "sigma_train", "best of epochs", "eps", "natural", "PGD-20", "PGD-100, 10 restarts"]
     )
     for run in (run for run in runs if "natural" in run.measured):
         adversarial = run.recipe["adversarial_share"]
         kinds = {0.0: "images", 1.0: "adversarial examples"}
-        yield _row([
+        yield row([
             f"`{run.run}`", kinds.get(adversarial, "half of each"), f"{run.recipe['sigma_train']:g}",
             f"{run.best_epoch} of {len(run.epochs)}" if run.best_epoch else f"{len(run.epochs)}",
             f"{run.recipe['adversarial_eps'] if adversarial else 0.3:.3g}",
-            *(_percent(run.measured.get(key)) for key in ("natural", "pgd-20", "pgd-100-first-1000")),
+            *(percent(run.measured.get(key)) for key in ("natural", "pgd-20", "pgd-100-first-1000")),
         ])  # fmt: skip
 
 
 def transfer(records: Sequence[TransferVotes], data_set: str) -> Iterable[str]:
     """Table 11: each network's accuracy about the set, over sigma, with intervals."""
     sigmas = sorted({cell.sigma for record in records for cell in record.cells if cell.inputs == "adversarial"})
-    yield from _header(["", *(f"sigma {sigma:g}" for sigma in sigmas)])
+    yield from header(["", *(f"sigma {sigma:g}" for sigma in sigmas)])
     for record in records:
         yield from _transfer_rows(record, sigmas)
     paper = [f"{value:.2f}" for value in PAPER[data_set]][: len(sigmas)]
-    yield _row(["paper (sigmas of the noisy rows: most likely)", *paper, *["–"] * (len(sigmas) - len(paper))])
+    yield row(["paper (sigmas of the noisy rows: most likely)", *paper, *["–"] * (len(sigmas) - len(paper))])
 
 
 def _transfer_rows(record: TransferVotes, sigmas: Sequence[float]) -> Iterable[str]:
@@ -55,13 +49,13 @@ def _transfer_rows(record: TransferVotes, sigmas: Sequence[float]) -> Iterable[s
     counts = sorted({len(cell.outcome) for cell in cells if cell})
     planned = int(record.set["images"])
     of = f"{counts[0]:,}" if counts[0] == counts[-1] else f"{counts[0]:,} to {counts[-1]:,}"
-    known = f", natural {_percent(float(natural.outcome.decisions.mean()))}" if natural else ""
-    yield _row([f"**{record.variant}**, {of} images of {planned:,}{known}", *[""] * len(sigmas)])
-    yield _row(["one run, ± over noise", *(_plus_minus(over_noise(cell)) if cell else "–" for cell in cells)])
-    yield _row(["20 votes", *(_percent(float(cell.outcome.decisions.mean())) if cell else "–" for cell in cells)])
+    known = f", natural {percent(float(natural.outcome.decisions.mean()))}" if natural else ""
+    yield row([f"**{record.variant}**, {of} images of {planned:,}{known}", *[""] * len(sigmas)])
+    yield row(["one run, ± over noise", *(_plus_minus(over_noise(cell)) if cell else "–" for cell in cells)])
+    yield row(["20 votes", *(percent(float(cell.outcome.decisions.mean())) if cell else "–" for cell in cells)])
     for title, voted in (("gain of one run", False), ("gain of 20 votes", True)):
         gains = [paired(c, noiseless, voted=voted) if c and noiseless and c.sigma > 0 else None for c in cells]
-        yield _row([f"{title}, points", *(_gain(gain) if gain else "–" for gain in gains)])
+        yield row([f"{title}, points", *(in_points(gain) if gain else "–" for gain in gains)])
 
 
 def verdicts(records: Sequence[TransferVotes]) -> Iterable[str]:
@@ -82,39 +76,38 @@ def verdicts(records: Sequence[TransferVotes]) -> Iterable[str]:
         name = f"- `{record.model}`, variant `{record.variant}`: "
         if gains:
             sigma, votes, best = max(gains, key=lambda one: one[2].estimate)
-            yield f"{name}gains most at sigma {sigma:g} with {votes} votes, by {_gain(best)} points."
+            yield f"{name}gains most at sigma {sigma:g} with {votes} votes, by {in_points(best)} points."
         else:
             sigma, votes, best = max(found, key=lambda one: one[2].estimate)
             yield (
-                f"{name}**no gain** outside its interval at any of {len(found)} places (largest: {_gain(best)} points "
-                f"at sigma {sigma:g}, {votes} votes); at {losses} a loss outside it."
+                f"{name}**no gain** outside its interval at any of {len(found)} places (largest: {in_points(best)} "
+                f"points at sigma {sigma:g}, {votes} votes); at {losses} a loss outside it."
             )
 
 
 def attacks(records: dict[str, FullAccess]) -> Iterable[str]:
     """Attacks with full access and from a substitute: what they leave of fresh votes."""
-    yield from _header([
+    yield from header([
         "record", "network", "sigma", "attacker", "eps", "steps × restarts", "images", "natural", "one vote",
         "1 / 5 / 20 / 100 votes decide", "95 % interval",
     ])  # fmt: skip
     for name, record in records.items():
         if name.startswith("robust-eps"):
             continue
-        bits = [np.frombuffer(text.encode(), np.uint8) == ord("1") for text in record.by_votes.values()]
         done, last = len(record.attacked), share(record.attacked.decisions)
-        yield _row([
+        yield row([
             f"`{name}`", f"{record.model} {record.variant}", f"{record.sigma:g}", attacker(record),
             f"{record.steps['eps']:.3g}", f"{record.steps['iterations']} × {record.restarts}",
             f"{done}" if record.complete else f"{done} of {record.images}",
-            _percent(float(record.natural.counts.mean() / record.votes)),
-            _percent(float(record.attacked.counts.mean() / record.votes)),
-            " / ".join(_percent(float(one.mean())) for one in bits), f"{_percent(last.low)} … {_percent(last.high)}",
+            percent(float(record.natural.counts.mean() / record.votes)),
+            percent(float(record.attacked.counts.mean() / record.votes)),
+            by_number_of_votes(record), f"{percent(last.low)} … {percent(last.high)}",
         ])  # fmt: skip
 
 
 def beside_noiseless(records: dict[str, FullAccess]) -> Iterable[str]:
     """Each attack under noise beside PGD on the same weights without noise, on the images that both attacked."""
-    yield from _header(["under noise", "without noise", "images", "under noise", "without", "difference, points", "is"])
+    yield from header(["under noise", "without noise", "images", "under noise", "without", "difference, points", "is"])
     noiseless_ones = [(name, r) for name, r in records.items() if r.sigma == 0 and not name.startswith("robust-eps")]
     plain = {(r.model, r.variant, r.source, _kind(r)): (name, r) for name, r in noiseless_ones}
     for name, record in records.items():
@@ -129,8 +122,8 @@ def beside_noiseless(records: dict[str, FullAccess]) -> Iterable[str]:
             continue
         under, without = np.array([ours[image] for image in both]), np.array([theirs[image] for image in both])
         found = difference(under, without)
-        shares = (_percent(float(some.mean())) for some in (under, without))
-        yield _row([f"`{name}`", f"`{other}`", str(len(both)), *shares, _gain(found), found.verdict])
+        shares = (percent(float(some.mean())) for some in (under, without))
+        yield row([f"`{name}`", f"`{other}`", str(len(both)), *shares, in_points(found), found.verdict])
 
 
 def _kind(record: FullAccess) -> bool:
@@ -140,16 +133,16 @@ def _kind(record: FullAccess) -> bool:
 
 def worst(records: dict[str, FullAccess]) -> Iterable[str]:
     """The worst example of each image over all attacks, chosen on some votes and judged by fresh ones."""
-    yield from _header([
+    yield from header([
         "network", "sigma", "eps", "attacks", "images", "natural", "one vote", "all votes decide", "95 % interval",
         "by the votes that chose",
     ])  # fmt: skip
     for found in worst_cases(records):
-        yield _row([
+        yield row([
             f"{found.model} {found.variant}", f"{found.sigma:g}", f"{found.eps:.3g}",
-            ", ".join(f"`{name}`" for name in found.attacks), str(found.images), _percent(found.natural),
-            _percent(found.one_vote), _percent(found.decided.estimate),
-            f"{_percent(found.decided.low)} … {_percent(found.decided.high)}", _percent(found.same_votes),
+            ", ".join(f"`{name}`" for name in found.attacks), str(found.images), percent(found.natural),
+            percent(found.one_vote), percent(found.decided.estimate),
+            f"{percent(found.decided.low)} … {percent(found.decided.high)}", percent(found.same_votes),
         ])  # fmt: skip
 
 
@@ -170,111 +163,39 @@ def attacker(record: FullAccess) -> str:
 
 
 def over_eps(records: dict[str, FullAccess]) -> list[tuple[float, Interval, int]]:
-    """Accuracy of the published noiseless network against eps: eps, accuracy, images."""
+    """Accuracy of the published noiseless network against eps, from 0: eps, accuracy, images."""
     chosen = [r for name, r in records.items() if name.startswith("robust-eps") or name == "robust-pgd-20"]
     chosen.sort(key=lambda record: float(record.steps["eps"]))
-    return [(float(r.steps["eps"]), share(r.attacked.decisions), len(r.attacked)) for r in chosen]
-
-
-def over_draws(records: dict[str, FullAccess]) -> list[tuple[int, float, int]]:
-    """EOT-PGD of `robust-mul-0.3` at sigma 0.3 on every 200th image: draws a gradient, accuracy of one vote, images."""
-    chosen = [r for name, r in records.items() if name.removeprefix("robust-noise-eot-").isdecimal() and r.complete]
-    return sorted((r.draws, float(r.attacked.counts.mean() / r.votes), len(r.attacked)) for r in chosen)
+    natural = [(0.0, share(chosen[0].natural.decisions), len(chosen[0].natural))] if chosen else []
+    return natural + [(float(r.steps["eps"]), share(r.attacked.decisions), len(r.attacked)) for r in chosen]
 
 
 def library(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
     """Accuracy after our attack and after the library's, on the same network and images."""
-    yield from _header(["network", "attack", "eps", "sigma", "images", "after ours", "after torchattacks'"])
-    for row in rows:
-        mine = "–" if row["ours"] is None else _percent(row["ours"])
-        yield _row([
-            f"`{row['run']}`", row["attack"], f"{row['eps']:.3g}", f"{row['sigma']:g}", str(row["images"]), mine,
-            _percent(row["library"]),
+    yield from header(["network", "attack", "eps", "sigma", "images", "after ours", "after torchattacks'"])
+    for one in rows:
+        mine = "–" if one["ours"] is None else percent(one["ours"])
+        yield row([
+            f"`{one['run']}`", one["attack"], f"{one['eps']:.3g}", f"{one['sigma']:g}", str(one["images"]), mine,
+            percent(one["library"]),
         ])  # fmt: skip
+
+
+def square_order(curve: dict[str, Any]) -> tuple[Any, ...]:
+    """How curves of the Square attack follow each other: by network, sigma and votes."""
+    return curve["model"], curve["sigma"], curve["votes"], curve["images"]
 
 
 def square(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
     """Accuracy against queries of the Square attack over HTTP."""
-    asked = sorted({query for row in rows for query, _ in row["curve"]})
-    yield from _header(["network", "sigma", "votes a query", "images", *(f"{query} queries" for query in asked)])
-    for row in rows:
-        curve = dict(row["curve"])
-        name, cells = f"{row['model']} {row['variant']}", [_percent(curve.get(query)) for query in asked]
-        yield _row([name, f"{row['sigma']:g}", str(row["votes"]), str(row["images"]), *cells])
-
-
-def certificates(defence: Defence) -> Iterable[str]:
-    """Certified accuracy at radii, each sigma, beside public code's best."""
-    runs = [run for run in defence.runs.values() if run.certified and run.run.startswith("mnist")]
-    yield from _header(["", "images", *(f"r {radius:g}" for radius in RADII)])
-    for run in runs:
-        assert run.certified is not None  # as chosen
-        found = radii(run.certified)
-        rates = [share(found >= radius) for radius in RADII]
-        cells = [f"{_percent(rate.estimate)} ({_percent(rate.low)} … {_percent(rate.high)})" for rate in rates]
-        yield _row([f"sigma {run.certified.sigma:g}", str(len(found)), *cells])
-    yield _row(["public code's best", "10,000", *(f"{value:.1f}" for value in PUBLIC)])
-    yield _row(["reached", "", *(_reached(runs, *place) for place in zip(RADII, PUBLIC, strict=True))])
-
-
-def anytime(records: Iterable[CertifiedPaths]) -> Iterable[str]:
-    """Certified accuracy and votes of the anytime rule, a table row each of every sigma."""
-    best: dict[float, float] = {}
-    open_ones: set[float] = set()  # that some sigma has yet to be measured at
-    yield from _header(["", "", *(f"r {radius:g}" for radius in RADII)])
-    for record in records:
-        cells = {radius: ["beyond n" if radius > _reach(record) else "–", *["–"] * 3] for radius in RADII}
-        for one in anytime_cells(record):
-            rate, mean = share(one.right), float(one.votes.mean())
-            best[one.radius] = max(best.get(one.radius, 0.0), 100 * rate.high)
-            accuracy = f"{_percent(rate.estimate)} ({_percent(rate.low)} … {_percent(rate.high)})"
-            cells[one.radius] = [accuracy, f"{len(one.votes):,}", f"{mean:,.0f}", f"{record.n / mean:,.0f}"]
-        open_ones |= {radius for radius, cell in cells.items() if cell[0] == "–"}
-        for number, title in enumerate(("accuracy", "images", "votes an image", "times fewer than n")):
-            name = "" if number else f"**sigma {record.sigma:g}**"
-            yield _row([name, title, *(cell[number] for cell in cells.values())])
-    yield _row(["public code's best", "", *(f"{value:.1f}" for value in PUBLIC)])
-    told = [
-        "yes" if best.get(radius, 0.0) >= public else "–" if radius in open_ones else "no"
-        for radius, public in zip(RADII, PUBLIC, strict=True)
-    ]
-    yield _row(["reached", "", *told])
-
-
-def anytime_cells(record: CertifiedPaths) -> list[Outcomes]:
-    """What the anytime rule made of enough images, at each radius that it has done with."""
-    within = [radius for radius in RADII if radius <= _reach(record)]
-    return [one for one in outcomes(record, within, TEST_IMAGES) if len(one.votes) >= LEAST_CERTIFIED]
-
-
-def _reach(record: CertifiedPaths) -> float:
-    """The radius that n votes of one accord certify."""
-    return certified_radius(record.sigma, anytime_failure(record.n, record.n, record.alpha))
-
-
-def _reached(runs: Sequence[DefenceRun], radius: float, public: float) -> str:
-    """Whether public code's figure lies inside or below the interval of some sigma."""
-    rates = [share(radii(run.certified) >= radius) for run in runs if run.certified]
-    return "yes" if any(public <= 100 * rate.high for rate in rates) else "no"
-
-
-def _header(cells: Sequence[str]) -> Iterable[str]:
-    yield _row(cells)
-    yield "|" + "---|" * len(cells)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _percent(found: float | None) -> str:
-    return "–" if found is None else f"{100 * found:.2f}"
+    asked = sorted({query for one in rows for query, _ in one["curve"]})
+    yield from header(["network", "sigma", "votes a query", "images", *(f"{query} queries" for query in asked)])
+    for one in sorted(rows, key=square_order):
+        curve = dict(one["curve"])
+        name, cells = f"{one['model']} {one['variant']}", [percent(curve.get(query)) for query in asked]
+        yield row([name, f"{one['sigma']:g}", str(one["votes"]), str(one["images"]), *cells])
 
 
 def _plus_minus(found: Interval) -> str:
     half = (found.high - found.low) / 2
-    return _percent(found.estimate) + (f" ± {100 * half:.2f}" if half > 0 else "")
-
-
-def _gain(found: Interval) -> str:
-    return f"{100 * found.estimate:+.2f} ({100 * found.low:+.2f} … {100 * found.high:+.2f})"
+    return percent(found.estimate) + (f" ± {100 * half:.2f}" if half > 0 else "")

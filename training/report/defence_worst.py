@@ -1,6 +1,5 @@
 """The worst case over all attacks: each image's worst example, chosen on some votes and judged by others."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,8 +50,8 @@ def worst_cases(records: dict[str, FullAccess]) -> list[Worst]:
 
 def _worst(group: dict[str, FullAccess]) -> Worst:
     by_strength = sorted(group.items(), key=lambda one: float(_chosen_by(one[1]).mean()))  # ties go to the strongest
-    common = sorted(set.intersection(*(set(_images(record)) for record in group.values())))
-    places = {name: np.array([image // record.every for image in common]) for name, record in group.items()}
+    common = sorted(set.intersection(*(set(record.places) for record in group.values())))
+    places = {name: np.array([record.places[image] for image in common]) for name, record in group.items()}
     choosing = np.stack([_chosen_by(record)[places[name]] for name, record in by_strength])  # [attacks, images]
     fresh = np.stack([record.attacked.counts[places[name]] / record.votes for name, record in by_strength])
     decided = np.stack([record.attacked.decisions[places[name]] for name, record in by_strength])
@@ -63,10 +62,6 @@ def _worst(group: dict[str, FullAccess]) -> Worst:
         len(common), float(strongest.natural.decisions[places[name]].mean()), float(fresh[picked].mean()),
         share(decided[picked]), float(choosing[picked].mean()),
     )  # fmt: skip
-
-
-def _images(record: FullAccess) -> Iterable[int]:
-    return range(0, record.every * len(record.attacked), record.every)
 
 
 def _chosen_by(record: FullAccess) -> NDArray[np.float64]:

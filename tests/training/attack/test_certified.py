@@ -16,14 +16,15 @@ from noisevote.evaluation.vote_paths import VotePath, end_of
 from noisevote.model_store.store import ModelStore
 from noisevote.training.attack import certified
 from noisevote.training.attack.certified import (
+    STRIDES,
     CertifiedPaths,
     certify_images,
     fresh_paths,
-    in_order,
     outcomes,
     read,
     written,
 )
+from noisevote.training.attack.records import in_order
 from noisevote.voting.certificates import failure_at
 from noisevote.voting.certification import (
     AnytimeCertificate,
@@ -56,9 +57,11 @@ def certify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Certify:
     engine.rows = 7
     fresh = fresh_paths(manifest, variant, "some").model_copy(update={"nonce": "ab" * 16})
 
-    def certified_to(name: str, rule: CertificateRule, images: int, steps: int | None = None) -> CertifiedPaths:
+    def certified_to(
+        name: str, rule: CertificateRule, images: int, steps: int | None = None, skip: int = 0
+    ) -> CertifiedPaths:
         path = tmp_path / f"{name}.json"
-        for number, _ in enumerate(certify_images(path, fresh, engine, TEST, rule, images, CLASSES)):
+        for number, _ in enumerate(certify_images(path, fresh, engine, TEST, rule, slice(skip, images), CLASSES)):
             if number == steps:  # stopped there
                 break
         return CertifiedPaths.read(path)
@@ -137,7 +140,7 @@ def test_outcomes_are_those_of_the_rule(certify: Certify) -> None:
     for radius, found in zip(RADII, outcomes(record, RADII, 24), strict=True):
         rule = anytime(radius)
         ends = []
-        for image in in_order(24):
+        for image in in_order(24, STRIDES):
             kept = record.path(image)
             assert kept is not None
             end = end_of(kept[1], rule)
@@ -180,9 +183,17 @@ def test_many_paths_end_where_each_does(rate: float, reached: int, radius: float
         assert (times[place], times[place] - failures[0, place]) == (end.trials, end.count)
 
 
+def test_skipped_images_are_left_to_another_record(certify: Certify) -> None:
+    """What follows them is the same as in a record that has them too."""
+    whole, rest = certify("whole", anytime(0.6), 9), certify("rest", anytime(0.6), 9, skip=4)
+    ordered = in_order(24, STRIDES)
+    assert set(rest.paths) == set(ordered[4:9])
+    assert {image: whole.paths[image] for image in ordered[4:9]} == rest.paths
+
+
 def test_every_twentieth_image_comes_first() -> None:
     """Then every fifth, then the others, each once."""
-    ordered = in_order(100)
+    ordered = in_order(100, STRIDES)
     assert ordered[:5] == [0, 20, 40, 60, 80]
     assert sorted(ordered[:20]) == list(range(0, 100, 5))
     assert sorted(ordered) == list(range(100))

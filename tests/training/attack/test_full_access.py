@@ -52,6 +52,38 @@ def test_a_stopped_attack_goes_on(
     assert whole.by_votes[5] == whole.attacked.decided
 
 
+def test_images_of_a_coarser_stride_come_first_and_more_may_follow(
+    victim: Victim, digits: Examples, tmp_path: Path
+) -> None:
+    """Of every 4th digit each 16th comes first; planned for more images, a record goes on with those behind."""
+
+    def planned(images: int) -> FullAccess:
+        return plan(
+            victim, asdict(STEPS), Noise(), draws=1, restarts=1, every=4, images=images, votes=1, before=(16,), among=32
+        )
+
+    first = measure(planned(2), tmp_path / "some.json", victim, digits, steps_on(planned(2), victim))
+    assert first.complete
+    assert list(first.places) == [0, 16]
+    more = measure(planned(8), tmp_path / "some.json", victim, digits, steps_on(planned(8), victim))
+    assert list(more.places)[2:] == [4, 8, 12, 20, 24, 28]
+    assert more.attacked.decided[:2] == first.attacked.decided
+    inputs = torch.from_numpy(digits.values(np.array(list(more.places))))
+    with torch.no_grad():
+        found = Target(victim.network).logits(inputs, 1)[:, 0].argmax(dim=1).numpy()
+    assert more.natural.decisions.tolist() == (found == digits.labels[list(more.places)]).tolist()
+
+
+def test_a_folded_victim_computes_the_same(victim: Victim, digits: Examples) -> None:
+    """Logits and gradients under the same draws, up to rounding."""
+    inputs, labels = torch.from_numpy(digits.values(slice(0, 8))), torch.from_numpy(digits.labels[:8].astype(np.int64))
+    plain, folded = (Target(one.network, Noise(sigma=0.3), draws=3) for one in (victim, victim.folded()))
+    with torch.no_grad():
+        torch.testing.assert_close(folded.logits(inputs, 3), plain.logits(inputs, 3), rtol=1e-4, atol=1e-4)
+    slopes = [one.gradient(labels, torch.Generator())(inputs) for one in (plain, folded)]
+    torch.testing.assert_close(slopes[1], slopes[0], rtol=1e-2, atol=1e-3 * float(slopes[0].abs().max()))
+
+
 def test_known_votes_judge_where_the_seed_is_known(victim: Victim, digits: Examples, tmp_path: Path) -> None:
     """Of a known seed, natural outcomes are those of votes 0 … draws − 1 of that seed; else of another seed."""
     known = attack(victim, digits, tmp_path / "known.json", 16, known=True)

@@ -8,12 +8,18 @@ import pytest
 from PIL import Image
 from scipy import stats
 
+from noisevote.evaluation.vote_paths import VotePath
+from noisevote.training.attack.certified import CertifiedPaths, written
 from noisevote.training.attack.records import FullAccess, Outcome, Votes
 from noisevote.training.report import defence
-from noisevote.training.report.defence_numbers import over_noise, paired, radii, share
+from noisevote.training.report.defence_certified import fixed_rule, fixed_table
+from noisevote.training.report.defence_floor import autoattack, seeds
+from noisevote.training.report.defence_numbers import over_noise, paired, share
 from noisevote.training.report.defence_runs import Certified
 from noisevote.training.report.defence_worst import worst_cases
+from noisevote.voting.certification import look_times
 
+LOOKS = len(look_times(100_000))
 RESULTS = Path(__file__).parents[3] / "docs" / "results"
 
 
@@ -72,9 +78,47 @@ def test_a_gain_is_one_only_outside_its_interval() -> None:
 def test_certified_radius_is_cohens() -> None:
     """100,000 of 100,000 votes certify sigma · Φ⁻¹(alpha^(1/n)); a wrong class or half of the votes nothing."""
     counts = {0: ([0, 100], [0, 100_000]), 20: ([100, 0], [100_000, 0]), 40: ([49, 51], [50_000, 50_000])}
-    found = radii(Certified(sigma=0.5, n0=100, n=100_000, counts=counts, labels=[1, 1, 1]))
-    assert found[0] == pytest.approx(0.5 * stats.norm.ppf(0.001 ** (1 / 100_000)), rel=1e-9)
-    assert found[1:].tolist() == [-1, -1]
+    found = fixed_rule(0.5, Certified(sigma=0.5, n0=100, n=100_000, counts=counts, labels=[1, 1, 1]), None)
+    assert found.radii[0] == pytest.approx(0.5 * stats.norm.ppf(0.001 ** (1 / 100_000)), rel=1e-9)
+    assert found.radii[1:].tolist() == [-1, -1]
+    assert (found.card, found.runtime) == (3, 0)
+
+
+def paths(failures: dict[int, int], looks: int = LOOKS, label: int = 3, index: int = 3) -> CertifiedPaths:
+    """Votes of ONNX Runtime on some images: all failures of each before the first look, as many looks as told."""
+    return CertifiedPaths(
+        model="m", version="1", variant="v", sha256="", data_set="mnist", sigma=0.5, n0=100, n=100_000, alpha=0.001,
+        nonce="", commit=None, versions={}, isa=None,
+        paths={image: written(label, VotePath(index, [no] + [0] * (looks - 1))) for image, no in failures.items()},
+    )  # fmt: skip
+
+
+def test_the_fixed_rule_counts_each_image_once() -> None:
+    """The card's votes where it has them, else a whole path; each engine's images are told."""
+    card = Certified(
+        sigma=0.5, n0=1, n=100_000, counts={0: ([0, 1], [10, 99_990]), 20: ([0, 1], [0, 100_000])}, labels=[1, 1]
+    )
+    found = fixed_rule(0.5, card, paths({20: 5000, 40: 10, 60: 0}))
+    assert (found.card, found.runtime) == (2, 2)
+    assert found.radii[0] == found.radii[2]
+    assert found.radii[1] == found.radii[3] > found.radii[0] > 0
+    wrong = fixed_rule(0.5, None, paths({0: 0}, index=4))
+    assert wrong.radii.tolist() == [-1]
+
+
+def test_the_fixed_rule_ends_before_an_image_that_lacks_votes() -> None:
+    """Of the images behind it only those that took all votes are there, the hard ones; and part of a path is none."""
+    found = fixed_rule(0.5, None, paths({0: 0, 20: 3, 60: 40_000, 5: 0}))
+    assert (found.card, found.runtime) == (0, 2)
+    assert len(fixed_rule(0.5, None, paths({0: 0}, looks=LOOKS - 1)).radii) == 0
+
+
+def test_reached_is_a_figure_inside_or_below_an_interval() -> None:
+    """One sigma is enough; above all intervals it is not reached."""
+    every, none = (dict.fromkeys(range(0, 10_000, 20), failed) for failed in (0, 60_000))
+    assert list(fixed_table([fixed_rule(0.5, None, paths(every)), fixed_rule(0.5, None, paths(none))]))[-1] == (
+        f"| reached |  |  |  | {' | '.join(['yes'] * 7 + ['no'] * 2)} |"
+    )
 
 
 def attacked(choosing: np.ndarray, fresh: np.ndarray, **changed: Any) -> FullAccess:
@@ -122,3 +166,29 @@ def test_a_known_seed_a_sweep_and_few_images_are_no_worst_case() -> None:
     others["chosen by another"] = attacked(counts, counts, source="b")
     assert len(worst_cases({"a": whole, "b": attacked(counts, counts, source="b", examined=True)})) == 1
     assert worst_cases({"a": whole, **others, "less eps": attacked(counts, counts, steps={"eps": 0.1})}) == []
+
+
+def test_autoattack_stands_beside_pgd_on_its_images() -> None:
+    """AutoAttack of every 100th image, then the 50th: PGD's accuracy is that on the images that it has done."""
+    counts = np.array([20, 0, 20, 20])
+    auto = attacked(counts, 5 * counts, every=50, before=(100,), steps={"eps": 0.3, "attack": "AutoAttack, standard"})
+    fresh = np.full(200, 100)
+    fresh[[2, 4, 1]] = 0  # images 100 and 200, which are among AutoAttack's four, and 50, which is not
+    pgd = attacked(np.full(200, 20), fresh, steps={"eps": 0.3, "iterations": 20})
+    (line,) = list(autoattack({"auto": auto, "pgd": pgd}))[2:]
+    assert "| standard | 4 |" in line
+    assert "75.00 (" in line
+    assert line.endswith("50.00 of 4 (`pgd`) |")
+
+
+def test_a_known_seed_stands_beside_the_same_attack_without_it() -> None:
+    """By as many votes and on the images of both."""
+    told = {"steps": {"eps": 0.3, "iterations": 20}, "votes": 20}
+    votes = np.full(50, 20)
+    known = attacked(votes, votes, known=True, every=200, by_votes={20: "0" * 10 + "1" * 40}, **told)
+    other = attacked(np.full(200, 20), np.full(200, 20), by_votes={20: "1" * 200}, **told)
+    few = attacked(votes[:20], votes[:20], every=200, by_votes={20: "1" * 20}, **told)
+    lines = list(seeds({"known": known, "many": other, "few": few}))[2:]
+    assert len(lines) == 1
+    assert lines[0].startswith("| `known` | `many` | 50 | 20 | 80.00 | 100.00 | -20.00")
+    assert lines[0].endswith("| loss |")
