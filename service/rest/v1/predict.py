@@ -17,7 +17,6 @@ from noisevote.service.prediction.top_classes import top_classes
 from noisevote.service.rest.disconnection import abandoned_when_left
 from noisevote.service.rest.edge import visit_of
 from noisevote.service.rest.v1.answer_schemas import (
-    AnalogCost,
     InputWithVotes,
     LabelledInput,
     LabelResponse,
