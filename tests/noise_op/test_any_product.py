@@ -82,7 +82,7 @@ def test_what_hides_a_product_is_refused_at_the_first_call(
 def test_packed_weights_are_refused() -> None:
     """Dynamic quantisation keeps its weights where nothing can be put between."""
     linear = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3))
-    quantized = torch.ao.quantization.quantize_dynamic(linear, {nn.Linear})  # type: ignore[no-untyped-call]  # torch's
+    quantized = torch.ao.quantization.quantize_dynamic(linear, {nn.Linear})
     with pytest.raises(UninjectableError, match=r"^0, .*Linear may hold products"):
         inject_noise(quantized, "multiplicative", 0.3)
 

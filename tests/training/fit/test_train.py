@@ -24,7 +24,7 @@ from noisevote.training.noise.draws import presentation_draws, sigma_at
 from noisevote.training.runs import checkpoint
 from noisevote.training.runs.recipe import Recipe
 from noisevote.training.runs.run_folder import NoRunError, RecipeChangedError, RunFolder
-from tests.support.networks import NarrowCnn, ShallowDenseNet
+from tests.support.networks import NarrowCnn, ShallowestDenseNet
 
 
 def log_of(folder: RunFolder) -> list[dict[str, Any]]:
@@ -75,7 +75,7 @@ def test_stopping_and_going_on_changes_no_bit(
 
 
 @pytest.mark.parametrize(
-    ("network", "images", "epochs", "lr"), [(CifarCnn, 16, 20, 3e-3), (ShallowDenseNet, 16, 40, 1e-2)]
+    ("network", "images", "epochs", "lr"), [(CifarCnn, 16, 20, 3e-3), (ShallowestDenseNet, 16, 40, 1e-2)]
 )
 def test_cifar_networks_learn(
     examples: dict[str, Examples], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
