@@ -242,8 +242,8 @@ class Metrics:
         requests = "Requests for votes by a key's holder, and those refused at the door, by the error's code or ok."
         self._key_requests = self._counter("key_requests", requests, ("key", "code"))
         self._key_votes = self._counter("key_votes", "Votes counted in answers to a key's holder.", ("key",))
-        self._requests_of: dict[tuple[str, str], Counter] = {}
-        self._votes_of: dict[str, Counter] = {}
+        self._requests_of: dict[tuple[str, str], Count] = {}
+        self._votes_of: dict[str, Count] = {}
 
     def _batch_instruments(self) -> None:
         duration = "From handing a batch to the engine until its votes are counted."

@@ -6,10 +6,11 @@ import httpx
 import pytest
 
 from noisevote.model_store.store import ModelStore
-from tests.service.test_metrics import BODY, PATH, Scrape
+from tests.service.test_metrics import BODY, PATH
 from tests.support import smoothed
 from tests.support.engines import FakeEngine
 from tests.support.keyed import ALICE, BOB, keyed
+from tests.support.scraping import Scrape
 
 ASKED = {**BODY, "variant": "auto", "votes": 30}
 
