@@ -1,4 +1,7 @@
-"""A request as scheduling knows it: rows to compute, and when there are enough of them."""
+"""A request as scheduling knows it: rows to compute, and the rule that says when there are enough of them.
+
+Its deadline is not here: service/scheduling/in_flight.py keeps it.
+"""
 
 from dataclasses import dataclass
 
