@@ -49,7 +49,7 @@ class Door:
         self.connections = connections
         self.unread = unread
         self.refused = refused
-        self.reading = Reading()
+        self.reading = Reading(Turns())
         self.answering = Turns()
         self.monitored = Turns()
         self.holders: dict[Connection, None] = {}  # those whose bytes are counted, longest first

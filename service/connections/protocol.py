@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 import httptools
 from uvicorn._types import ASGI3Application  # as its signatures have it
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -166,7 +167,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """What came before has been taken."""
         return not self.flow.read_paused
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         """Feed the parser, within the limits."""
         if self._refused:
             return
@@ -213,7 +214,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.door.warn("invalid HTTP was refused")
         self.refuse(InvalidHttpError(f"http: the request cannot be parsed ({str(error)[:200]})"))
 
-    def _go_on_in_http_1(self, rest: bytes) -> None:
+    def _go_on_in_http_1(self, rest: bytes | memoryview) -> None:
         """Read a request that asks for another protocol again, without that wish, and what follows it."""
         method = self.parser.get_method()
         if method == b"CONNECT":
@@ -222,7 +223,7 @@ class LimitedProtocol(HttpToolsProtocol):
         head = head_without_upgrade(method, self.url, self.parser.get_http_version(), self.headers)
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self.data_received(head + rest)
+        self.data_received(head + bytes(rest))
 
     # ------------------------------------------------------------------ the parser's calls
     def on_message_begin(self) -> None:
@@ -286,7 +287,12 @@ class LimitedProtocol(HttpToolsProtocol):
         self._body_bytes += len(body)
         if self._body_bytes > SHORT_BODY_BYTES and not self.cycle.response_complete and not self._hold():
             return
-        super().on_body(body)
+        if len(body) > HIGH_WATER_LIMIT and not self.cycle.body and not self.cycle.response_complete:
+            self.cycle.body = body  # type: ignore[assignment]  # uncopied: none follows until this is taken
+            self.flow.pause_reading()
+            self.cycle.message_event.set()
+        else:
+            super().on_body(body)
 
     def _hold(self) -> bool:
         """Count the body's bytes among the unread ones, as long as they fit."""

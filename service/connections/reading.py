@@ -14,7 +14,7 @@ from noisevote.service.connections.turns import Turns
 SHORT_BYTES: Final = 1024
 # Most that is read at a time, of a body whose length was announced where the turn has room for it. Anything else may
 # be made of thousands of headers, chunks or requests; and whoever waits for a turn holds what was read.
-MOST_BYTES: Final = 256 * 1024
+MOST_BYTES: Final = 96 * 1024
 PIECE_BYTES: Final = 16 * 1024
 # What every request has once, in its first line.
 REQUEST_MARK: Final = b" HTTP/"
@@ -36,7 +36,9 @@ class Receiver(Protocol):
         """It can take what comes next."""
 
     def connection_made(self, transport: asyncio.Transport) -> None: ...  # noqa: D102  # asyncio says it
-    def data_received(self, data: bytes) -> None: ...  # noqa: D102
+    def data_received(self, data: bytes | memoryview) -> None:
+        """These bytes have come. They are not kept where they are."""
+
     def eof_received(self) -> None: ...  # noqa: D102
     def connection_lost(self, exc: Exception | None) -> None: ...  # noqa: D102
     def pause_writing(self) -> None: ...  # noqa: D102
@@ -46,8 +48,8 @@ class Receiver(Protocol):
 class Reading:
     """What all connections of a server share to be read from in turns. Belongs to one event loop."""
 
-    def __init__(self) -> None:
-        self.turns = Turns()
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
         self._buffer = memoryview(bytearray(MOST_BYTES))  # nothing stays in it
 
     def buffer(self, reader: "Reader", to_come: int) -> memoryview:
@@ -55,9 +57,9 @@ class Reading:
         long = to_come > PIECE_BYTES and self.turns.room(reader)
         return self._buffer[: to_come if long else PIECE_BYTES]
 
-    def piece(self, size: int) -> bytes:
-        """The piece that was put there."""
-        return bytes(self._buffer[:size])
+    def piece(self, size: int) -> memoryview:
+        """The piece that was put there, until the next one is."""
+        return self._buffer[:size]
 
 
 class Reader(asyncio.BufferedProtocol):
@@ -89,12 +91,12 @@ class Reader(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Pass a piece on, or hold it and read no more."""
         piece = self._reading.piece(nbytes)
-        if self._receiver.coming + nbytes < SHORT_BYTES and piece.count(REQUEST_MARK) <= 1:
+        if self._receiver.coming + nbytes < SHORT_BYTES and bytes(piece).count(REQUEST_MARK) <= 1:
             self._receiver.data_received(piece)
         elif self._reading.turns.arrive(self):
             self._reading.turns.spend(partial(self._receiver.data_received, piece))
         else:
-            self._held = piece
+            self._held = bytes(piece)
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:

@@ -1,14 +1,13 @@
 """How much of what thousands of clients send is read in a turn of the event loop."""
 
 import asyncio
-import time
 from dataclasses import dataclass, field
 from typing import cast
 
 import pytest
 
 from noisevote.service.connections.reading import MOST_BYTES, PIECE_BYTES, SHORT_BYTES, Reader, Reading
-from noisevote.service.connections.turns import AT_ONCE, LONG_S
+from noisevote.service.connections.turns import AT_ONCE, LONG_S, Turns
 
 CLIENTS = 5 * AT_ONCE + 3
 
@@ -56,9 +55,9 @@ class Receiver:
         """Note it."""
         self.calls.append("made")
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         """Note it."""
-        self.pieces.append((self.number, data))
+        self.pieces.append((self.number, bytes(data)))
         self.coming += len(data)
 
     def eof_received(self) -> None:
@@ -82,7 +81,8 @@ class Clients:
     """Connections of one server, whose bytes a test brings."""
 
     def __init__(self, count: int) -> None:
-        self.reading = Reading()
+        self.now = 0.0
+        self.reading = Reading(Turns(lambda: self.now))
         self.pieces: list[tuple[int, bytes]] = []
         self.receivers = [Receiver(self.pieces, number) for number in range(count)]
         self.readers = [Reader(receiver, self.reading) for receiver in self.receivers]
@@ -208,7 +208,7 @@ async def test_a_turn_that_took_long_is_over() -> None:
     """However few have gone on in it; everybody else does so in a later one."""
     clients = Clients(4)
     for receiver in clients.receivers:
-        receiver.data_received = Slow(receiver)  # type: ignore[method-assign]
+        receiver.data_received = Slow(receiver, clients)  # type: ignore[method-assign]
     for number in range(4):
         clients.send(number, piece(number))
     assert [number for number, _ in clients.pieces] == [0]
@@ -222,12 +222,13 @@ async def test_a_turn_that_took_long_is_over() -> None:
 class Slow:
     """Takes a piece, and the rest of a turn."""
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, receiver: Receiver, clients: Clients) -> None:
         self._receive = receiver.data_received
+        self._clients = clients
 
-    def __call__(self, data: bytes) -> None:
+    def __call__(self, data: bytes | memoryview) -> None:
         """Take it."""
-        time.sleep(LONG_S * 1.1)
+        self._clients.now += LONG_S * 1.1
         self._receive(data)
 
 
@@ -259,7 +260,7 @@ async def test_a_connection_that_fails_in_its_turn_fails_alone() -> None:
     for number in range(AT_ONCE + 3):
         clients.send(number, piece(number))
 
-    def fail(data: bytes) -> None:
+    def fail(data: bytes | memoryview) -> None:
         raise ValueError(f"{len(data)} bytes")
 
     clients.receivers[AT_ONCE].data_received = fail  # type: ignore[method-assign]
