@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from noisevote.service.connections.limits import OpenConnections, Phase
 from noisevote.service.connections.reading import Reading
+from noisevote.service.connections.turns import Turns
 from noisevote.service.errors import DrainingError, ServiceError
 from noisevote.service.once import OncePerMinute
 from noisevote.service.settings import Settings
@@ -48,7 +49,9 @@ class Door:
         self.connections = connections
         self.unread = unread
         self.refused = refused
-        self.reading = Reading()
+        self.reading = Reading(Turns())
+        self.answering = Turns()
+        self.monitored = Turns()
         self.holders: dict[Connection, None] = {}  # those whose bytes are counted, longest first
         self.deaf: dict[Connection, float] = {}  # those that do not take their answer, and since when
         self._rarely = OncePerMinute()

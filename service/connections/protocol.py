@@ -5,13 +5,16 @@ import time
 from typing import Any, Final, cast
 
 import httptools
+from uvicorn._types import ASGI3Application  # as its signatures have it
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from noisevote.service.connections.door import Door
 from noisevote.service.connections.joining import JoiningTransport
 from noisevote.service.connections.limits import Phase
+from noisevote.service.connections.turns import Turns
 from noisevote.service.connections.upgrade import head_without_upgrade
 from noisevote.service.errors import (
     DrainingError,
@@ -24,6 +27,7 @@ from noisevote.service.errors import (
 from noisevote.service.metrics import CONNECTION_LIMIT
 from noisevote.service.rest.disconnection import DEPARTURE, Departure
 from noisevote.service.rest.error_responses import response_of
+from noisevote.service.rest.openings import HEALTH
 
 # Bodies up to this size are not counted against the limit of unread bytes: as many fit as connections do.
 SHORT_BODY_BYTES: Final = 64 * 1024
@@ -31,6 +35,8 @@ SHORT_BODY_BYTES: Final = 64 * 1024
 FRAMING: Final = 8
 # What a header line has beside its name and value.
 LINE_BYTES: Final = 4
+# Requests that may wait on one connection until those before them are answered.
+MOST_WAITING: Final = 64
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -55,8 +61,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self._upgrade_ignored = False
         self._refused = False
         self.url = b""
-        self._departure: Departure | None = None  # of the last request
-        self._joining: JoiningTransport | None = None  # of its answer
+        self._answering: RequestResponseCycle | None = None  # the last that began; `cycle` is the last that came
+        self._announced = 0  # bytes of the body that is coming
+        self._beginning: tuple[RequestResponseCycle, ASGI3Application] | None = None  # an answer that waits for a turn
 
     # ------------------------------------------------------------------ the connection
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
@@ -76,7 +83,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
         self._leave()
-        self._tell_departure()
+        self._give_up_answering()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
 
@@ -85,18 +92,23 @@ class LimitedProtocol(HttpToolsProtocol):
         self._leave()
         self.transport.abort()
 
-    def _tell_departure(self) -> None:
+    def _give_up_answering(self) -> None:
         """Tell whoever computes an answer that nobody waits for it."""
-        if self._departure is not None and not self._answered():
-            self._departure.tell()
+        self.pipeline.clear()
+        for cycle in (self._answering, self.cycle):
+            if cycle is not None and not cycle.response_complete:
+                cast("dict[str, Any]", cycle.scope)[DEPARTURE].tell()
+                cycle.disconnected = True
+                cycle.message_event.set()
 
     def _flush(self) -> None:
         """Send the header of an answer that waits for its body."""
-        if self._joining is not None:
-            self._joining.flush()
+        if self._answering is not None:
+            cast("JoiningTransport", self._answering.transport).flush()
 
     def _leave(self) -> None:
         self._release()
+        self._begin_nothing()
         self.door.deaf.pop(self, None)
         self.door.connections.leave(self)
 
@@ -146,11 +158,16 @@ class LimitedProtocol(HttpToolsProtocol):
         return self._wire_bytes if self._receiving else 0
 
     @property
+    def to_come(self) -> int:
+        """Bytes that are known to come of the body of such a request."""
+        return self._announced - self._body_bytes if self._receiving and self._headers_done else 0
+
+    @property
     def wants_more(self) -> bool:
         """What came before has been taken."""
         return not self.flow.read_paused
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         """Feed the parser, within the limits."""
         if self._refused:
             return
@@ -191,10 +208,13 @@ class LimitedProtocol(HttpToolsProtocol):
         if isinstance(error.__context__, _TooLargeError):
             self.refuse(HeaderTooLargeError(self.door.max_header_bytes))
             return
+        if isinstance(error.__context__, _TooManyError):
+            self.refuse(InvalidHttpError(f"http: more than {MOST_WAITING} requests wait for those before them"))
+            return
         self.door.warn("invalid HTTP was refused")
         self.refuse(InvalidHttpError(f"http: the request cannot be parsed ({str(error)[:200]})"))
 
-    def _go_on_in_http_1(self, rest: bytes) -> None:
+    def _go_on_in_http_1(self, rest: bytes | memoryview) -> None:
         """Read a request that asks for another protocol again, without that wish, and what follows it."""
         method = self.parser.get_method()
         if method == b"CONNECT":
@@ -203,14 +223,16 @@ class LimitedProtocol(HttpToolsProtocol):
         head = head_without_upgrade(method, self.url, self.parser.get_http_version(), self.headers)
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self.data_received(head + rest)
+        self.data_received(head + bytes(rest))
 
     # ------------------------------------------------------------------ the parser's calls
     def on_message_begin(self) -> None:
         """A request's first byte."""
+        if len(self.pipeline) >= MOST_WAITING:
+            raise _TooManyError
         super().on_message_begin()
         self._begun += 1
-        self._wire_bytes = self._body_bytes = 0
+        self._wire_bytes = self._body_bytes = self._announced = 0
         self._receiving, self._headers_done, self._upgrade_ignored = True, False, False
 
     def on_headers_complete(self) -> None:
@@ -224,11 +246,39 @@ class LimitedProtocol(HttpToolsProtocol):
         size = len(self.url) + sum([len(name) + len(value) + LINE_BYTES for name, value in self.headers])
         if size > self.door.max_header_bytes:
             raise _TooLargeError
-        self._departure = Departure(self.flow.resume_reading)
-        cast("dict[str, Any]", self.scope)[DEPARTURE] = self._departure
+        self._announced = int(dict(self.headers).get(b"content-length", 0))  # the parser has refused what is no number
+        cast("dict[str, Any]", self.scope)[DEPARTURE] = Departure(self.flow.resume_reading)
         super().on_headers_complete()
-        self._joining = JoiningTransport(self.transport, self.loop)
-        self.cycle.transport = self._joining  # type: ignore[assignment]  # as much of it as answers need
+        joining = JoiningTransport(self.transport, self.loop)
+        self.cycle.transport = joining  # type: ignore[assignment]  # as much of it as answers need
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Begin to answer, if this turn has room for it.
+
+        What monitors ask has turns of its own, so that others do not keep it waiting.
+        """
+        if self._turns(cycle).arrive(self):
+            self._begin(cycle, app)
+        else:
+            self._beginning = cycle, app
+
+    def _turns(self, cycle: RequestResponseCycle) -> Turns:
+        return self.door.monitored if HEALTH.fullmatch(cycle.scope["path"]) else self.door.answering
+
+    def go_on(self) -> None:
+        """Begin to answer what waited for its turn."""
+        if self._beginning is not None:
+            beginning, self._beginning = self._beginning, None
+            self._begin(*beginning)
+
+    def _begin(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _begin_nothing(self) -> None:
+        if self._beginning is not None:
+            self._turns(self._beginning[0]).leave(self)
+            self._beginning = None
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
@@ -237,7 +287,12 @@ class LimitedProtocol(HttpToolsProtocol):
         self._body_bytes += len(body)
         if self._body_bytes > SHORT_BODY_BYTES and not self.cycle.response_complete and not self._hold():
             return
-        super().on_body(body)
+        if len(body) > HIGH_WATER_LIMIT and not self.cycle.body and not self.cycle.response_complete:
+            self.cycle.body = body  # type: ignore[assignment]  # uncopied: none follows until this is taken
+            self.flow.pause_reading()
+            self.cycle.message_event.set()
+        else:
+            super().on_body(body)
 
     def _hold(self) -> bool:
         """Count the body's bytes among the unread ones, as long as they fit."""
@@ -294,11 +349,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self._refused = True
         self.door.refused(error.code)
         self._release()
-        silent = self._answered() or not self.cycle.response_started
-        self._tell_departure()
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+        self._begin_nothing()
+        answering = self._answering
+        silent = answering is None or answering.response_complete or not answering.response_started
+        self._give_up_answering()
         self._flush()
         if silent and not self.transport.is_closing():
             self._write(error)
@@ -325,6 +379,10 @@ class LimitedProtocol(HttpToolsProtocol):
 
 class _TooLargeError(Exception):
     """Raised within the parser's calls, which makes the parser stop."""
+
+
+class _TooManyError(Exception):
+    """Raised there too."""
 
 
 def protocol_of(door: Door) -> type[LimitedProtocol]:

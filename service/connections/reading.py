@@ -5,16 +5,19 @@ of a long body at once would keep the others waiting for as long as it takes to 
 """
 
 import asyncio
+from functools import partial
 from typing import Final, Protocol
 
-from noisevote.service.connections.turnstile import Turnstile
+from noisevote.service.connections.turns import Turns
 
-# Making sense of the piece with which a body begins takes some tenths of a millisecond.
-AT_ONCE: Final = 16
-# Most that is read at a time, and most where the turn has room for no more long pieces: whoever waits for a turn holds
-# that much, and what follows waits in the system.
-MOST_BYTES: Final = 256 * 1024
+# What comes of a request is short up to this size: the smallest header, chunk or request takes some microseconds.
+SHORT_BYTES: Final = 1024
+# Most that is read at a time, of a body whose length was announced where the turn has room for it. Anything else may
+# be made of thousands of headers, chunks or requests; and whoever waits for a turn holds what was read.
+MOST_BYTES: Final = 96 * 1024
 PIECE_BYTES: Final = 16 * 1024
+# What every request has once, in its first line.
+REQUEST_MARK: Final = b" HTTP/"
 
 
 class Receiver(Protocol):
@@ -25,11 +28,17 @@ class Receiver(Protocol):
         """Bytes that have come of a request of which more must come."""
 
     @property
+    def to_come(self) -> int:
+        """Bytes that are known to come of the body of such a request."""
+
+    @property
     def wants_more(self) -> bool:
         """It can take what comes next."""
 
     def connection_made(self, transport: asyncio.Transport) -> None: ...  # noqa: D102  # asyncio says it
-    def data_received(self, data: bytes) -> None: ...  # noqa: D102
+    def data_received(self, data: bytes | memoryview) -> None:
+        """These bytes have come. They are not kept where they are."""
+
     def eof_received(self) -> None: ...  # noqa: D102
     def connection_lost(self, exc: Exception | None) -> None: ...  # noqa: D102
     def pause_writing(self) -> None: ...  # noqa: D102
@@ -39,45 +48,26 @@ class Receiver(Protocol):
 class Reading:
     """What all connections of a server share to be read from in turns. Belongs to one event loop."""
 
-    def __init__(self) -> None:
-        self._turnstile = Turnstile[Reader](AT_ONCE)
-        self._turning = False
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
         self._buffer = memoryview(bytearray(MOST_BYTES))  # nothing stays in it
-        self._short_buffer = self._buffer[:PIECE_BYTES]
 
-    def buffer(self, reader: "Reader") -> memoryview:
-        """Where a reader's next piece is to be put."""
-        return self._buffer if self._turnstile.room(reader) else self._short_buffer
+    def buffer(self, reader: "Reader", to_come: int) -> memoryview:
+        """Where a reader's next piece is to be put, if so many bytes of a body are known to come."""
+        long = to_come > PIECE_BYTES and self.turns.room(reader)
+        return self._buffer[: to_come if long else PIECE_BYTES]
 
-    def piece(self, size: int) -> bytes:
-        """The piece that was put there."""
-        return bytes(self._buffer[:size])
-
-    def arrive(self, reader: "Reader") -> bool:
-        """Whether a reader may go on now; otherwise its `go_on` is called in a later turn."""
-        if not self._turning:
-            self._turning = True
-            asyncio.get_running_loop().call_soon(self._turn)
-        return self._turnstile.arrive(reader)
-
-    def leave(self, reader: "Reader") -> None:
-        """It need not go on."""
-        self._turnstile.leave(reader)
-
-    def _turn(self) -> None:
-        passing = self._turnstile.turn()
-        self._turning = bool(passing)  # the turn after those, at least, has to begin for others
-        if passing:
-            asyncio.get_running_loop().call_soon(self._turn)
-        for reader in passing:
-            reader.go_on()
+    def piece(self, size: int) -> memoryview:
+        """The piece that was put there, until the next one is."""
+        return self._buffer[:size]
 
 
 class Reader(asyncio.BufferedProtocol):
     """Reads from one connection.
 
-    What comes of a request is passed on at once as long as it is shorter than `PIECE_BYTES`, in however many pieces.
-    What makes it longer waits until there is a turn for it, and so does the connection's end.
+    What comes of a request is passed on at once as long as it is shorter than `SHORT_BYTES`, in however many pieces.
+    What makes it longer waits until there is a turn for it, and so do several requests at once and the connection's
+    end.
     """
 
     __slots__ = ("_ended", "_held", "_reading", "_receiver", "_transport")
@@ -96,20 +86,22 @@ class Reader(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio passes it
         """Where the next piece is to be put."""
-        return self._reading.buffer(self)
+        return self._reading.buffer(self, self._receiver.to_come)
 
     def buffer_updated(self, nbytes: int) -> None:
         """Pass a piece on, or hold it and read no more."""
         piece = self._reading.piece(nbytes)
-        if self._receiver.coming + nbytes < PIECE_BYTES or self._reading.arrive(self):
+        if self._receiver.coming + nbytes < SHORT_BYTES and bytes(piece).count(REQUEST_MARK) <= 1:
             self._receiver.data_received(piece)
+        elif self._reading.turns.arrive(self):
+            self._reading.turns.spend(partial(self._receiver.data_received, piece))
         else:
-            self._held += piece
+            self._held = bytes(piece)
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
         """End the connection, or keep it open for the time being."""
-        self._ended = not self._reading.arrive(self)
+        self._ended = not self._reading.turns.arrive(self)
         if not self._ended:
             self._receiver.eof_received()
         return self._ended
@@ -117,6 +109,8 @@ class Reader(asyncio.BufferedProtocol):
     def go_on(self) -> None:
         """It is this connection's turn."""
         held, self._held = self._held, b""
+        if self._transport.is_closing():  # it was dropped, and will be lost in a moment
+            return
         if held:
             self._receiver.data_received(held)
         if self._ended:
@@ -125,9 +119,13 @@ class Reader(asyncio.BufferedProtocol):
         elif self._receiver.wants_more:
             self._transport.resume_reading()
 
+    def drop(self) -> None:
+        """Close the connection at once, without a word."""
+        self._transport.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
-        self._reading.leave(self)
+        self._reading.turns.leave(self)
         self._held = b""
         self._receiver.connection_lost(exc)
 

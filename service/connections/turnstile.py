@@ -1,6 +1,5 @@
 """Who may go on in this turn of the event loop, and who waits for a later one. Pure."""
 
-from itertools import islice
 from typing import Generic, TypeVar
 
 Peer = TypeVar("Peer")
@@ -13,6 +12,7 @@ class Turnstile(Generic[Peer]):
         self._most = most
         self._passed: set[Peer] = set()  # in this turn
         self._waiting: dict[Peer, None] = {}
+        self._shut = False
 
     def __len__(self) -> int:
         """How many wait."""
@@ -20,7 +20,7 @@ class Turnstile(Generic[Peer]):
 
     def room(self, peer: Peer) -> bool:
         """Whether it would pass now. What has passed may do so again as long as the turn lasts."""
-        return len(self._passed) < self._most or peer in self._passed
+        return not self._shut and (len(self._passed) < self._most or peer in self._passed)
 
     def arrive(self, peer: Peer) -> bool:
         """Whether it passes; otherwise it waits."""
@@ -34,10 +34,20 @@ class Turnstile(Generic[Peer]):
         """It waits no longer. One that does not wait is no error."""
         self._waiting.pop(peer, None)
 
-    def turn(self) -> list[Peer]:
-        """Begin a turn; returns those that waited and pass in it."""
-        passing = list(islice(self._waiting, self._most))
-        for peer in passing:
-            del self._waiting[peer]
-        self._passed = set(passing)
-        return passing
+    def shut(self) -> None:
+        """Let nobody pass any more in this turn."""
+        self._shut = True
+
+    def begin(self) -> None:
+        """Begin a turn: first `next` for those that waited, then `arrive` for others."""
+        self._passed.clear()
+        self._shut = False
+
+    def next(self) -> Peer | None:
+        """Who has waited longest, and passes now; None: nobody."""
+        peer = next(iter(self._waiting), None)
+        if peer is None or not self.room(peer):
+            return None
+        del self._waiting[peer]
+        self._passed.add(peer)
+        return peer

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
 import numpy as np
@@ -189,6 +190,56 @@ def test_an_early_answer_to_a_long_body_and_the_next_request_share_a_connection(
             assert answer(connection, until_closed=False)[0] == 415
             connection.sendall(GOOD)
             assert answer(connection, until_closed=False)[0] == 200
+
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+def test_requests_that_follow_at_once_are_answered_in_order(hasty: tuple[str, int]) -> None:
+    """As many as may wait, in pieces of any size; each answer is the one its request asked for."""
+    sent = GOOD + HEALTH * 20 + GOOD + HEALTH * 20
+    for size in (len(sent), 1023, 1025):
+        with connected(hasty) as connection, connection.makefile("rb") as received:
+            for start in range(0, len(sent), size):
+                connection.sendall(sent[start : start + size])
+            found = [next_answer(received) for _ in range(42)]
+        assert [b"predictions" in body for body in found] == [number % 21 == 0 for number in range(42)]
+
+
+def next_answer(received: BinaryIO) -> bytes:
+    """The body of the next answer of a connection, which is good."""
+    assert b" 200 " in received.readline()
+    length = 0
+    while (line := received.readline()) != b"\r\n":
+        name, _, value = line.partition(b":")
+        length = int(value) if name.lower() == b"content-length" else length
+    return received.read(length)
+
+
+def test_too_many_requests_that_follow_at_once_are_refused(store: ModelStore) -> None:
+    """Before all of them are made sense of; the answer that was begun for the first one is given up without a trace."""
+    with running(store) as (process, address):
+        with connected(address, GOOD + HEALTH * 2000) as connection:
+            assert error(connection) == (400, "invalid_http")
+        with connected(address, GOOD + b"nonsense\r\n\r\n") as connection:
+            assert error(connection) == (400, "invalid_http")
+        with connected(address, GOOD) as connection:
+            assert answer(connection, until_closed=False)[0] == 200
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=TIMEOUT_S)
+    assert "ERROR" not in log, log
+
+
+@pytest.mark.parametrize("size", [1, 100, 2**20], ids=["tiny", "short", "huge"])
+def test_chunks_of_any_size_make_the_same_body(hasty: tuple[str, int], size: int) -> None:
+    """What follows on the connection is the next request."""
+    padded = BODY + b" " * 40_000
+    parts = [padded[start : start + size] for start in range(0, len(padded), size)]
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts)
+    sent = HEAD + b"transfer-encoding: chunked\r\n\r\n" + chunks + b"0\r\nx: y\r\n\r\n" + GOOD
+    with connected(hasty, sent) as connection, connection.makefile("rb") as received:
+        first, second = next_answer(received), next_answer(received)
+    assert json.loads(first)["predictions"] == json.loads(second)["predictions"]
 
 
 def test_at_the_limit_the_longest_idle_goes_and_good_clients_stay(store: ModelStore) -> None:

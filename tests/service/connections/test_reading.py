@@ -4,7 +4,10 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import cast
 
-from noisevote.service.connections.reading import AT_ONCE, MOST_BYTES, PIECE_BYTES, Reader, Reading
+import pytest
+
+from noisevote.service.connections.reading import MOST_BYTES, PIECE_BYTES, SHORT_BYTES, Reader, Reading
+from noisevote.service.connections.turns import AT_ONCE, LONG_S, Turns
 
 CLIENTS = 5 * AT_ONCE + 3
 
@@ -28,6 +31,14 @@ class Transport:
         """End."""
         self.closed = True
 
+    def abort(self) -> None:
+        """End at once."""
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        """Whether it ends."""
+        return self.closed
+
 
 @dataclass
 class Receiver:
@@ -36,6 +47,7 @@ class Receiver:
     pieces: list[tuple[int, bytes]]
     number: int
     coming: int = 0
+    to_come: int = MOST_BYTES
     wants_more: bool = True
     calls: list[str] = field(default_factory=list)
 
@@ -43,9 +55,9 @@ class Receiver:
         """Note it."""
         self.calls.append("made")
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         """Note it."""
-        self.pieces.append((self.number, data))
+        self.pieces.append((self.number, bytes(data)))
         self.coming += len(data)
 
     def eof_received(self) -> None:
@@ -69,7 +81,8 @@ class Clients:
     """Connections of one server, whose bytes a test brings."""
 
     def __init__(self, count: int) -> None:
-        self.reading = Reading()
+        self.now = 0.0
+        self.reading = Reading(Turns(lambda: self.now))
         self.pieces: list[tuple[int, bytes]] = []
         self.receivers = [Receiver(self.pieces, number) for number in range(count)]
         self.readers = [Reader(receiver, self.reading) for receiver in self.receivers]
@@ -127,9 +140,9 @@ async def test_a_body_in_short_pieces_waits_once_it_is_long() -> None:
     for number in range(AT_ONCE):
         clients.send(number, piece(number))
     for _ in range(3):
-        clients.send(AT_ONCE, bytes(PIECE_BYTES // 4))
+        clients.send(AT_ONCE, bytes(SHORT_BYTES // 4))
     assert not clients.paused()
-    clients.send(AT_ONCE, bytes(PIECE_BYTES // 4))
+    clients.send(AT_ONCE, bytes(SHORT_BYTES // 4))
     assert clients.paused() == 1
 
 
@@ -189,3 +202,85 @@ async def test_who_cannot_take_more_is_not_read_from() -> None:
         await asyncio.sleep(0)
     assert len(clients.pieces) == AT_ONCE + 1
     assert not clients.transports[AT_ONCE].reading
+
+
+async def test_a_turn_that_took_long_is_over() -> None:
+    """However few have gone on in it; everybody else does so in a later one."""
+    clients = Clients(4)
+    for receiver in clients.receivers:
+        receiver.data_received = Slow(receiver, clients)  # type: ignore[method-assign]
+    for number in range(4):
+        clients.send(number, piece(number))
+    assert [number for number, _ in clients.pieces] == [0]
+    for turn in range(1, 4):
+        await asyncio.sleep(0)
+        assert len(clients.pieces) == turn + 1
+    assert clients.pieces == [(number, piece(number)) for number in range(4)]
+    assert not clients.paused()
+
+
+class Slow:
+    """Takes a piece, and the rest of a turn."""
+
+    def __init__(self, receiver: Receiver, clients: Clients) -> None:
+        self._receive = receiver.data_received
+        self._clients = clients
+
+    def __call__(self, data: bytes | memoryview) -> None:
+        """Take it."""
+        self._clients.now += LONG_S * 1.1
+        self._receive(data)
+
+
+async def test_what_may_be_made_of_thousands_of_things_is_read_in_short_pieces() -> None:
+    """Headers, chunks and requests; of a body of a known length no more is read than it has, then what follows it."""
+    clients = Clients(1)
+    for to_come, size in ((0, PIECE_BYTES), (1, PIECE_BYTES), (PIECE_BYTES + 1, PIECE_BYTES + 1), (2**70, MOST_BYTES)):
+        clients.receivers[0].to_come = to_come
+        assert len(clients.readers[0].get_buffer(-1)) == size
+
+
+async def test_several_requests_at_once_wait() -> None:
+    """Each may cost as much as another connection's only one."""
+    clients = Clients(AT_ONCE + 2)
+    for number in range(AT_ONCE):
+        clients.send(number, piece(number))
+    one = b"GET / HTTP/1.1\r\n\r\n"
+    clients.send(AT_ONCE, 2 * one)
+    clients.send(AT_ONCE + 1, one)
+    assert not clients.transports[AT_ONCE].reading
+    assert clients.transports[AT_ONCE + 1].reading
+
+
+async def test_a_connection_that_fails_in_its_turn_fails_alone() -> None:
+    """It is closed; those behind it go on."""
+    clients = Clients(AT_ONCE + 3)
+    told: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+    for number in range(AT_ONCE + 3):
+        clients.send(number, piece(number))
+
+    def fail(data: bytes | memoryview) -> None:
+        raise ValueError(f"{len(data)} bytes")
+
+    clients.receivers[AT_ONCE].data_received = fail  # type: ignore[method-assign]
+    await asyncio.sleep(0)
+    assert told == [f"{PIECE_BYTES} bytes"]
+    assert [transport.closed for transport in clients.transports[AT_ONCE:]] == [True, False, False]
+    assert [number for number, _ in clients.pieces] == [*range(AT_ONCE), AT_ONCE + 1, AT_ONCE + 2]
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_connection_that_was_dropped_does_not_go_on(ended: bool) -> None:
+    """Its loss is told in a moment, and what it held might begin a request that nobody waits for."""
+    clients = Clients(AT_ONCE + 1)
+    for number in range(AT_ONCE):
+        clients.send(number, piece(number))
+    if ended:
+        assert clients.readers[AT_ONCE].eof_received()
+    else:
+        clients.send(AT_ONCE, piece(AT_ONCE))
+    clients.transports[AT_ONCE].abort()
+    await asyncio.sleep(0)
+    assert len(clients.pieces) == AT_ONCE
+    assert clients.receivers[AT_ONCE].calls == ["made"]

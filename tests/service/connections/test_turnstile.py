@@ -10,12 +10,18 @@ MOST = st.integers(1, 4)
 TURNS = st.lists(st.tuples(st.lists(st.integers(0, 9), max_size=9), st.sets(st.integers(0, 9), max_size=2)), max_size=9)
 
 
+def turn(turnstile: Turnstile[int]) -> list[int]:
+    """Begin a turn; returns those that waited and pass in it."""
+    turnstile.begin()
+    return list(iter(turnstile.next, None))
+
+
 @given(MOST, TURNS)
 def test_no_more_pass_in_a_turn_than_allowed(most: int, turns: list[tuple[list[int], set[int]]]) -> None:
     """Those that waited among them; whoever has passed may come again."""
     turnstile = Turnstile[int](most)
     for arrivals, _ in turns:
-        passed = set(turnstile.turn())
+        passed = set(turn(turnstile))
         passed |= {peer for peer in arrivals if turnstile.arrive(peer)}
         assert len(passed) <= most
 
@@ -25,7 +31,7 @@ def test_all_pass_in_the_order_of_their_arrival(most: int, turns: list[tuple[lis
     """Each once for the times that it was told to wait, unless it left; a model of one list says who waits."""
     turnstile, waiting = Turnstile[int](most), list[int]()
     for arrivals, leaving in turns:
-        passing = turnstile.turn()
+        passing = turn(turnstile)
         assert passing == waiting[:most]
         passed, waiting = set(passing), waiting[most:]
         for peer in arrivals:
@@ -50,7 +56,7 @@ def test_nobody_waits_for_ever(most: int, arrivals: list[int]) -> None:
     found = [peer for peer in arrivals if turnstile.arrive(peer)]
     turns = 0
     while len(turnstile):
-        found += turnstile.turn()
+        found += turn(turnstile)
         turns += 1
     assert found == arrivals
     assert turns == -(-max(0, len(arrivals) - most) // most)
@@ -60,5 +66,17 @@ def test_whoever_finds_room_does_not_wait() -> None:
     """A turn in which few come delays none of them."""
     turnstile = Turnstile[int](3)
     for _ in range(5):
-        assert not turnstile.turn()
+        assert not turn(turnstile)
         assert all(turnstile.arrive(peer) for peer in range(3))
+
+
+@given(MOST, st.lists(st.integers(0, 99), unique=True, min_size=1, max_size=9))
+def test_nobody_passes_a_turn_that_is_shut(most: int, arrivals: list[int]) -> None:
+    """Not even who has passed before; those that wait keep their places."""
+    turnstile = Turnstile[int](most)
+    assert turnstile.arrive(100)
+    turnstile.shut()
+    assert [turnstile.arrive(peer) for peer in arrivals] == [False] * len(arrivals)
+    assert not turnstile.room(100)
+    assert turnstile.next() is None
+    assert turn(turnstile) == arrivals[:most]
