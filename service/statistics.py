@@ -21,7 +21,9 @@ class Sum:
 
 @dataclass(slots=True)
 class Phases:
-    """Seconds of one request: until it was accepted, until its first batch, until its last vote, and until its end."""
+    """Seconds of one request: of reading and checking it, of its waits for its turn and for its first batch, from there
+    to its last vote, and until its answer was handed to its connection.
+    """
 
     read: float
     queue: float

@@ -23,6 +23,7 @@ from noisevote.service.errors import (
 )
 from noisevote.service.metrics import CONNECTION_LIMIT
 from noisevote.service.rest.disconnection import DEPARTURE, Departure
+from noisevote.service.rest.edge import ARRIVED
 from noisevote.service.rest.error_responses import response_of
 
 # Bodies up to this size are not counted against the limit of unread bytes: as many fit as connections do.
@@ -209,6 +210,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request's first byte."""
         super().on_message_begin()
+        cast("dict[str, Any]", self.scope)[ARRIVED] = time.perf_counter()
         self._begun += 1
         self._wire_bytes = self._body_bytes = 0
         self._receiving, self._headers_done, self._upgrade_ignored = True, False, False
