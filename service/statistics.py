@@ -21,8 +21,13 @@ class Sum:
 
 @dataclass(slots=True)
 class Phases:
-    """Seconds of one request: of reading and checking it, of its waits for its turn and for its first batch, from there
-    to its last vote, and until its answer was handed to its connection.
+    """Seconds of one request.
+
+    Attributes:
+        read: receiving, decoding and checking it.
+        queue: waiting for its turn on the event loop, and from acceptance to its first batch.
+        compute: from there to its last vote.
+        respond: deciding and writing its answer, until that was handed to its connection.
     """
 
     read: float

@@ -13,11 +13,11 @@ from noisevote.service.rest.edge import ARRIVED
 from tests.service.connections.test_door import door
 
 
-def connected(scopes: list[Any]) -> LimitedProtocol:
+def connected(scopes: "asyncio.Queue[Any]") -> LimitedProtocol:
     """A connection of an application that notes its requests."""
 
     async def app(scope: Any, _: object, send: Any) -> None:
-        scopes.append(scope)
+        scopes.put_nowait(scope)
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body"})
 
@@ -32,7 +32,7 @@ def connected(scopes: list[Any]) -> LimitedProtocol:
 
 async def test_each_request_arrives_with_its_first_byte() -> None:
     """Not when its head is complete, nor when its turn comes behind one on the same connection."""
-    scopes: list[Any] = []
+    scopes: asyncio.Queue[Any] = asyncio.Queue()
     protocol = connected(scopes)
     before = time.perf_counter()
     protocol.data_received(b"GET /one HTTP/1.1\r\n")
@@ -40,9 +40,8 @@ async def test_each_request_arrives_with_its_first_byte() -> None:
     protocol.data_received(b"host: a\r\n\r\nGET /two HTTP/1.1\r\n")
     second = time.perf_counter()
     protocol.data_received(b"host: a\r\n\r\n")
-    assert scopes == []
-    while len(scopes) < 2:
-        await asyncio.sleep(0)
-    assert [scope["path"] for scope in scopes] == ["/one", "/two"]
-    assert before <= scopes[0][ARRIVED] <= begun <= scopes[1][ARRIVED] <= second
+    assert scopes.empty()
+    one, two = await scopes.get(), await scopes.get()
+    assert (one["path"], two["path"]) == ("/one", "/two")
+    assert before <= one[ARRIVED] <= begun <= two[ARRIVED] <= second
     protocol.connection_lost(None)
