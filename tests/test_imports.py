@@ -61,8 +61,9 @@ OF_ONNX = (
 # Along a request's path backwards: each part of the service imports those before it, never those after it.
 SERVICE = (
     "importing", "errors", "once", "validation", "cgroups", "cpus", "memory", "settings", "unread", "callers",
-    "scheduling", "traces", "models", "statistics", "triton_metrics", "instruments", "metrics", "backends", "prediction",
-    "runtime", "open_inference", "rest", "grpc", "connections", "output", "key_command", "telemetry", "app", "__main__",
+    "scheduling", "traces", "models", "statistics", "triton_metrics", "instruments", "metrics", "backends",
+    "prediction", "runtime", "open_inference", "rest", "grpc", "connections", "output", "key_command", "telemetry",
+    "app", "__main__",
 )  # fmt: skip
 # Scheduling is tested without a server and without a model: it knows neither.
 NOT_IN_SCHEDULING = {"fastapi", "starlette", "orjson", "prometheus_client", "onnxruntime", "pydantic_settings"}
