@@ -282,7 +282,8 @@ class LoadedVersion:
 def one_of_each_network_first(files: Iterable[tuple[Manifest, Variant]]) -> list[tuple[Manifest, Variant]]:
     """The same files in another order: a network is timed once, and that goes on while others are tried."""
     seen: set[Network] = set()
-    first, others = [], []
+    first: list[tuple[Manifest, Variant]] = []
+    others: list[tuple[Manifest, Variant]] = []
     for manifest, variant in files:
         network = _network(manifest, variant)
         (others if network in seen else first).append((manifest, variant))
