@@ -30,10 +30,14 @@ CERTIFYING_VERSION: Final = 1
 
 
 class OnnxEngine:
-    """Sessions of ONNX Runtime on the CPU; with `kernel` None noise is computed by the function body."""
+    """Sessions of ONNX Runtime on the CPU; with `kernel` None noise is computed by the function body.
 
-    def __init__(self, kernel: Kernel | None) -> None:
+    `ahead` was started for the first files that are tried within its limits; `tidy` ends it if there were none.
+    """
+
+    def __init__(self, kernel: Kernel | None, ahead: TrialProcess | None = None) -> None:
         self._kernel = kernel
+        self._ahead = ahead
         self._sessions: dict[SessionKey, Session] = {}
         self._latest: tuple[Session, Expectation] | None = None
 
@@ -73,10 +77,16 @@ class OnnxEngine:
 
     def trial(self, limits: TrialLimits) -> TrialProcess:
         """A process that loads and runs files first, so that none that hangs or crashes does so here."""
-        return TrialProcess(self._kernel, limits)
+        if self._ahead is None or self._ahead.limits != limits:
+            return TrialProcess(self._kernel, limits)
+        ahead, self._ahead = self._ahead, None
+        return ahead
 
     def tidy(self) -> None:
         """Let the arena of all sessions give back what the largest batches took that were timed; lanes take it anew."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
         if self._latest is not None:
             session, expectation = self._latest
             self._latest = None

@@ -30,13 +30,32 @@ END_S: Final = 5.0
 
 
 class TrialProcess:
-    """A `Trial`. The process starts with the first file."""
+    """A `Trial`. The process starts with the first file, unless `start` was called before."""
 
     def __init__(self, kernel: Kernel | None, limits: TrialLimits) -> None:
         self._kernel = kernel
         self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
+        self._ready = False
         self._abandoned = threading.Event()
+
+    @property
+    def limits(self) -> TrialLimits:
+        """Of each file."""
+        return self._limits
+
+    def start(self) -> None:
+        """Start the process, and do not wait until it is ready."""
+        kernel = "-" if self._kernel is None else str(self._kernel.path)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", CHILD, kernel, str(self._limits.memory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+            process_group=0,  # Ctrl-C is for the server, which tells this process
+        )
+        self._ready = False
 
     def check(self, expectation: Expectation, content: bytes, *, weigh: bool = False) -> Footprint | None:
         """Load a file and run it there; see `Trial.check`."""
@@ -68,17 +87,12 @@ class TrialProcess:
 
     def _started(self) -> subprocess.Popen[bytes]:
         """The process, ready for a file."""
-        if self._process is not None:
-            return self._process
-        kernel = "-" if self._kernel is None else str(self._kernel.path)
-        self._process = process = subprocess.Popen(
-            [sys.executable, "-P", "-m", CHILD, kernel, str(self._limits.memory)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-            process_group=0,  # Ctrl-C is for the server, which tells this process
-        )
+        if self._process is None:
+            self.start()
+        process = self._process
+        assert process is not None  # it was just started
+        if self._ready:
+            return process
         if self._limits.beside:
             give_way(process)
         if self._abandoned.is_set():  # since it was looked at last
@@ -86,6 +100,7 @@ class TrialProcess:
         watch = Watch(process, START_S, patient=self._limits.beside)
         if _ask(process, (), watch) != READY:
             raise self._lost(late=False)
+        self._ready = True
         return process
 
     def _lost(self, *, late: bool) -> BadModelError:

@@ -18,6 +18,7 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI
 
+from noisevote.engine.trial_process import TrialProcess
 from noisevote.service.app import create_app
 from noisevote.service.connections import descriptors
 from noisevote.service.connections.accepting import Acceptor
@@ -46,8 +47,11 @@ FULL_COLLECTION_EVERY: Final = 1000
 KEEP_ALIVE_SECONDS = 75
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until Ctrl-C or SIGTERM. Returns the exit status: 0 after either, 1 if nothing can be served."""
+def main(arguments: Sequence[str] | None = None, ahead: TrialProcess | None = None) -> int:
+    """Serve until Ctrl-C or SIGTERM. Returns the exit status: 0 after either, 1 if nothing can be served.
+
+    `ahead` was started to try files.
+    """
     try:
         settings = read_settings(sys.argv[1:] if arguments is None else arguments)
     except SettingsError as error:
@@ -68,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except SettingsError as error:
             say(f"noisevote: {error}", sys.stderr)
             return 2
-        return _serve(settings, listening, access)
+        return _serve(settings, listening, access, ahead)
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -164,7 +168,7 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def _serve(settings: Settings, listening: socket.socket, access: Access) -> int:
+def _serve(settings: Settings, listening: socket.socket, access: Access, ahead: TrialProcess | None) -> int:
     def on_start(runtime: Runtime) -> None:
         gc.freeze()  # what stays for good need not be looked through again, a tenth of a second each time
         # Nor need what lasts be often: with 2000 connections open that takes 50 ms, in which nobody is answered.
@@ -176,7 +180,7 @@ def _serve(settings: Settings, listening: socket.socket, access: Access) -> int:
             server.should_exit = True
 
     try:
-        app = create_app(settings, on_start=on_start, access=access)
+        app = create_app(settings, on_start=on_start, access=access, ahead=ahead)
     except PolicyFileError as error:
         say(f"noisevote: policies: {error}", sys.stderr)
         return 2

@@ -11,6 +11,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from noisevote.engine.onnx_engine import OnnxEngine
+from noisevote.engine.trial_process import TrialProcess
 from noisevote.noise_op.library import load_kernel
 from noisevote.service.backends.local import LocalBackend
 from noisevote.service.grpc.beside import grpc_beside, refuse_without_grpc
@@ -46,6 +47,7 @@ def create_app(
     engine: Engine | None = None,
     on_start: Callable[[Runtime], None] | None = None,
     access: Access | None = None,
+    ahead: TrialProcess | None = None,
 ) -> FastAPI:
     """The application of one process.
 
@@ -54,13 +56,14 @@ def create_app(
         engine: default: ONNX Runtime on the native kernel where it was built.
         on_start: called once models are loaded, or could not be (`Runtime.problem` then says why).
         access: who may come in; default: whoever has a configured key.
+        ahead: what was started to try files, for the default engine.
 
     Raises:
         SettingsError: no access is given, and neither keys nor `insecure` are set; or gRPC or traces are wanted, and
             what they need is not installed.
     """
     settings = settings or read_settings()
-    engine = engine or OnnxEngine(load_kernel())
+    engine = engine or OnnxEngine(load_kernel(), ahead)
     metrics = Metrics()
     metrics.describe(version("noisevote"), engine.description)
     if settings.triton_metrics:

@@ -21,7 +21,14 @@ class Sum:
 
 @dataclass(slots=True)
 class Phases:
-    """Seconds of one request: until it was accepted, until its first batch, until its last vote, and until its end."""
+    """Seconds of one request.
+
+    Attributes:
+        read: receiving, decoding and checking it.
+        queue: waiting for its turn on the event loop, and from acceptance to its first batch.
+        compute: from there to its last vote.
+        respond: deciding and writing its answer, until that was handed to its connection.
+    """
 
     read: float
     queue: float

@@ -260,4 +260,4 @@ assert scipy.stats.binomtest(9, 10).pvalue > 0
     assert "scipy.special" in loaded
     of_scipy = {"scipy.interpolate", "scipy.optimize", "scipy.stats", "scipy.linalg"}
     of_numpy = {"numpy.f2py", "numpy.testing", "numpy.ma", "numpy.polynomial", "unittest"}
-    assert not loaded & (of_scipy | of_numpy | {"torch", "onnx", "locust", "ray"})
+    assert not loaded & (of_scipy | of_numpy | {"torch", "onnx", "locust", "ray", "limits"})

@@ -26,6 +26,7 @@ from noisevote.service.errors import (
 )
 from noisevote.service.metrics import CONNECTION_LIMIT
 from noisevote.service.rest.disconnection import DEPARTURE, Departure
+from noisevote.service.rest.edge import ARRIVED
 from noisevote.service.rest.error_responses import response_of
 from noisevote.service.rest.openings import HEALTH
 
@@ -231,6 +232,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MOST_WAITING:
             raise _TooManyError
         super().on_message_begin()
+        cast("dict[str, Any]", self.scope)[ARRIVED] = time.perf_counter()
         self._begun += 1
         self._wire_bytes = self._body_bytes = self._announced = 0
         self._receiving, self._headers_done, self._upgrade_ignored = True, False, False

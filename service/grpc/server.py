@@ -100,7 +100,8 @@ class GrpcServer:
                 problem = f"unexpected {type(error).__name__}; the server's log says more"
                 await context.abort(grpc.StatusCode.INTERNAL, problem)
             finally:
-                self._log(name, opens, context, visit, status, time.perf_counter() - began)
+                visit.end(ended := time.perf_counter())
+                self._log(name, opens, context, visit, status, ended - began)
 
         return grpc.unary_unary_rpc_method_handler(
             answered, request_deserializer=None, response_serializer=lambda message: message.SerializeToString()

@@ -152,12 +152,12 @@ class Loader:
             self._findings.read()
             self._known = True
         versions = {(manifest.name, manifest.version): LoadedVersion(manifest) for manifest in manifests}
-        files = [
+        files = one_of_each_network_first(
             (each.manifest, variant)
             for each in versions.values()
             for variant in each.manifest.variants
             if wanted(each.manifest, variant)
-        ]
+        )
         trial_limits = replace(self._limits.trial, beside=beside)
         self._trials = Trials(files, self._attempt, lambda: self._engine.trial(trial_limits))
         if self._abandoned.is_set():
@@ -277,6 +277,18 @@ class LoadedVersion:
         """As it is served, with all variants that are not refused."""
         good = tuple(variant for variant in self.manifest.variants if variant.name not in self.refused)
         return ServedVersion(self.manifest, good, self.refused, self.profiles)
+
+
+def one_of_each_network_first(files: Iterable[tuple[Manifest, Variant]]) -> list[tuple[Manifest, Variant]]:
+    """The same files in another order: a network is timed once, and that goes on while others are tried."""
+    seen: set[Network] = set()
+    first: list[tuple[Manifest, Variant]] = []
+    others: list[tuple[Manifest, Variant]] = []
+    for manifest, variant in files:
+        network = _network(manifest, variant)
+        (others if network in seen else first).append((manifest, variant))
+        seen.add(network)
+    return first + others
 
 
 def give_way() -> None:

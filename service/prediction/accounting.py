@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 from itertools import compress
 from types import TracebackType
 from typing import Final, Self
@@ -9,10 +10,11 @@ from typing import Final, Self
 from starlette.requests import ClientDisconnect
 
 from noisevote.engine.session_key import SessionKey
-from noisevote.service.callers import ANYBODY, Caller
+from noisevote.service.callers import ANYBODY
 from noisevote.service.errors import ClientLeftError, ServiceError
 from noisevote.service.metrics import OK, Metrics
 from noisevote.service.prediction.answer import Answer
+from noisevote.service.prediction.visit import Visit
 from noisevote.service.scheduling.request import VoteRequest
 from noisevote.service.scheduling.ticket import CountedVotes
 from noisevote.service.statistics import Phases
@@ -25,16 +27,17 @@ DROPPED_BY: Final = {"deadline_exceeded": "deadline", "client_left": "cancelled"
 class RequestRecord:
     """A context around the handling of a request. `session` says what it is about, as far as that is known.
 
-    Names that were not found to be served never become a label.
+    Names that were not found to be served never become a label. A `visit` goes on after it, until its answer is sent,
+    and only then is known how long the request took.
     """
 
-    def __init__(self, metrics: Metrics, arrived: float | None = None, caller: Caller = ANYBODY) -> None:
+    def __init__(self, metrics: Metrics, visit: Visit | None = None) -> None:
         self.session = UNKNOWN
-        self.caller = caller
+        self.caller = ANYBODY if visit is None else visit.caller
         self.error: ServiceError | None = None  # what the client was told instead of being raised
         self._metrics = metrics
         self._began = 0.0
-        self._arrived = arrived
+        self._visit = visit
         self._accepted: float | None = None
         self._voted: list[CountedVotes] = []
 
@@ -61,18 +64,29 @@ class RequestRecord:
         now = self._metrics.clock()
         if code == OK:
             self._metrics.of_session(self.session).duration.observe(now - self._began)
-        if self.session != UNKNOWN:
-            self._add_up(now, ok=code == OK)
+        if self.session == UNKNOWN:
+            return
+        if self._visit is None:
+            self._add_up(self._began, self._began, now, ok=code == OK)
+        else:
+            began = self._began if self._visit.began is None else self._visit.began
+            arrived = began if self._visit.arrived is None else self._visit.arrived
+            self._visit.tell_end(partial(self._add_up, arrived, began, ok=code == OK))
 
-    def _add_up(self, now: float, *, ok: bool) -> None:
-        arrived = self._began if self._arrived is None else self._arrived
+    def _add_up(self, arrived: float, began: float, now: float, *, ok: bool) -> None:
+        """Count a request that arrived, then began to be handled, and has its answer now."""
         sums = self._metrics.statistics.of(self.session.model, self.session.version)
         if not ok:
             sums.failed.add(now - arrived)
         elif self._voted and self._accepted is not None:
             queue = min(counted.queue_s for counted in self._voted)
             voted = max(counted.queue_s + counted.compute_s for counted in self._voted)
-            phases = Phases(self._accepted - arrived, queue, voted - queue, max(0.0, now - self._accepted - voted))
+            phases = Phases(
+                read=self._accepted - began,
+                queue=began - arrived + queue,
+                compute=voted - queue,
+                respond=max(0.0, now - self._accepted - voted),
+            )
             inputs = sum(len(counted.complete) for counted in self._voted)
             sums.answered(inputs, phases, now - arrived, round(1e3 * time.time()))
 

@@ -194,7 +194,7 @@ class Certifier:
         Raises:
             ServiceError: it cannot be used.
         """
-        with RequestRecord(self._metrics, caller=visit.caller) as record:
+        with RequestRecord(self._metrics, visit) as record:
             policy = self._policies.of(model)
             if policy is not None:
                 version = policy.version("certify", version, stream=stream)

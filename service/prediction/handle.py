@@ -165,7 +165,7 @@ class Predictor:
         Raises:
             ServiceError: it cannot be used, or there is no room for it.
         """
-        with RequestRecord(self._metrics, visit.began, visit.caller) as record:
+        with RequestRecord(self._metrics, visit) as record:
             checked = self._checked(record, model, version, Reading(read, parse), visit, anytime, returns)
             (prepared,) = await checked
             with self._queued(prepared, record, visit) as prediction:
@@ -179,7 +179,7 @@ class Predictor:
 
         All are queued, or none.
         """
-        with RequestRecord(self._metrics, visit.began, visit.caller) as record, ExitStack() as queued:
+        with RequestRecord(self._metrics, visit) as record, ExitStack() as queued:
             runs = await self._checked(record, model, version, reading, visit, False, returns)
             if len(runs) > 1:
                 rows = sum(prepared.vote_request.rows for prepared in runs)

@@ -5,30 +5,30 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
-
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter, SlidingWindowCounterRateLimiter
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 
 from noisevote.service.callers import Caller
 from noisevote.service.errors import ForbiddenError, QuotaExceededError
+
+if TYPE_CHECKING:
+    from noisevote.service.prediction.minute import Minute
 
 WINDOW_S: Final = 60
 
 
 class QuotaBook:
-    """Counts what callers have had, by their names. Belongs to one event loop.
-
-    Requests are counted exactly, in a moving window. That would keep an entry for every vote of the last minute, so
-    votes are counted in two numbers: the last whole minute counts by the share of it that is still in the window.
-    """
+    """Counts what callers have had, by their names. Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._storage = MemoryStorage()
-        self._requests = MovingWindowRateLimiter(self._storage)
-        self._votes = SlidingWindowCounterRateLimiter(self._storage)
         self._queued: Counter[str] = Counter()
+
+    @cached_property
+    def _minute(self) -> "Minute":
+        """What was counted by the minute. What counts is imported with the first key that has such a quota."""
+        from noisevote.service.prediction.minute import Minute  # noqa: PLC0415  # 2 MiB that few servers need
+
+        return Minute()
 
     def count_request(self, caller: Caller) -> None:
         """Count a request.
@@ -39,9 +39,7 @@ class QuotaBook:
         most = caller.quotas.requests_per_minute
         if most is None:
             return
-        item = RateLimitItemPerMinute(most)
-        if not self._requests.hit(item, "requests", caller.name):
-            reset = self._requests.get_window_stats(item, "requests", caller.name).reset_time
+        if (reset := self._minute.count_request(caller.name, most)) is not None:
             problem = f"it has had {most} in the last minute"
             raise QuotaExceededError(caller.name, "requests_per_minute", problem, _whole_seconds(reset - time.time()))
 
@@ -70,8 +68,7 @@ class QuotaBook:
     def queued(self, caller: Caller, votes: int) -> Iterator[None]:
         """Count the votes of an accepted request: for this minute, and as waiting as long as the context lasts."""
         if caller.quotas.votes_per_minute is not None:
-            item = RateLimitItemPerMinute(caller.quotas.votes_per_minute)
-            self._votes.hit(item, "votes", caller.name, cost=votes)
+            self._minute.count_votes(caller.name, votes, caller.quotas.votes_per_minute)
         self._queued[caller.name] += votes
         try:
             yield
@@ -79,10 +76,10 @@ class QuotaBook:
             self._queued[caller.name] -= votes
 
     def _check_votes(self, name: str, votes: int, most: int) -> None:
-        item = RateLimitItemPerMinute(most)
-        if self._votes.test(item, "votes", name, cost=votes):
+        found = self._minute.votes(name, votes, most)
+        if found is None:
             return
-        before, before_ends_in, now, _ = self._storage.get_sliding_window(item.key_for("votes", name), WINDOW_S)
+        before, before_ends_in, now = found
         left = before_ends_in or WINDOW_S - time.time() % WINDOW_S
         problem = (
             f"it has asked for {int(before * before_ends_in / WINDOW_S + now)} of {most}; {votes} more are too many"

@@ -19,6 +19,7 @@ from noisevote.service.rest.response_headers import relative_location, security_
 from noisevote.service.rest.tracing import request_id, traceparent
 
 VISIT: Final = "noisevote.visit"
+ARRIVED: Final = "noisevote.arrived"  # set by the connection: when the first bytes came
 OPENING: Final = "noisevote.opening"
 HEADERS: Final = "noisevote.headers"
 REDIRECTS: Final = range(300, 400)
@@ -69,7 +70,7 @@ class Edge:
         headers = scope[HEADERS] = dict(scope["headers"])
         answer = _Answer(scope, headers, send)
         opens = scope[OPENING] = opening(get_route_path(scope))
-        visit = scope[VISIT] = Visit(began=began)
+        visit = scope[VISIT] = Visit(arrived=scope.get(ARRIVED), began=began)
         try:
             self._access.refuse_strangers(opens, scope["method"], headers)
             await self._app(scope, receive, answer.send)
@@ -81,8 +82,9 @@ class Edge:
                 await unexpected(error, scope)(scope, receive, answer.send)
             raise
         finally:
+            visit.end(now := self._clock())
             if opens == "admin" or (self._logged and opens not in {"health", "metrics"}):
-                line = access_log.AccessLine(scope, visit, answer.status, self._clock() - began, answer.names)
+                line = access_log.AccessLine(scope, visit, answer.status, now - began, answer.names)
                 access_log.write(line, admin=opens == "admin")
 
     def _prefixed(self, scope: Scope) -> Scope:

@@ -32,8 +32,10 @@ ABOUT_AS_FAST: Final = 0.95
 LONGER: Final = 3
 # The least of at least so many runs is what a batch takes; what is above comes from elsewhere.
 REPETITIONS: Final = 3
-# More of them follow until so many in a row made the same choice, in all so many at most.
+# More of them follow until so many in a row chose the same rows or their neighbour, in all so many at most: between two
+# that are about as fast, what is left of disturbances makes the choice, and either serves.
 MOST_REPETITIONS: Final = 8
+NEIGHBOUR: Final = 1.5
 
 Clock = Callable[[], float]
 
@@ -94,7 +96,7 @@ def measure(
     """
     least: dict[int, float] = {}
     chosen: list[int] = []
-    while len(chosen) < REPETITIONS or (len(chosen) < MOST_REPETITIONS and len(set(chosen[-REPETITIONS:])) > 1):
+    while len(chosen) < REPETITIONS or (len(chosen) < MOST_REPETITIONS and not settled(chosen[-REPETITIONS:])):
         for rows in _sizes(min(step, most_rows), most_rows):
             sharing = min(rows, MOST_SHARING)
             requests = [_request(key, manifest, seed, (rows + seed) // sharing) for seed in range(sharing)]
@@ -103,6 +105,11 @@ def measure(
                 break
         chosen.append(BatchProfile.of(tuple(least.items())).rows)
     return BatchProfile.of(tuple(least.items()))
+
+
+def settled(chosen: list[int]) -> bool:
+    """These rows are the same, or two neighbours."""
+    return max(chosen) <= NEIGHBOUR * min(chosen)
 
 
 def _seconds(engine: Engine, requests: list[VoteRequest], rows: int, clock: Clock) -> float:

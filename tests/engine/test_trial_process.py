@@ -2,11 +2,13 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from noisevote.engine.errors import BadModelError
+from noisevote.engine.onnx_engine import OnnxEngine
 from noisevote.engine.trial import BESIDE_PRIORITY, Expectation, TrialLimits
 from noisevote.engine.trial_process import TrialProcess
 from noisevote.noise_op.library import load_kernel
@@ -52,6 +54,30 @@ def test_files_share_a_process_and_bad_ones_leave_it(trial: TrialProcess) -> Non
             trial.check(EXPECTATION, OTHERS[name].content)
     trial.check(EXPECTATION, GOOD)
     assert process_of(trial) == first
+
+
+def test_a_process_that_was_started_ahead_tries_the_first_files() -> None:
+    """Within the same limits, and once: a second trial, or one of other limits, has a process of its own."""
+    ahead = trial_of(60)
+    ahead.start()
+    first = process_of(ahead)
+    engine = OnnxEngine(load_kernel(), ahead)
+    assert engine.trial(replace(ahead.limits, seconds=30)) is not ahead
+    assert engine.trial(ahead.limits) is ahead
+    assert engine.trial(ahead.limits) is not ahead
+    engine.tidy()  # which ends no trial that is used
+    ahead.check(EXPECTATION, GOOD)
+    assert process_of(ahead) == first
+    ahead.close()
+
+
+def test_a_process_that_was_started_for_no_file_ends() -> None:
+    """Once loading is over."""
+    ahead = trial_of(60)
+    ahead.start()
+    process = process_of(ahead)
+    OnnxEngine(load_kernel(), ahead).tidy()
+    assert not runs(process)
 
 
 def test_what_onnx_runtime_says_is_for_the_log(trial: TrialProcess) -> None:

@@ -12,13 +12,13 @@ from noisevote.engine.trial import Expectation, TrialLimits
 from noisevote.model_store.manifest import Manifest, Variant
 from noisevote.model_store.store import ModelStore
 from noisevote.service.models import loading, trying
-from noisevote.service.models.loading import LoadedVersion, Loader, load_models, look
+from noisevote.service.models.loading import LoadedVersion, Loader, load_models, look, one_of_each_network_first
 from noisevote.service.models.registry import ModelRegistry
 from noisevote.service.models.trying import MOST_WORKERS, AbandonedError
 from noisevote.service.scheduling.batch_size import BatchProfile
 from noisevote.service.scheduling.engine import Engine
 from tests.support.engines import FakeEngine, Trusting
-from tests.support.manifests import manifest
+from tests.support.manifests import manifest, variant
 
 GOOD = {"mul-0.0": b"zero", "mul-0.8": b"eight"}
 DAMAGES = ["load", "run", "read", "parse", "memory"]
@@ -59,6 +59,20 @@ class Breaking(FakeEngine):
     def _break(self, damage: str, key: SessionKey, error: Exception) -> None:
         if damage == self.damage and "bad" in key.model:
             raise error
+
+
+def test_a_file_of_each_network_comes_first() -> None:
+    """Of each model; otherwise the order stays, and no file is lost."""
+    plain = manifest(dict.fromkeys(("a", "b", "c"), b"onnx"), "one")
+    slower = variant("slower", samples=6)
+    one = plain.model_copy(update={"variants": (*plain.variants, slower)})
+    other = manifest(dict.fromkeys(("a", "b"), b"onnx"), "other")
+    files = [(each, file) for each in (one, other) for file in each.variants]
+    order = [(each.name, file.name) for each, file in one_of_each_network_first(iter(files))]
+    assert order == [
+        ("one", "a"), ("one", "slower"), ("other", "a"),
+        ("one", "b"), ("one", "c"), ("other", "b"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from noisevote.service.errors import (
 )
 from noisevote.service.metrics import Metrics
 from noisevote.service.prediction.accounting import RequestRecord, VoteAccount
+from noisevote.service.prediction.visit import Visit
 from noisevote.service.scheduling.batch import Batch, Share
 from noisevote.service.scheduling.load import Load
 from noisevote.service.scheduling.workers import BatchResult
@@ -129,6 +131,42 @@ def test_durations_are_seconds_of_the_clock() -> None:
     assert after.sum("batch_rows_bucket", le="12.0") == 0
     assert after.sum("batch_rows_bucket", le="16.0") == 1
     assert after.sum("batches_failed_total") == after.sum("abstentions_total") == 1
+
+
+@given(ticks=st.lists(st.integers(0, 2**20), min_size=5, max_size=5), votes=st.tuples(*[st.integers(0, 2**20)] * 2))
+def test_phases_add_up_to_the_whole_exactly(ticks: list[int], votes: tuple[int, int]) -> None:
+    """From a request's first bytes until its answer was handed over: waits, reading, votes and answering, each once."""
+    waited, read, queue, compute, respond = (tick / 1024 for tick in ticks)
+    late, early = (more / 1024 for more in votes)  # within the answering, and its end: nothing is known of them
+    began = 16.0 + waited
+    times = iter([began + early, began + early + read, began + early + read + queue + compute + late])
+    metrics, visit = Metrics(lambda: next(times)), Visit(arrived=16.0, began=began)
+    with RequestRecord(metrics, visit) as record, VoteAccount(metrics, request(2, 1), record) as account:
+        record.session = KEY
+        record.accept()
+        found = answered([1, 1], [True, True], queue_s=queue)
+        account.settle(replace(found, counted=replace(found.counted, compute_s=compute)))
+    sums = metrics.statistics.of(KEY.model, KEY.version)
+    assert sums.success.count == 0  # its answer is not sent yet
+    visit.end(began + early + read + queue + compute + late + respond)
+    assert (sums.success.count, sums.inputs) == (1, 2)
+    assert sums.success.seconds == waited + early + read + queue + compute + late + respond
+    assert sums.read.seconds == early + read
+    assert sums.queue.seconds == waited + queue
+    assert sums.compute.seconds == compute
+    assert sums.respond.seconds == late + respond
+
+
+def test_a_request_that_fails_takes_until_its_error_was_handed_over() -> None:
+    """The sum of failures has it, and no phase does."""
+    times = iter([17.0, 18.0])
+    metrics, visit = Metrics(lambda: next(times)), Visit(arrived=16.0, began=17.0)
+    with suppress(QueueFullError), RequestRecord(metrics, visit) as record:
+        record.session = KEY
+        raise QueueFullError("")
+    visit.end(20.0)
+    sums = metrics.statistics.of(KEY.model, KEY.version)
+    assert (sums.failed.count, sums.failed.seconds, sums.success.count, sums.queue.count) == (1, 4.0, 0, 0)
 
 
 def test_votes_of_certificates_count_from_zero() -> None:

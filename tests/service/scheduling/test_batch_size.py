@@ -5,7 +5,14 @@ from hypothesis import strategies as st
 
 from noisevote.engine.feeds import Feeds
 from noisevote.engine.session_key import SessionKey
-from noisevote.service.scheduling.batch_size import ABOUT_AS_FAST, LONGER, LONGEST_BATCH_S, BatchProfile, measure
+from noisevote.service.scheduling.batch_size import (
+    ABOUT_AS_FAST,
+    LONGER,
+    LONGEST_BATCH_S,
+    BatchProfile,
+    measure,
+    settled,
+)
 from noisevote.service.scheduling.turns import MOST_SHARING
 from tests.support.engines import FakeEngine
 from tests.support.manifests import manifest
@@ -101,6 +108,22 @@ def test_batches_are_those_of_a_busy_server() -> None:
     paced(engine, most_rows=32)
     found = {len(feeds.row): len(feeds.input) for _, feeds in engine.batches}
     assert found == {1: 1, 2: 2, 4: 4} | dict.fromkeys((8, 12, 16, 24, 32), MOST_SHARING)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "ends"),
+    [
+        ([12, 12, 12], True),
+        ([12, 16, 12], True),
+        ([8, 12, 8], True),
+        ([8, 16, 8], False),
+        ([12, 16, 24], False),
+        ([1, 2, 1], False),
+    ],
+)
+def test_a_choice_between_neighbours_is_made(chosen: list[int], ends: bool) -> None:
+    """One that wavers further, or between batches of which one takes twice as long, is not."""
+    assert settled(chosen) == ends
 
 
 class Uneven(TimedEngine):
