@@ -204,7 +204,7 @@ def test_the_client_needs_what_the_base_installs() -> None:
 
 def test_training_is_a_pipeline() -> None:
     """A package of training imports those of the steps before its own, and the commands stand above all."""
-    steps = ("data", "networks", "runs", "noise", "attack", "fit", "card", "measure", "publish", "report", "commands")
+    steps = ("data", "networks", "runs", "noise", "attack", "fit", "measure", "card", "publish", "report", "commands")
     folder = ROOT / "training"
     assert {path.name for path in folder.iterdir() if (path / "__init__.py").exists()} == set(steps)
     for place, step in enumerate(steps):
