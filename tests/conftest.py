@@ -1,4 +1,5 @@
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if (HERE / "end_to_end") in item.path.parents:
             item.add_marker("slow")
     items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("training", "slow")))
+
+
+def pytest_sessionfinish() -> None:
+    """End the process that forks servers, where a test asked it to."""
+    if (started := sys.modules.get("tests.support.fork_server")) is not None:
+        started.close_fork_server()

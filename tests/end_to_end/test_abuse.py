@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from noisevote.model_store.store import ModelStore
+from tests.support.fork_server import ForkedServer
 from tests.support.graphs import SHAPE
 from tests.support.process import ROOT, TIMEOUT_S, clean_environment, ended, server, start_line
 from tests.support.serving import publish_tiny
@@ -39,7 +40,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
 
 
 @contextmanager
-def running(store: ModelStore, *flags: str) -> Iterator[tuple[subprocess.Popen[str], tuple[str, int]]]:
+def running(store: ModelStore, *flags: str) -> Iterator[tuple[ForkedServer, tuple[str, int]]]:
     """A server and where it listens."""
     with server("--port", "0", "--model-store", str(store.root), *flags) as process:
         url = httpx.URL(start_line(process)[1])
