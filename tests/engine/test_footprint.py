@@ -43,7 +43,7 @@ def expectation(content: bytes, shape: tuple[int, ...], classes: int) -> Expecta
     return Expectation.of(manifest({"a": content}, shape=shape, classes=tuple(map(str, range(classes)))))
 
 
-@pytest.fixture(params=["kernel", "function body"])
+@pytest.fixture(scope="module", params=["kernel", "function body"])
 def trial(request: pytest.FixtureRequest) -> Iterator[TrialProcess]:
     """A process that has tried and weighed another, larger file before."""
     kernel: Kernel | None = load_kernel() if request.param == "kernel" else None
