@@ -18,6 +18,7 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI
 
+from noisevote.engine.free_memory import let_go_of_code
 from noisevote.engine.trial_process import TrialProcess
 from noisevote.service.app import create_app
 from noisevote.service.connections import descriptors
@@ -173,6 +174,7 @@ def _serve(settings: Settings, listening: socket.socket, access: Access, ahead: 
         gc.freeze()  # what stays for good need not be looked through again, a tenth of a second each time
         # Nor need what lasts be often: with 2000 connections open that takes 50 ms, in which nobody is answered.
         gc.set_threshold(*gc.get_threshold()[:2], FULL_COLLECTION_EVERY)
+        let_go_of_code()
         if runtime.problem is None:
             _announce(runtime, listening, access)
         else:
