@@ -20,17 +20,19 @@ from noisevote.engine.trial import BESIDE_PRIORITY, Expectation, Trial, TrialLim
 from noisevote.model_store.manifest import Manifest, Variant
 from noisevote.model_store.store import BadManifestError, ModelStore, RefusedFileError
 from noisevote.service.models.findings import Findings, name_of, trial_of
+from noisevote.service.models.networks import (
+    Network,
+    VersionName,
+    network_of,
+    one_of_each_network_first,
+    shape_of,
+)
 from noisevote.service.models.registry import ModelRegistry, Refusal, ServedVersion, session_key
 from noisevote.service.models.trying import AbandonedError, Trials, Tried
 from noisevote.service.scheduling.batch_size import BatchProfile, Clock, measure
 from noisevote.service.scheduling.engine import Engine
 
 logger = logging.getLogger(__name__)
-
-# A model and a version of it.
-VersionName = tuple[str, str]
-# What decides how long a vote of a variant takes.
-Network = tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -205,27 +207,27 @@ class Loader:
 
     def _weighed(self, manifest: Manifest, variant: Variant) -> bool:
         """Whether the memory of the network's batches is known, now or from an earlier start."""
-        network = _network(manifest, variant)
+        network = network_of(manifest, variant)
         if network not in self._footprints:
-            name = name_of(manifest, *_shape(variant))
+            name = name_of(manifest, *shape_of(variant))
             if not self._findings.weighed(name):
                 return False
             self._footprints[network] = self._findings.footprint(name)
         return True
 
     def _note(self, manifest: Manifest, variant: Variant, footprint: Footprint | None) -> None:
-        self._footprints[_network(manifest, variant)] = footprint
-        self._findings.note_footprint(name_of(manifest, *_shape(variant)), footprint)
+        self._footprints[network_of(manifest, variant)] = footprint
+        self._findings.note_footprint(name_of(manifest, *shape_of(variant)), footprint)
 
     def _rows(self, manifest: Manifest, variant: Variant) -> int:
         """Rows of the variant's largest batch: as many as its memory allows; 0 if it allows none."""
-        footprint = self._footprints.get(_network(manifest, variant))
+        footprint = self._footprints.get(network_of(manifest, variant))
         if footprint is None:
             return self._most_rows
         return footprint.rows_within(self._limits.batch_bytes, self._most_rows)
 
     def _too_large(self, manifest: Manifest, variant: Variant) -> str:
-        footprint = self._footprints[_network(manifest, variant)]
+        footprint = self._footprints[network_of(manifest, variant)]
         assert footprint is not None  # else nothing would be too large
         smallest = "a vote" if footprint.step == 1 else f"the smallest batch, of {footprint.step} votes,"
         return (
@@ -249,11 +251,11 @@ class Loader:
 
     def _profile(self, key: SessionKey, manifest: Manifest, variant: Variant) -> BatchProfile:
         """The variant's times. Variants of one network differ in weights, not in time: it is timed once for a model."""
-        network = _network(manifest, variant)
+        network = network_of(manifest, variant)
         if network not in self._measured:
             footprint, rows = self._footprints.get(network), self._rows(manifest, variant)
             arguments = self._engine, key, manifest, rows, self._ticking, 1 if footprint is None else footprint.step
-            name = name_of(manifest, *_shape(variant), rows)
+            name = name_of(manifest, *shape_of(variant), rows)
             timed = self._findings.profile(name, lambda: measure(*arguments))
             self._measured[network] = replace(timed, footprint=footprint)
         return self._measured[network]
@@ -279,18 +281,6 @@ class LoadedVersion:
         return ServedVersion(self.manifest, good, self.refused, self.profiles)
 
 
-def one_of_each_network_first(files: Iterable[tuple[Manifest, Variant]]) -> list[tuple[Manifest, Variant]]:
-    """The same files in another order: a network is timed once, and that goes on while others are tried."""
-    seen: set[Network] = set()
-    first: list[tuple[Manifest, Variant]] = []
-    others: list[tuple[Manifest, Variant]] = []
-    for manifest, variant in files:
-        network = _network(manifest, variant)
-        (others if network in seen else first).append((manifest, variant))
-        seen.add(network)
-    return first + others
-
-
 def give_way() -> None:
     """Let threads that answer requests have the processors before this one, on Linux; it stays so to its end."""
     if sys.platform == "linux":
@@ -306,14 +296,3 @@ def _reason(error: Exception, name: str) -> str:
         return str(error)
     logger.warning("refused: %s", name, exc_info=error)
     return f"loading it fails ({type(error).__name__})"
-
-
-def _network(manifest: Manifest, variant: Variant) -> Network:
-    """What decides what a vote of the variant takes, by whatever name other versions of the model call it."""
-    return manifest.name, manifest.input.shape, len(manifest.classes), *_shape(variant)
-
-
-def _shape(variant: Variant) -> Network:
-    """What decides how long a vote of the variant takes."""
-    size = (variant.parameters, variant.multiply_accumulates, variant.samples, variant.layers)
-    return variant.network, variant.precision, *size

@@ -12,7 +12,8 @@ from noisevote.engine.trial import Expectation, TrialLimits
 from noisevote.model_store.manifest import Manifest, Variant
 from noisevote.model_store.store import ModelStore
 from noisevote.service.models import loading, trying
-from noisevote.service.models.loading import LoadedVersion, Loader, load_models, look, one_of_each_network_first
+from noisevote.service.models.loading import LoadedVersion, Loader, load_models, look
+from noisevote.service.models.networks import one_of_each_network_first
 from noisevote.service.models.registry import ModelRegistry
 from noisevote.service.models.trying import MOST_WORKERS, AbandonedError
 from noisevote.service.scheduling.batch_size import BatchProfile
