@@ -1,7 +1,8 @@
-"""Tries files while the server is imported: both take about as long, and there are other processors."""
+"""Tries files while the server is imported, and beside what loads them: there are other processors."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -32,16 +33,19 @@ class Tried:
 
 
 class TrialAhead(TrialProcess):
-    """Tries one file after another on a thread of its own, until it is asked for the first one.
+    """Tries one file after another on a thread of its own, and answers for those when they are asked for.
 
-    It answers at once for files that it has tried by then, and tries the others when they are asked for.
+    Files that it does not come to are tried when they are asked for, as others do.
     """
 
     def __init__(self, kernel: Kernel | None, limits: TrialLimits) -> None:
         super().__init__(kernel, limits)
         self._thread: threading.Thread | None = None
-        self._asked = threading.Event()
-        self._tried: dict[tuple[str, Expectation], Tried] = {}
+        self._ended = threading.Event()
+        self._using = threading.Lock()  # the process
+        self._planned = threading.Event()  # what will be tried is known
+        self._planned.set()
+        self._plan: dict[tuple[str, Expectation], Future[Tried]] = {}
 
     def begin(self, files: Files, read: Read) -> None:
         """Start the process, and try these files, the first of each network first.
@@ -49,53 +53,70 @@ class TrialAhead(TrialProcess):
         The process ends with the thread that starts it: with the one that calls this, not with the one that tries.
         """
         self.start()
+        self._planned.clear()
         self._thread = threading.Thread(target=self._try, args=(files, read), name="try models ahead", daemon=True)
         self._thread.start()
 
     def check(self, expectation: Expectation, content: bytes, *, weigh: bool = False) -> Footprint | None:
         """See `Trial.check`."""
-        self._take_over()
-        tried = self._tried.pop((sha256(content).hexdigest(), expectation), None)
-        if tried is None or (weigh and not tried.weighed):
-            return super().check(expectation, content, weigh=weigh)
-        if isinstance(tried.found, BadModelError):
-            raise tried.found
-        return tried.found
+        self._planned.wait()
+        future = self._plan.pop((sha256(content).hexdigest(), expectation), None)
+        if future is not None:
+            with suppress(CancelledError):
+                tried = future.result()
+                if isinstance(tried.found, BadModelError):
+                    raise tried.found
+                if tried.weighed or not weigh:
+                    return tried.found
+        return self._check(expectation, content, weigh=weigh)
 
     def close(self) -> None:
         """End thread and process."""
+        self._ended.set()
         if self._thread is not None:
-            self.abandon()
-            self._take_over()
+            if self._thread.is_alive():
+                self.abandon()
+            self._thread.join()
         super().close()
 
-    def _take_over(self) -> None:
-        """Wait for the file that is being tried; no other one follows."""
-        self._asked.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+    def _check(self, expectation: Expectation, content: bytes, *, weigh: bool) -> Footprint | None:
+        """Try a file now. What is bad may end the process, and the next one must not end with the thread here."""
+        with self._using:
+            try:
+                return super().check(expectation, content, weigh=weigh)
+            except BadModelError:
+                self._ended.set()
+                raise
 
     def _try(self, files: Files, read: Read) -> None:
-        """See above. What cannot be read is left to whoever asks for it, and so is what follows a file that is bad."""
-        seen: set[Network] = set()
-        with suppress(StoreError, OSError):
-            for manifest, variant in one_of_each_network_first(files()):
-                if self._asked.is_set() or variant.bytes > self.limits.memory // 2:
-                    return
-                weigh = network_of(manifest, variant) not in seen
-                seen.add(network_of(manifest, variant))
-                if isinstance(self._note(manifest, variant, read(manifest, variant), weigh=weigh), BadModelError):
-                    return
-
-    def _note(self, manifest: Manifest, variant: Variant, content: bytes, *, weigh: bool) -> Found:
-        expectation = Expectation.of(manifest, variant)
+        """See above. Whatever cannot be read is left to whoever asks for it."""
+        futures: dict[tuple[str, Expectation], Future[Tried]] = {}
         try:
-            found: Found = super().check(expectation, content, weigh=weigh)
+            planned = [(Expectation.of(*file), *file) for file in one_of_each_network_first(files())]
+            futures |= {(variant.sha256, expectation): Future() for expectation, _, variant in planned}
+            self._plan = dict(futures)
+            self._planned.set()
+            seen: set[Network] = set()
+            for expectation, manifest, variant in planned:
+                future, network = futures[variant.sha256, expectation], network_of(manifest, variant)
+                if self._ended.is_set() or variant.bytes > self.limits.memory // 2:
+                    return
+                if not future.done():
+                    content = read(manifest, variant)
+                    future.set_result(self._tried(expectation, content, weigh=network not in seen))
+                    seen.add(network)
+        except (StoreError, OSError):
+            return
+        finally:
+            self._planned.set()
+            for future in futures.values():
+                future.cancel()
+
+    def _tried(self, expectation: Expectation, content: bytes, *, weigh: bool) -> Tried:
+        try:
+            return Tried(self._check(expectation, content, weigh=weigh), weigh)
         except BadModelError as error:
-            found = error
-        self._tried[variant.sha256, expectation] = Tried(found, weigh)
-        return found
+            return Tried(error, weigh)
 
 
 def trial_ahead(settings: Settings) -> TrialProcess | None:

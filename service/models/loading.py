@@ -161,7 +161,15 @@ class Loader:
             if wanted(each.manifest, variant)
         )
         trial_limits = replace(self._limits.trial, beside=beside)
-        self._trials = Trials(files, self._attempt, lambda: self._engine.trial(trial_limits))
+
+        def attempt(trial: Trial, manifest: Manifest, variant: Variant) -> None:
+            if beside:
+                give_way()
+            content = self._passed(trial, manifest, variant)
+            if into_memory:
+                self._engine.load(session_key(manifest, variant), manifest, content, tried=True)
+
+        self._trials = Trials(files, attempt, lambda: self._engine.trial(trial_limits))
         if self._abandoned.is_set():
             raise AbandonedError
         if beside:
@@ -188,8 +196,8 @@ class Loader:
             return f"its {variant.bytes} bytes need more memory than loading may take"
         return None
 
-    def _attempt(self, trial: Trial, manifest: Manifest, variant: Variant) -> bytes:
-        """Read a variant's file and try it, unless one of the same bytes passed that before."""
+    def _passed(self, trial: Trial, manifest: Manifest, variant: Variant) -> bytes:
+        """A variant's file, read and tried, unless one of the same bytes passed that before."""
         if (reason := self.unfit(manifest, variant)) is not None:
             raise BadModelError(reason)
         content = self._store.read(manifest, variant)
@@ -235,13 +243,12 @@ class Loader:
         )
 
     def _take(self, version: "LoadedVersion", tried: Tried, *, into_memory: bool) -> None:
-        """Load a variant and time it, or refuse it."""
+        """Time a variant that was loaded, or refuse it."""
         key = session_key(tried.manifest, tried.variant)
         try:
-            if isinstance(tried.outcome, Exception):
-                raise tried.outcome
+            if tried.problem is not None:
+                raise tried.problem
             if into_memory:
-                self._engine.load(key, tried.manifest, tried.outcome, tried=True)
                 version.profiles[key] = self._profile(key, tried.manifest, tried.variant)
         except AbandonedError:
             raise
