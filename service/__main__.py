@@ -11,6 +11,7 @@ import threading
 import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address
 from types import FrameType
 from typing import Final
@@ -23,6 +24,7 @@ from noisevote.engine.trial_process import TrialProcess
 from noisevote.service.app import create_app
 from noisevote.service.connections import descriptors
 from noisevote.service.connections.accepting import Acceptor
+from noisevote.service.connections.arrival import waited_s
 from noisevote.service.connections.door import Door
 from noisevote.service.connections.limits import ConnectionLimits, OpenConnections
 from noisevote.service.connections.protocol import LimitedProtocol, protocol_of
@@ -117,9 +119,10 @@ class _Server(uvicorn.Server):
         for acceptor in self._acceptors:
             acceptor.start()
 
-    def _make_protocol(self) -> Reader:
+    def _make_protocol(self, connection: socket.socket) -> Reader:
         make: type[LimitedProtocol] = self.config.http_protocol_class  # type: ignore[assignment]  # it was configured so
-        return Reader(make(self.config, self.server_state, self.lifespan.state), self._door.reading)
+        protocol = make(self.config, self.server_state, self.lifespan.state)
+        return Reader(protocol, self._door.reading, partial(waited_s, connection))
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.call_later(NEXT_SWEEP_SECONDS if self._door.sweep() else SWEEP_SECONDS, self._sweep, loop)

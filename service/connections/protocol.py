@@ -64,6 +64,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.url = b""
         self._answering: RequestResponseCycle | None = None  # the last that began; `cycle` is the last that came
         self._announced = 0  # bytes of the body that is coming
+        self._arrived: float | None = None  # when the next request did, if it is the first of what comes
         self._beginning: tuple[RequestResponseCycle, ASGI3Application] | None = None  # an answer that waits for a turn
 
     # ------------------------------------------------------------------ the connection
@@ -168,6 +169,10 @@ class LimitedProtocol(HttpToolsProtocol):
         """What came before has been taken."""
         return not self.flow.read_paused
 
+    def arrived(self, seconds: float) -> None:
+        """The next request did so then, in seconds of the performance counter."""
+        self._arrived = seconds
+
     def data_received(self, data: bytes | memoryview) -> None:
         """Feed the parser, within the limits."""
         if self._refused:
@@ -232,7 +237,8 @@ class LimitedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MOST_WAITING:
             raise _TooManyError
         super().on_message_begin()
-        cast("dict[str, Any]", self.scope)[ARRIVED] = time.perf_counter()
+        arrived, self._arrived = self._arrived, None
+        cast("dict[str, Any]", self.scope)[ARRIVED] = time.perf_counter() if arrived is None else arrived
         self._begun += 1
         self._wire_bytes = self._body_bytes = self._announced = 0
         self._receiving, self._headers_done, self._upgrade_ignored = True, False, False
