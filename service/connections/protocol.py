@@ -61,6 +61,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._headers_done = False
         self._upgrade_ignored = False
         self._refused = False
+        self._unparsable: ServiceError | None = None  # what follows requests that are still answered
         self.url = b""
         self._answering: RequestResponseCycle | None = None  # the last that began; `cycle` is the last that came
         self._announced = 0  # bytes of the body that is coming
@@ -175,7 +176,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes | memoryview) -> None:
         """Feed the parser, within the limits."""
-        if self._refused:
+        if self._refused or self._unparsable is not None:
             return
         self._unset_keepalive_if_required()
         was_receiving, body_before, self._begun = self._receiving, self._body_bytes, 0
@@ -211,14 +212,22 @@ class LimitedProtocol(HttpToolsProtocol):
         self.door.connections.enter(self, phase, time.monotonic())
 
     def _refuse_unparsable(self, error: httptools.HttpParserError) -> None:
-        if isinstance(error.__context__, _TooLargeError):
-            self.refuse(HeaderTooLargeError(self.door.max_header_bytes))
-            return
+        """Refuse it, once the requests before it are answered."""
         if isinstance(error.__context__, _TooManyError):
             self.refuse(InvalidHttpError(f"http: more than {MOST_WAITING} requests wait for those before them"))
             return
-        self.door.warn("invalid HTTP was refused")
-        self.refuse(InvalidHttpError(f"http: the request cannot be parsed ({str(error)[:200]})"))
+        problem: ServiceError
+        if isinstance(error.__context__, _TooLargeError):
+            problem = HeaderTooLargeError(self.door.max_header_bytes)
+        else:
+            self.door.warn("invalid HTTP was refused")
+            problem = InvalidHttpError(f"http: the request cannot be parsed ({str(error)[:200]})")
+        if self.pipeline and self.pipeline[0][0].scope is self.scope:
+            self.pipeline.popleft()  # it is in the body of the last that waits
+        elif self._answered() or self.cycle.scope is self.scope:
+            self.refuse(problem)
+            return
+        self._unparsable = problem
 
     def _go_on_in_http_1(self, rest: bytes | memoryview) -> None:
         """Read a request that asks for another protocol again, without that wish, and what follows it."""
@@ -344,6 +353,8 @@ class LimitedProtocol(HttpToolsProtocol):
         else:
             phase = Phase.ANSWER if queued else Phase.IDLE
         self._enter(phase)
+        if self._unparsable is not None and not queued:
+            self.refuse(self._unparsable)
 
     def _answered(self) -> bool:
         """No request is being answered."""

@@ -80,17 +80,20 @@ def test_bytes_wait_from_their_stamp_until_they_are_read(ends: tuple[socket.sock
     """At least since they were sent, and looking does not read them; none wait where none are."""
     server, client = ends
     assert waited_s(server) == 0.0
-    before = time.time_ns()
-    client.sendall(b"ab")
-    sent = time.time_ns()
-    server.recvmsg(1, 0, socket.MSG_PEEK)  # until they are there
-    since = (time.time_ns() - sent) / 1e9
-    waited = waited_s(server)
-    most = (time.time_ns() - before) / 1e9
-    if not waited:
+    for _ in range(1000):  # Linux begins to stamp some time after it was asked to
+        before = time.time_ns()
+        client.sendall(b"ab")
+        sent = time.time_ns()
+        server.recvmsg(1, 0, socket.MSG_PEEK)  # until they are there
+        since = (time.time_ns() - sent) / 1e9
+        waited = waited_s(server)
+        most = (time.time_ns() - before) / 1e9
+        assert server.recv(16) == b"ab"
+        if waited:
+            break
+    else:
         pytest.skip("this system does not stamp what comes by TCP")
     assert since <= waited <= most
-    assert server.recv(16) == b"ab"
     server.close()
     assert waited_s(server) == 0.0
 
