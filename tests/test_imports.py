@@ -241,8 +241,9 @@ def test_there_are_no_import_cycles() -> None:
 def test_a_server_starts_without_what_it_does_not_need() -> None:
     """Of SciPy it loads the special functions: the rest would take 25 MiB and half a second of each start.
 
-    Of NumPy it loads no tools of developers either, which are there once they are asked for; and what `noisevote serve`
-    imports is collected neither meanwhile nor later.
+    Of NumPy it loads no tools of developers either, nor pydantic's former version or uvicorn's watch over files; they
+    are there once they are asked for, and so is the description at /docs. What `noisevote serve` imports is collected
+    neither meanwhile nor later.
     """
     code = """
 import gc, sys
@@ -254,10 +255,16 @@ print(*(name for name in sys.modules if name.count('.') < 2))
 import numpy, scipy.stats
 assert numpy.f2py and numpy.testing and {"f2py", "testing", "ma"} <= set(dir(numpy)) and "ma" in numpy.__all__
 assert scipy.stats.binomtest(9, 10).pvalue > 0
+from noisevote.service.app import create_app
+from noisevote.service.settings import Settings
+assert "/v1/models/{name}/predict" in create_app(Settings(insecure=True)).openapi()["paths"]
+from pydantic import BaseModel, v1
+assert v1.BaseModel and not BaseModel.model_config
 """
     started = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     loaded = set(started.stdout.split())
     assert "scipy.special" in loaded
     of_scipy = {"scipy.interpolate", "scipy.optimize", "scipy.stats", "scipy.linalg"}
     of_numpy = {"numpy.f2py", "numpy.testing", "numpy.ma", "numpy.polynomial", "unittest"}
-    assert not loaded & (of_scipy | of_numpy | {"torch", "onnx", "locust", "ray", "limits"})
+    unwanted = {"pydantic.v1", "watchfiles", "torch", "onnx", "locust", "ray", "limits"}
+    assert not loaded & (of_scipy | of_numpy | unwanted)

@@ -61,9 +61,11 @@ class LimitedProtocol(HttpToolsProtocol):
         self._headers_done = False
         self._upgrade_ignored = False
         self._refused = False
+        self._unparsable: ServiceError | None = None  # what follows requests that are still answered
         self.url = b""
         self._answering: RequestResponseCycle | None = None  # the last that began; `cycle` is the last that came
         self._announced = 0  # bytes of the body that is coming
+        self._arrived: float | None = None  # when the next request did, if it is the first of what comes
         self._beginning: tuple[RequestResponseCycle, ASGI3Application] | None = None  # an answer that waits for a turn
 
     # ------------------------------------------------------------------ the connection
@@ -168,9 +170,13 @@ class LimitedProtocol(HttpToolsProtocol):
         """What came before has been taken."""
         return not self.flow.read_paused
 
+    def arrived(self, seconds: float) -> None:
+        """The next request did so then, in seconds of the performance counter."""
+        self._arrived = seconds
+
     def data_received(self, data: bytes | memoryview) -> None:
         """Feed the parser, within the limits."""
-        if self._refused:
+        if self._refused or self._unparsable is not None:
             return
         self._unset_keepalive_if_required()
         was_receiving, body_before, self._begun = self._receiving, self._body_bytes, 0
@@ -206,14 +212,22 @@ class LimitedProtocol(HttpToolsProtocol):
         self.door.connections.enter(self, phase, time.monotonic())
 
     def _refuse_unparsable(self, error: httptools.HttpParserError) -> None:
-        if isinstance(error.__context__, _TooLargeError):
-            self.refuse(HeaderTooLargeError(self.door.max_header_bytes))
-            return
+        """Refuse it, once the requests before it are answered."""
         if isinstance(error.__context__, _TooManyError):
             self.refuse(InvalidHttpError(f"http: more than {MOST_WAITING} requests wait for those before them"))
             return
-        self.door.warn("invalid HTTP was refused")
-        self.refuse(InvalidHttpError(f"http: the request cannot be parsed ({str(error)[:200]})"))
+        problem: ServiceError
+        if isinstance(error.__context__, _TooLargeError):
+            problem = HeaderTooLargeError(self.door.max_header_bytes)
+        else:
+            self.door.warn("invalid HTTP was refused")
+            problem = InvalidHttpError(f"http: the request cannot be parsed ({str(error)[:200]})")
+        if self.pipeline and self.pipeline[0][0].scope is self.scope:
+            self.pipeline.popleft()  # it is in the body of the last that waits
+        elif self._answered() or self.cycle.scope is self.scope:
+            self.refuse(problem)
+            return
+        self._unparsable = problem
 
     def _go_on_in_http_1(self, rest: bytes | memoryview) -> None:
         """Read a request that asks for another protocol again, without that wish, and what follows it."""
@@ -232,7 +246,8 @@ class LimitedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MOST_WAITING:
             raise _TooManyError
         super().on_message_begin()
-        cast("dict[str, Any]", self.scope)[ARRIVED] = time.perf_counter()
+        arrived, self._arrived = self._arrived, None
+        cast("dict[str, Any]", self.scope)[ARRIVED] = time.perf_counter() if arrived is None else arrived
         self._begun += 1
         self._wire_bytes = self._body_bytes = self._announced = 0
         self._receiving, self._headers_done, self._upgrade_ignored = True, False, False
@@ -338,6 +353,8 @@ class LimitedProtocol(HttpToolsProtocol):
         else:
             phase = Phase.ANSWER if queued else Phase.IDLE
         self._enter(phase)
+        if self._unparsable is not None and not queued:
+            self.refuse(self._unparsable)
 
     def _answered(self) -> bool:
         """No request is being answered."""

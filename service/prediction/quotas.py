@@ -25,7 +25,7 @@ class QuotaBook:
 
     @cached_property
     def _minute(self) -> "Minute":
-        """What was counted by the minute. What counts is imported with the first key that has such a quota."""
+        """What was counted by the minute. What counts was imported where a key with such a quota was read."""
         from noisevote.service.prediction.minute import Minute  # noqa: PLC0415  # 2 MiB that few servers need
 
         return Minute()
