@@ -107,7 +107,8 @@ class VoteTicket:
 
     def let_go(self) -> None:
         """Forget how the request ended, once nobody asks: the traceback of its error leads here, and would keep it."""
-        if not self._finished.done() or self._finished.result().error is not None:
+        ended = self._finished
+        if not ended.done() or ended.cancelled() or ended.result().error is not None:
             self._finished = asyncio.get_running_loop().create_future()
             self._finished.cancel()
 
