@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
-from noisevote.service.connections.turns import Turns
+from noisevote.service.connections.loop_turns import LoopTurns
 
 # What comes of a request is short up to this size: the smallest header, chunk or request takes some microseconds.
 SHORT_BYTES: Final = 1024
@@ -53,7 +53,7 @@ class Receiver(Protocol):
 class Reading:
     """What all connections of a server share to be read from in turns. Belongs to one event loop."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: LoopTurns) -> None:
         self.turns = turns
         self._buffer = memoryview(bytearray(MOST_BYTES))  # nothing stays in it
 

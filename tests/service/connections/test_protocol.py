@@ -9,8 +9,8 @@ from uvicorn.server import ServerState
 
 from noisevote.service.connections.door import Door
 from noisevote.service.connections.limits import ConnectionLimits, OpenConnections
+from noisevote.service.connections.loop_turns import AT_ONCE
 from noisevote.service.connections.protocol import LimitedProtocol, protocol_of
-from noisevote.service.connections.turns import AT_ONCE
 from noisevote.service.settings import Settings
 from noisevote.service.unread import UnreadBytes
 

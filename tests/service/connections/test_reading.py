@@ -7,8 +7,8 @@ from typing import cast
 
 import pytest
 
+from noisevote.service.connections.loop_turns import AT_ONCE, LONG_S, LoopTurns
 from noisevote.service.connections.reading import MOST_BYTES, PIECE_BYTES, SHORT_BYTES, Reader, Reading
-from noisevote.service.connections.turns import AT_ONCE, LONG_S, Turns
 
 CLIENTS = 5 * AT_ONCE + 3
 
@@ -89,7 +89,7 @@ class Clients:
     def __init__(self, count: int) -> None:
         self.now = 0.0
         self.waited = 0.0  # each piece, until it is read
-        self.reading = Reading(Turns(lambda: self.now))
+        self.reading = Reading(LoopTurns(lambda: self.now))
         self.pieces: list[tuple[int, bytes]] = []
         self.receivers = [Receiver(self.pieces, number) for number in range(count)]
         self.readers = [Reader(receiver, self.reading, lambda: self.waited) for receiver in self.receivers]
