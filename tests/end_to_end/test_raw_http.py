@@ -140,13 +140,21 @@ def test_too_many_requests_that_follow_at_once_are_refused(store: ModelStore) ->
     with running(store) as (process, address):
         with connected(address, GOOD + HEALTH * 2000) as connection:
             assert error(connection) == (400, "invalid_http")
-        with connected(address, GOOD + b"nonsense\r\n\r\n") as connection:
-            assert error(connection) == (400, "invalid_http")
         with connected(address, GOOD) as connection:
             assert answer(connection, until_closed=False)[0] == 200
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=TIMEOUT_S)
     assert "ERROR" not in log, log
+
+
+def test_what_cannot_be_parsed_is_refused_after_the_answers_before_it(hasty: tuple[str, int]) -> None:
+    """Both requests before it have theirs, in order; then comes the 400, and the end."""
+    sent = GOOD + HEALTH + b"nonsense\r\n\r\n"
+    with connected(hasty, sent) as connection, connection.makefile("rb") as received:
+        assert [b"predictions" in next_answer(received) for _ in range(2)] == [True, False]
+        refusal = received.read()
+    assert refusal.startswith(b"HTTP/1.1 400 ")
+    assert b'"invalid_http"' in refusal
 
 
 @pytest.mark.parametrize("size", [1, 100, 2**20], ids=["tiny", "short", "huge"])
