@@ -14,6 +14,8 @@ from benchmarks.peers.contenders import launched as launch
 from benchmarks.peers.programs import marked, started
 from benchmarks.peers.windows import BESIDE_100, HUNDRED, ONE, TWENTY, WAYS, Contender
 
+pytestmark = pytest.mark.slow
+
 
 def wait_for(condition: Callable[[], bool]) -> None:
     """Signals are obeyed soon, not at once."""
