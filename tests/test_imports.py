@@ -2,6 +2,7 @@ import ast
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,7 @@ NOT_IN_SCHEDULING = {"fastapi", "starlette", "orjson", "prometheus_client", "onn
 ENGINE_WITHOUT_ONNX_RUNTIME = {f"noisevote.engine.{name}" for name in ("feeds", "footprint", "session_key", "trial")}
 
 
+@cache
 def modules() -> list[tuple[str, Path]]:
     """Every Python file of the rooms, with its room."""
     return [
@@ -85,6 +87,7 @@ def name_of(room: str, path: Path) -> str:
     return ".".join(parts if room in UNINSTALLED or room == PACKAGE else (PACKAGE, *parts))
 
 
+@cache
 def imported(path: Path) -> set[str]:
     """Full names of all modules that a file imports, wherever in the file."""
     names = set()
