@@ -70,7 +70,8 @@ class Editions:
         source = ModelStore(STORE)
         self._manifest = source.manifest(MODEL)
         self.source = self._manifest.version
-        self._contents = [source.read(self._manifest, variant) for variant in self._manifest.variants[-2:]]
+        alike = [each for each in self._manifest.variants if each.precision == "float32"]
+        self._contents = [source.read(self._manifest, variant) for variant in alike[-2:]]
         self.newest = 0
 
     def publish(self) -> Manifest:

@@ -27,8 +27,9 @@ from noisevote.engine.trial import Expectation
 TIMES: Final = 4
 PADDED_TIMES: Final = 2
 # Batches grow until one takes so many bytes, beside which the arena's first part is small; but to no more rows, and not
-# where one took longer.
+# where one took longer. The last one is made only as large as it has to be.
 SEEN_BYTES: Final = 8 * 2**20
+LEAST_TIMES: Final = 2
 MOST_ROWS: Final = 256
 LONGEST_S: Final = 0.1
 SIGMA: Final = 0.5
@@ -59,13 +60,18 @@ def weigh(session: Releasing, expectation: Expectation) -> Footprint | None:
         session.run(_feeds(expectation, session.step))  # gives back what earlier runs took
         small, large = (_measured(session, expectation, each) for each in (session.step, rows))
         while large.taken < SEEN_BYTES and large.seconds < LONGEST_S and rows < MOST_ROWS:
-            rows *= TIMES
+            rows *= _times(large.taken)
             small, large = large, _measured(session, expectation, rows)
     except OSError:  # another system, or a container without this part of /proc
         return None
     except Exception as error:  # onnxruntime's exceptions share no base but this
         raise BadModelError(f"a batch of {rows} rows cannot be computed", str(error)) from error
     return Footprint.through((small.rows, small.taken), (large.rows, large.taken), session.step)
+
+
+def _times(taken: int) -> int:
+    """How many times as large as one that took so many bytes the next batch has to be to be seen."""
+    return min(TIMES, max(LEAST_TIMES, SEEN_BYTES // max(1, taken) + 1))
 
 
 @dataclass(frozen=True)

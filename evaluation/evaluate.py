@@ -201,7 +201,7 @@ def _over_http(asked: argparse.Namespace) -> None:
     with tqdm(total=total, unit="vote", unit_scale=True, desc=stem, disable=None) as bar:
         for noise in missing:
             cell, what = served.cell(data, noise, plan, bar.update)
-            decided.cells[noise] = what
+            decided.put(noise, what)
             decided.end_of_cell(noise)
             found = found.with_cells([cell])
             results.write(kept, found)

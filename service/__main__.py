@@ -11,6 +11,7 @@ import threading
 import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address
 from types import FrameType
 from typing import Final
@@ -18,10 +19,12 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI
 
+from noisevote.engine.free_memory import let_go_of_code
 from noisevote.engine.trial_process import TrialProcess
 from noisevote.service.app import create_app
 from noisevote.service.connections import descriptors
 from noisevote.service.connections.accepting import Acceptor
+from noisevote.service.connections.arrival import waited_s
 from noisevote.service.connections.door import Door
 from noisevote.service.connections.limits import ConnectionLimits, OpenConnections
 from noisevote.service.connections.protocol import LimitedProtocol, protocol_of
@@ -116,9 +119,10 @@ class _Server(uvicorn.Server):
         for acceptor in self._acceptors:
             acceptor.start()
 
-    def _make_protocol(self) -> Reader:
+    def _make_protocol(self, connection: socket.socket) -> Reader:
         make: type[LimitedProtocol] = self.config.http_protocol_class  # type: ignore[assignment]  # it was configured so
-        return Reader(make(self.config, self.server_state, self.lifespan.state), self._door.reading)
+        protocol = make(self.config, self.server_state, self.lifespan.state)
+        return Reader(protocol, self._door.reading, partial(waited_s, connection))
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.call_later(NEXT_SWEEP_SECONDS if self._door.sweep() else SWEEP_SECONDS, self._sweep, loop)
@@ -173,6 +177,7 @@ def _serve(settings: Settings, listening: socket.socket, access: Access, ahead: 
         gc.freeze()  # what stays for good need not be looked through again, a tenth of a second each time
         # Nor need what lasts be often: with 2000 connections open that takes 50 ms, in which nobody is answered.
         gc.set_threshold(*gc.get_threshold()[:2], FULL_COLLECTION_EVERY)
+        let_go_of_code()
         if runtime.problem is None:
             _announce(runtime, listening, access)
         else:

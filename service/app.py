@@ -126,7 +126,7 @@ def app_of(runtime: Runtime, access: Access | None = None) -> FastAPI:
 def _add_middleware(app: FastAPI, runtime: Runtime, access: Access) -> None:
     """What a request passes on its way to its route; the last one added comes first."""
     settings = runtime.settings
-    app.add_middleware(Shortcuts, routes=(*v1.FREQUENT, *v2.FREQUENT))
+    app.add_middleware(Shortcuts, routes=(*v1.FREQUENT, *v2.FREQUENT, *health.FREQUENT))
     app.add_middleware(Admission, runtime=runtime, routes=(v1.VOTE_ROUTE, v2.VOTE_ROUTE))
     app.add_middleware(AnsweredAtTheEnd)
     app.add_middleware(Methods, routes=app.router.routes)

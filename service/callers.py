@@ -22,6 +22,11 @@ class Quotas:
     queued_votes: int | None = None
     priority: int | None = None
 
+    @property
+    def by_the_minute(self) -> bool:
+        """Something is counted by the minute."""
+        return self.requests_per_minute is not None or self.votes_per_minute is not None
+
 
 @dataclass(frozen=True)
 class Caller:

@@ -142,9 +142,10 @@ class BodyTooLargeError(ServiceError):
     status = 413
     code = "body_too_large"
 
-    def __init__(self, limit: int, announced: int | None = None) -> None:
+    def __init__(self, limit: int, announced: int | None = None, why: str = "NOISEVOTE_MAX_BODY_BYTES") -> None:
         size = f"more than {limit}" if announced is None else str(announced)
-        super().__init__(f"body: {size} bytes; at most {limit} are read (NOISEVOTE_MAX_BODY_BYTES)")
+        super().__init__(f"body: {size} bytes; at most {limit} are read ({why})")
+        self.announced = announced
 
 
 class BodyTooComplexError(ServiceError):

@@ -1,4 +1,6 @@
+import gc
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,3 +33,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if (HERE / "end_to_end") in item.path.parents:
             item.add_marker("slow")
     items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("training", "slow")))
+
+
+def pytest_collection_finish() -> None:
+    """Do once what tests would do again and again, now that all is imported that they need."""
+    if "noisevote.training.publish.export" in sys.modules:
+        from tests.support.exporting import keep_translations  # not without torch
+
+        keep_translations()
+    gc.collect()
+    gc.freeze()  # imports stay: looking through them is half of what later collections would take
+
+
+def pytest_sessionfinish() -> None:
+    """End the process that forks servers, where a test asked it to."""
+    if (started := sys.modules.get("tests.support.fork_server")) is not None:
+        started.close_fork_server()

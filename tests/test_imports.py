@@ -2,6 +2,7 @@ import ast
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,7 @@ NOT_IN_SCHEDULING = {"fastapi", "starlette", "orjson", "prometheus_client", "onn
 ENGINE_WITHOUT_ONNX_RUNTIME = {f"noisevote.engine.{name}" for name in ("feeds", "footprint", "session_key", "trial")}
 
 
+@cache
 def modules() -> list[tuple[str, Path]]:
     """Every Python file of the rooms, with its room."""
     return [
@@ -85,6 +87,7 @@ def name_of(room: str, path: Path) -> str:
     return ".".join(parts if room in UNINSTALLED or room == PACKAGE else (PACKAGE, *parts))
 
 
+@cache
 def imported(path: Path) -> set[str]:
     """Full names of all modules that a file imports, wherever in the file."""
     names = set()
@@ -204,7 +207,7 @@ def test_the_client_needs_what_the_base_installs() -> None:
 
 def test_training_is_a_pipeline() -> None:
     """A package of training imports those of the steps before its own, and the commands stand above all."""
-    steps = ("data", "networks", "runs", "noise", "attack", "fit", "card", "measure", "publish", "report", "commands")
+    steps = ("data", "networks", "runs", "noise", "attack", "fit", "measure", "card", "publish", "report", "commands")
     folder = ROOT / "training"
     assert {path.name for path in folder.iterdir() if (path / "__init__.py").exists()} == set(steps)
     for place, step in enumerate(steps):
@@ -241,8 +244,9 @@ def test_there_are_no_import_cycles() -> None:
 def test_a_server_starts_without_what_it_does_not_need() -> None:
     """Of SciPy it loads the special functions: the rest would take 25 MiB and half a second of each start.
 
-    Of NumPy it loads no tools of developers either, which are there once they are asked for; and what `noisevote serve`
-    imports is collected neither meanwhile nor later.
+    Of NumPy it loads no tools of developers either, nor pydantic's former version or uvicorn's watch over files; they
+    are there once they are asked for, and so is the description at /docs. What `noisevote serve` imports is collected
+    neither meanwhile nor later.
     """
     code = """
 import gc, sys
@@ -254,10 +258,16 @@ print(*(name for name in sys.modules if name.count('.') < 2))
 import numpy, scipy.stats
 assert numpy.f2py and numpy.testing and {"f2py", "testing", "ma"} <= set(dir(numpy)) and "ma" in numpy.__all__
 assert scipy.stats.binomtest(9, 10).pvalue > 0
+from noisevote.service.app import create_app
+from noisevote.service.settings import Settings
+assert "/v1/models/{name}/predict" in create_app(Settings(insecure=True)).openapi()["paths"]
+from pydantic import BaseModel, v1
+assert v1.BaseModel and not BaseModel.model_config
 """
     started = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     loaded = set(started.stdout.split())
     assert "scipy.special" in loaded
     of_scipy = {"scipy.interpolate", "scipy.optimize", "scipy.stats", "scipy.linalg"}
     of_numpy = {"numpy.f2py", "numpy.testing", "numpy.ma", "numpy.polynomial", "unittest"}
-    assert not loaded & (of_scipy | of_numpy | {"torch", "onnx", "locust", "ray", "limits"})
+    unwanted = {"pydantic.v1", "watchfiles", "torch", "onnx", "locust", "ray", "limits"}
+    assert not loaded & (of_scipy | of_numpy | unwanted)

@@ -70,7 +70,7 @@ def _decide_one(tally: Tally, alpha: float) -> Decisions:
     total = sum(votes)
     bound, abstain = _said_of(first, second, total, alpha)
     found = (index, total, first / total, bound, abstain)
-    return Decisions(*(np.array([each]) for each in found))
+    return Decisions(*map(np.array, zip(found, strict=True)))  # an array of one number each
 
 
 @lru_cache(maxsize=COUNTS_KEPT)

@@ -32,7 +32,7 @@ Body = Callable[[int], dict[str, Any]]
 Histogram = Callable[[Any], list[int]]
 Precision = Literal["float32", "int8"]
 # The one whose measured accuracy is best at this sigma, and the same in bytes.
-VARIANTS: Final[Mapping[Precision, str]] = {"float32": "mul-0.9", "int8": "mul-0.9-int8"}
+VARIANTS: Final[Mapping[Precision, str]] = {"float32": "mul-0.9", "int8": "mul-0.9-int8-op2"}
 
 
 class Unavailable(Exception):  # noqa: N818  # it is no error that a peer is missing

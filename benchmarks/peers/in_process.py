@@ -14,7 +14,6 @@ from typing import Any, Final, Self
 import numpy as np
 import torch
 from torch import nn
-from torch._inductor import config as inductor
 
 from benchmarks.graphs import feeds, noiseless, running, session_of, with_noise_fed, with_random_normal_like
 from benchmarks.peers.contenders import SIGMA, Precision
@@ -122,6 +121,8 @@ def _torch(rows: int, change: Callable[[nn.Module], nn.Module] = lambda network:
 
 
 def _compiled(network: nn.Module) -> nn.Module:
+    from torch._inductor import config as inductor  # noqa: PLC0415  # two seconds, where anything is compiled
+
     inductor.fallback_random = True  # draws by torch's own kernels, without which it is a fifth as fast
     network.compile()
     return network

@@ -159,12 +159,13 @@ class ReplicatedDispatcher:
         asking = asyncio.create_task(self._gather(gathering, deadline_ms))
         self._tasks.add(asking)
         asking.add_done_callback(self._tasks.discard)
-        with self._in_flight.hold(ticket, deadline_ms):
-            try:
-                yield ticket
-            finally:
-                asking.cancel()
-                del self._gatherings[request]
+        self._in_flight.hold(ticket, deadline_ms)
+        try:
+            yield ticket
+        finally:
+            asking.cancel()
+            del self._gatherings[request]
+            self._in_flight.let_go(ticket)
 
     def expire(self, request: VoteRequest) -> RequestResult | None:
         """See `VoteCounter`."""

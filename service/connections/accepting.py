@@ -9,7 +9,10 @@ import errno
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
+
+from noisevote.service.connections.arrival import stamp_what_comes
 
 # Welcoming one takes about a tenth of a millisecond, and as much for each piece that it sends at once.
 AT_ONCE: Final = 16
@@ -33,7 +36,7 @@ class Acceptor:
     def __init__(
         self,
         listening: socket.socket,
-        make_protocol: Callable[[], asyncio.BaseProtocol],
+        make_protocol: Callable[[socket.socket], asyncio.BaseProtocol],
         warn: Warn,
         clock: Callable[[], float] = time.thread_time,
     ) -> None:
@@ -51,6 +54,7 @@ class Acceptor:
         """Begin to accept, on the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._listening.setblocking(False)
+        stamp_what_comes(self._listening)
         self._listen(self._loop)
 
     def close(self) -> None:
@@ -94,9 +98,11 @@ class Acceptor:
 
 
 async def _welcome(
-    loop: asyncio.AbstractEventLoop, make_protocol: Callable[[], asyncio.BaseProtocol], connection: socket.socket
+    loop: asyncio.AbstractEventLoop,
+    make_protocol: Callable[[socket.socket], asyncio.BaseProtocol],
+    connection: socket.socket,
 ) -> None:
     try:
-        await loop.connect_accepted_socket(make_protocol, connection)
+        await loop.connect_accepted_socket(partial(make_protocol, connection), connection)
     except OSError:  # its client has left already
         connection.close()

@@ -7,8 +7,8 @@ from itertools import islice
 from typing import Final, Protocol
 
 from noisevote.service.connections.limits import OpenConnections, Phase
+from noisevote.service.connections.loop_turns import LoopTurns
 from noisevote.service.connections.reading import Reading
-from noisevote.service.connections.turns import Turns
 from noisevote.service.errors import DrainingError, ServiceError
 from noisevote.service.once import OncePerMinute
 from noisevote.service.settings import Settings
@@ -49,9 +49,9 @@ class Door:
         self.connections = connections
         self.unread = unread
         self.refused = refused
-        self.reading = Reading(Turns())
-        self.answering = Turns()
-        self.monitored = Turns()
+        self.reading = Reading(LoopTurns())
+        self.answering = LoopTurns()
+        self.monitored = LoopTurns()
         self.holders: dict[Connection, None] = {}  # those whose bytes are counted, longest first
         self.deaf: dict[Connection, float] = {}  # those that do not take their answer, and since when
         self._rarely = OncePerMinute()

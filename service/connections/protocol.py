@@ -2,36 +2,33 @@
 
 import asyncio
 import time
+from itertools import chain
 from typing import Any, Final, cast
 
 import httptools
-from uvicorn._types import ASGI3Application  # as its signatures have it
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
+from noisevote.service.connections.beginning import BeginsInTurns
 from noisevote.service.connections.door import Door
+from noisevote.service.connections.held_bytes import SHORT_BODY_BYTES, HeldBytes
 from noisevote.service.connections.joining import JoiningTransport
 from noisevote.service.connections.limits import Phase
-from noisevote.service.connections.turns import Turns
 from noisevote.service.connections.upgrade import head_without_upgrade
 from noisevote.service.errors import (
     DrainingError,
     HeaderTooLargeError,
     InvalidHttpError,
     ServiceError,
-    TooManyBytesError,
     TooSlowError,
 )
 from noisevote.service.metrics import CONNECTION_LIMIT
 from noisevote.service.rest.disconnection import DEPARTURE, Departure
 from noisevote.service.rest.edge import ARRIVED
 from noisevote.service.rest.error_responses import response_of
-from noisevote.service.rest.openings import HEALTH
 
-# Bodies up to this size are not counted against the limit of unread bytes: as many fit as connections do.
-SHORT_BODY_BYTES: Final = 64 * 1024
 # Bytes of framing that each byte of a chunked body may bring along: it takes six in chunks of one byte.
 FRAMING: Final = 8
 # What a header line has beside its name and value.
@@ -40,10 +37,8 @@ LINE_BYTES: Final = 4
 MOST_WAITING: Final = 64
 
 
-class LimitedProtocol(HttpToolsProtocol):
+class LimitedProtocol(BeginsInTurns):
     """One connection."""
-
-    door: Door  # set by `protocol_of`
 
     def __init__(
         self,
@@ -56,15 +51,15 @@ class LimitedProtocol(HttpToolsProtocol):
         self._wire_bytes = self._body_bytes = 0  # of the request that is coming
         self._begun = 0  # requests whose first byte was among the last bytes
         self._noted: Phase | None = None
-        self._held = 0  # of the unread bytes
+        self._held = HeldBytes(self.door)
         self._receiving = False  # between a request's first byte and its last
         self._headers_done = False
         self._upgrade_ignored = False
         self._refused = False
+        self._unparsable: ServiceError | None = None  # what follows requests that are still answered
         self.url = b""
-        self._answering: RequestResponseCycle | None = None  # the last that began; `cycle` is the last that came
         self._announced = 0  # bytes of the body that is coming
-        self._beginning: tuple[RequestResponseCycle, ASGI3Application] | None = None  # an answer that waits for a turn
+        self._arrived: float | None = None  # when the next request did, if it is the first of what comes
 
     # ------------------------------------------------------------------ the connection
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
@@ -91,7 +86,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def drop(self) -> None:
         """Close it at once, without a word."""
         self._leave()
-        self.transport.abort()
+        super().drop()
 
     def _give_up_answering(self) -> None:
         """Tell whoever computes an answer that nobody waits for it."""
@@ -108,8 +103,8 @@ class LimitedProtocol(HttpToolsProtocol):
             cast("JoiningTransport", self._answering.transport).flush()
 
     def _leave(self) -> None:
-        self._release()
-        self._begin_nothing()
+        self._held.release(self)
+        self.begin_nothing()
         self.door.deaf.pop(self, None)
         self.door.connections.leave(self)
 
@@ -168,9 +163,13 @@ class LimitedProtocol(HttpToolsProtocol):
         """What came before has been taken."""
         return not self.flow.read_paused
 
+    def arrived(self, seconds: float) -> None:
+        """The next request did so then, in seconds of the performance counter."""
+        self._arrived = seconds
+
     def data_received(self, data: bytes | memoryview) -> None:
         """Feed the parser, within the limits."""
-        if self._refused:
+        if self._refused or self._unparsable is not None:
             return
         self._unset_keepalive_if_required()
         was_receiving, body_before, self._begun = self._receiving, self._body_bytes, 0
@@ -206,14 +205,22 @@ class LimitedProtocol(HttpToolsProtocol):
         self.door.connections.enter(self, phase, time.monotonic())
 
     def _refuse_unparsable(self, error: httptools.HttpParserError) -> None:
-        if isinstance(error.__context__, _TooLargeError):
-            self.refuse(HeaderTooLargeError(self.door.max_header_bytes))
-            return
+        """Refuse it, once the requests before it are answered."""
         if isinstance(error.__context__, _TooManyError):
             self.refuse(InvalidHttpError(f"http: more than {MOST_WAITING} requests wait for those before them"))
             return
-        self.door.warn("invalid HTTP was refused")
-        self.refuse(InvalidHttpError(f"http: the request cannot be parsed ({str(error)[:200]})"))
+        problem: ServiceError
+        if isinstance(error.__context__, _TooLargeError):
+            problem = HeaderTooLargeError(self.door.max_header_bytes)
+        else:
+            self.door.warn("invalid HTTP was refused")
+            problem = InvalidHttpError(f"http: the request cannot be parsed ({str(error)[:200]})")
+        if self.pipeline and self.pipeline[0][0].scope is self.scope:
+            self.pipeline.popleft()  # it is in the body of the last that waits
+        elif self._answered() or self.cycle.scope is self.scope:
+            self.refuse(problem)
+            return
+        self._unparsable = problem
 
     def _go_on_in_http_1(self, rest: bytes | memoryview) -> None:
         """Read a request that asks for another protocol again, without that wish, and what follows it."""
@@ -232,7 +239,8 @@ class LimitedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MOST_WAITING:
             raise _TooManyError
         super().on_message_begin()
-        cast("dict[str, Any]", self.scope)[ARRIVED] = time.perf_counter()
+        arrived, self._arrived = self._arrived, None
+        cast("dict[str, Any]", self.scope)[ARRIVED] = time.perf_counter() if arrived is None else arrived
         self._begun += 1
         self._wire_bytes = self._body_bytes = self._announced = 0
         self._receiving, self._headers_done, self._upgrade_ignored = True, False, False
@@ -245,7 +253,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._upgrade_ignored = True
             return
-        size = len(self.url) + sum([len(name) + len(value) + LINE_BYTES for name, value in self.headers])
+        size = len(self.url) + LINE_BYTES * len(self.headers) + sum(map(len, chain.from_iterable(self.headers)))
         if size > self.door.max_header_bytes:
             raise _TooLargeError
         self._announced = int(dict(self.headers).get(b"content-length", 0))  # the parser has refused what is no number
@@ -254,40 +262,13 @@ class LimitedProtocol(HttpToolsProtocol):
         joining = JoiningTransport(self.transport, self.loop)
         self.cycle.transport = joining  # type: ignore[assignment]  # as much of it as answers need
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        """Begin to answer, if this turn has room for it.
-
-        What monitors ask has turns of its own, so that others do not keep it waiting.
-        """
-        if self._turns(cycle).arrive(self):
-            self._begin(cycle, app)
-        else:
-            self._beginning = cycle, app
-
-    def _turns(self, cycle: RequestResponseCycle) -> Turns:
-        return self.door.monitored if HEALTH.fullmatch(cycle.scope["path"]) else self.door.answering
-
-    def go_on(self) -> None:
-        """Begin to answer what waited for its turn."""
-        if self._beginning is not None:
-            beginning, self._beginning = self._beginning, None
-            self._begin(*beginning)
-
-    def _begin(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._answering = cycle
-        super()._start_asgi_task(cycle, app)
-
-    def _begin_nothing(self) -> None:
-        if self._beginning is not None:
-            self._turns(self._beginning[0]).leave(self)
-            self._beginning = None
-
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
         if self._upgrade_ignored or self._refused:
             return
         self._body_bytes += len(body)
-        if self._body_bytes > SHORT_BODY_BYTES and not self.cycle.response_complete and not self._hold():
+        counted = self._body_bytes > SHORT_BODY_BYTES and not self.cycle.response_complete
+        if counted and not self._held.grow(self, self._body_bytes):
             return
         if len(body) > HIGH_WATER_LIMIT and not self.cycle.body and not self.cycle.response_complete:
             self.cycle.body = body  # type: ignore[assignment]  # uncopied: none follows until this is taken
@@ -296,33 +277,13 @@ class LimitedProtocol(HttpToolsProtocol):
         else:
             super().on_body(body)
 
-    def _hold(self) -> bool:
-        """Count the body's bytes among the unread ones, as long as they fit."""
-        more = self._body_bytes - self._held
-        while not self.door.unread.fits(more):
-            silent = self.door.silent_holder()
-            if silent is None or silent is self:
-                problem = f"body: {self.door.unread.held} bytes of bodies arrive already; more than "
-                self.refuse(TooManyBytesError(f"{problem}{self.door.unread.limit} are not held"))
-                return False
-            silent.refuse(TooSlowError("body: it was silent while others needed the room"))
-        self.door.unread.take(more)
-        self._held = self._body_bytes
-        self.door.holders[self] = None
-        return True
-
-    def _release(self) -> None:
-        self.door.unread.take(-self._held)
-        self._held = 0
-        self.door.holders.pop(self, None)
-
     def on_message_complete(self) -> None:
         """A request's last byte."""
         self._receiving = False
         if self._upgrade_ignored or self._refused:
             return
         if self._held:
-            self._release()
+            self._held.release(self)
         if not self._answered():
             self._enter(Phase.ANSWER)
         super().on_message_complete()
@@ -330,7 +291,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """An answer's last byte."""
         if self._held:
-            self._release()
+            self._held.release(self)
         queued = bool(self.pipeline)
         super().on_response_complete()
         if self._receiving:
@@ -338,6 +299,8 @@ class LimitedProtocol(HttpToolsProtocol):
         else:
             phase = Phase.ANSWER if queued else Phase.IDLE
         self._enter(phase)
+        if self._unparsable is not None and not queued:
+            self.refuse(self._unparsable)
 
     def _answered(self) -> bool:
         """No request is being answered."""
@@ -350,8 +313,8 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         self._refused = True
         self.door.refused(error.code)
-        self._release()
-        self._begin_nothing()
+        self._held.release(self)
+        self.begin_nothing()
         answering = self._answering
         silent = answering is None or answering.response_complete or not answering.response_started
         self._give_up_answering()

@@ -5,10 +5,12 @@ of a long body at once would keep the others waiting for as long as it takes to 
 """
 
 import asyncio
+import time
+from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
-from noisevote.service.connections.turns import Turns
+from noisevote.service.connections.loop_turns import LoopTurns
 
 # What comes of a request is short up to this size: the smallest header, chunk or request takes some microseconds.
 SHORT_BYTES: Final = 1024
@@ -36,6 +38,9 @@ class Receiver(Protocol):
         """It can take what comes next."""
 
     def connection_made(self, transport: asyncio.Transport) -> None: ...  # noqa: D102  # asyncio says it
+    def arrived(self, seconds: float) -> None:
+        """What comes next, the first of a request, arrived then, in seconds of the performance counter."""
+
     def data_received(self, data: bytes | memoryview) -> None:
         """These bytes have come. They are not kept where they are."""
 
@@ -48,7 +53,7 @@ class Receiver(Protocol):
 class Reading:
     """What all connections of a server share to be read from in turns. Belongs to one event loop."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: LoopTurns) -> None:
         self.turns = turns
         self._buffer = memoryview(bytearray(MOST_BYTES))  # nothing stays in it
 
@@ -67,15 +72,16 @@ class Reader(asyncio.BufferedProtocol):
 
     What comes of a request is passed on at once as long as it is shorter than `SHORT_BYTES`, in however many pieces.
     What makes it longer waits until there is a turn for it, and so do several requests at once and the connection's
-    end.
+    end. `waited` tells for how many seconds what is to be read next has waited.
     """
 
-    __slots__ = ("_ended", "_held", "_reading", "_receiver", "_transport")
+    __slots__ = ("_ended", "_held", "_reading", "_receiver", "_transport", "_waited")
     _transport: asyncio.Transport
 
-    def __init__(self, receiver: Receiver, reading: Reading) -> None:
+    def __init__(self, receiver: Receiver, reading: Reading, waited: Callable[[], float]) -> None:
         self._receiver = receiver
         self._reading = reading
+        self._waited = waited
         self._held = b""
         self._ended = False
 
@@ -85,7 +91,9 @@ class Reader(asyncio.BufferedProtocol):
         self._receiver.connection_made(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio passes it
-        """Where the next piece is to be put."""
+        """Where the next piece is to be put, which is there."""
+        if not self._receiver.coming:
+            self._receiver.arrived(time.perf_counter() - self._waited())
         return self._reading.buffer(self, self._receiver.to_come)
 
     def buffer_updated(self, nbytes: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from noisevote.service.models.loading import VersionName
+from noisevote.service.models.networks import VersionName
 
 
 class NoSuchModelError(Exception):

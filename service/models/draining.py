@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from noisevote.engine.session_key import SessionKey
 from noisevote.service.models.background import BackgroundTasks
-from noisevote.service.models.loading import VersionName
+from noisevote.service.models.networks import VersionName
 from noisevote.service.models.registry import ServedVersion
 
 

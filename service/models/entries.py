@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from noisevote.service.errors import UnknownModelError, UnknownVersionError
-from noisevote.service.models.loading import VersionName
+from noisevote.service.models.networks import VersionName
 from noisevote.service.models.registry import ServedVersion
 from noisevote.service.models.repository import State, VersionEntry
 from noisevote.service.models.residents import Residents

@@ -7,7 +7,8 @@ from noisevote.model_store.manifest import Manifest
 from noisevote.model_store.store import ModelStore
 from noisevote.model_store.survey import Survey
 from noisevote.service.models.choice import Choice
-from noisevote.service.models.loading import VersionName, read_manifest
+from noisevote.service.models.loading import read_manifest
+from noisevote.service.models.networks import VersionName
 from noisevote.service.models.registry import Refusal
 
 # How the files of a version look from outside; see `ModelStore.fingerprint`.

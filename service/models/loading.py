@@ -20,17 +20,19 @@ from noisevote.engine.trial import BESIDE_PRIORITY, Expectation, Trial, TrialLim
 from noisevote.model_store.manifest import Manifest, Variant
 from noisevote.model_store.store import BadManifestError, ModelStore, RefusedFileError
 from noisevote.service.models.findings import Findings, name_of, trial_of
+from noisevote.service.models.networks import (
+    Network,
+    VersionName,
+    network_of,
+    one_of_each_network_first,
+    shape_of,
+)
 from noisevote.service.models.registry import ModelRegistry, Refusal, ServedVersion, session_key
 from noisevote.service.models.trying import AbandonedError, Trials, Tried
 from noisevote.service.scheduling.batch_size import BatchProfile, Clock, measure
 from noisevote.service.scheduling.engine import Engine
 
 logger = logging.getLogger(__name__)
-
-# A model and a version of it.
-VersionName = tuple[str, str]
-# What decides how long a vote of a variant takes.
-Network = tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,15 @@ class Loader:
             if wanted(each.manifest, variant)
         )
         trial_limits = replace(self._limits.trial, beside=beside)
-        self._trials = Trials(files, self._attempt, lambda: self._engine.trial(trial_limits))
+
+        def attempt(trial: Trial, manifest: Manifest, variant: Variant) -> None:
+            if beside:
+                give_way()
+            content = self._passed(trial, manifest, variant)
+            if into_memory:
+                self._engine.load(session_key(manifest, variant), manifest, content, tried=True)
+
+        self._trials = Trials(files, attempt, lambda: self._engine.trial(trial_limits))
         if self._abandoned.is_set():
             raise AbandonedError
         if beside:
@@ -186,8 +196,8 @@ class Loader:
             return f"its {variant.bytes} bytes need more memory than loading may take"
         return None
 
-    def _attempt(self, trial: Trial, manifest: Manifest, variant: Variant) -> bytes:
-        """Read a variant's file and try it, unless one of the same bytes passed that before."""
+    def _passed(self, trial: Trial, manifest: Manifest, variant: Variant) -> bytes:
+        """A variant's file, read and tried, unless one of the same bytes passed that before."""
         if (reason := self.unfit(manifest, variant)) is not None:
             raise BadModelError(reason)
         content = self._store.read(manifest, variant)
@@ -205,27 +215,27 @@ class Loader:
 
     def _weighed(self, manifest: Manifest, variant: Variant) -> bool:
         """Whether the memory of the network's batches is known, now or from an earlier start."""
-        network = _network(manifest, variant)
+        network = network_of(manifest, variant)
         if network not in self._footprints:
-            name = name_of(manifest, *_shape(variant))
+            name = name_of(manifest, *shape_of(variant))
             if not self._findings.weighed(name):
                 return False
             self._footprints[network] = self._findings.footprint(name)
         return True
 
     def _note(self, manifest: Manifest, variant: Variant, footprint: Footprint | None) -> None:
-        self._footprints[_network(manifest, variant)] = footprint
-        self._findings.note_footprint(name_of(manifest, *_shape(variant)), footprint)
+        self._footprints[network_of(manifest, variant)] = footprint
+        self._findings.note_footprint(name_of(manifest, *shape_of(variant)), footprint)
 
     def _rows(self, manifest: Manifest, variant: Variant) -> int:
         """Rows of the variant's largest batch: as many as its memory allows; 0 if it allows none."""
-        footprint = self._footprints.get(_network(manifest, variant))
+        footprint = self._footprints.get(network_of(manifest, variant))
         if footprint is None:
             return self._most_rows
         return footprint.rows_within(self._limits.batch_bytes, self._most_rows)
 
     def _too_large(self, manifest: Manifest, variant: Variant) -> str:
-        footprint = self._footprints[_network(manifest, variant)]
+        footprint = self._footprints[network_of(manifest, variant)]
         assert footprint is not None  # else nothing would be too large
         smallest = "a vote" if footprint.step == 1 else f"the smallest batch, of {footprint.step} votes,"
         return (
@@ -233,13 +243,12 @@ class Loader:
         )
 
     def _take(self, version: "LoadedVersion", tried: Tried, *, into_memory: bool) -> None:
-        """Load a variant and time it, or refuse it."""
+        """Time a variant that was loaded, or refuse it."""
         key = session_key(tried.manifest, tried.variant)
         try:
-            if isinstance(tried.outcome, Exception):
-                raise tried.outcome
+            if tried.problem is not None:
+                raise tried.problem
             if into_memory:
-                self._engine.load(key, tried.manifest, tried.outcome, tried=True)
                 version.profiles[key] = self._profile(key, tried.manifest, tried.variant)
         except AbandonedError:
             raise
@@ -249,11 +258,11 @@ class Loader:
 
     def _profile(self, key: SessionKey, manifest: Manifest, variant: Variant) -> BatchProfile:
         """The variant's times. Variants of one network differ in weights, not in time: it is timed once for a model."""
-        network = _network(manifest, variant)
+        network = network_of(manifest, variant)
         if network not in self._measured:
             footprint, rows = self._footprints.get(network), self._rows(manifest, variant)
             arguments = self._engine, key, manifest, rows, self._ticking, 1 if footprint is None else footprint.step
-            name = name_of(manifest, *_shape(variant), rows)
+            name = name_of(manifest, *shape_of(variant), rows)
             timed = self._findings.profile(name, lambda: measure(*arguments))
             self._measured[network] = replace(timed, footprint=footprint)
         return self._measured[network]
@@ -279,18 +288,6 @@ class LoadedVersion:
         return ServedVersion(self.manifest, good, self.refused, self.profiles)
 
 
-def one_of_each_network_first(files: Iterable[tuple[Manifest, Variant]]) -> list[tuple[Manifest, Variant]]:
-    """The same files in another order: a network is timed once, and that goes on while others are tried."""
-    seen: set[Network] = set()
-    first: list[tuple[Manifest, Variant]] = []
-    others: list[tuple[Manifest, Variant]] = []
-    for manifest, variant in files:
-        network = _network(manifest, variant)
-        (others if network in seen else first).append((manifest, variant))
-        seen.add(network)
-    return first + others
-
-
 def give_way() -> None:
     """Let threads that answer requests have the processors before this one, on Linux; it stays so to its end."""
     if sys.platform == "linux":
@@ -306,14 +303,3 @@ def _reason(error: Exception, name: str) -> str:
         return str(error)
     logger.warning("refused: %s", name, exc_info=error)
     return f"loading it fails ({type(error).__name__})"
-
-
-def _network(manifest: Manifest, variant: Variant) -> Network:
-    """What decides what a vote of the variant takes, by whatever name other versions of the model call it."""
-    return manifest.name, manifest.input.shape, len(manifest.classes), *_shape(variant)
-
-
-def _shape(variant: Variant) -> Network:
-    """What decides how long a vote of the variant takes."""
-    size = (variant.parameters, variant.multiply_accumulates, variant.samples, variant.layers)
-    return variant.network, variant.precision, *size

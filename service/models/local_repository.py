@@ -19,7 +19,8 @@ from noisevote.service.models.choice import Choice
 from noisevote.service.models.draining import Draining
 from noisevote.service.models.entries import by_age, entry_of, is_meant, refuse_unknown
 from noisevote.service.models.inspection import Fingerprint, Inspection, inspect
-from noisevote.service.models.loading import Found, LoadedVersion, Loader, VersionName, registry_of
+from noisevote.service.models.loading import Found, LoadedVersion, Loader, registry_of
+from noisevote.service.models.networks import VersionName
 from noisevote.service.models.on_demand import LOOK_S, OnDemand
 from noisevote.service.models.registry import ModelRegistry, Refusal, ServedVersion, session_key
 from noisevote.service.models.repository import State, VersionEntry

@@ -1,7 +1,8 @@
-"""Reads and tries the files of a store ahead of loading them, so that one that hangs keeps no other waiting.
+"""Reads, tries and loads the files of a store on threads, so that one that hangs keeps no other waiting.
 
 Each worker thread has a `Trial` of its own. There is one; whenever nothing has come out of it for a while, another
-one goes on with the next file. So several hanging files end together, at their time limit.
+one goes on with the next file. So several hanging files end together, at their time limit. What was loaded is timed
+meanwhile, by whoever iterates.
 """
 
 import threading
@@ -20,8 +21,6 @@ PATIENCE_S: Final = 3.0
 MOST_WORKERS: Final = 8
 # Killed processes are gone within milliseconds.
 LEAVE_S: Final = 0.5
-# Where so many bytes of files wait to be loaded, no further one is read, so that no store is in memory twice.
-MOST_BYTES: Final = 64 * 2**20
 
 
 class AbandonedError(Exception):
@@ -30,16 +29,11 @@ class AbandonedError(Exception):
 
 @dataclass(frozen=True)
 class Tried:
-    """A variant's file: its content, or why it is refused."""
+    """A variant's file, and why it is refused, if it is."""
 
     manifest: Manifest
     variant: Variant
-    outcome: bytes | Exception
-
-    @property
-    def size(self) -> int:
-        """Bytes of the content that is held."""
-        return len(self.outcome) if isinstance(self.outcome, bytes) else 0
+    problem: Exception | None
 
 
 class Trials:
@@ -47,14 +41,14 @@ class Trials:
 
     Args:
         files: what to try.
-        attempt: reads and tries a file; what it raises is the reason to refuse it.
+        attempt: reads, tries and loads a file; what it raises is the reason to refuse it.
         new_trial: what a worker tries its files with.
     """
 
     def __init__(
         self,
         files: Iterable[tuple[Manifest, Variant]],
-        attempt: Callable[[Trial, Manifest, Variant], bytes],
+        attempt: Callable[[Trial, Manifest, Variant], None],
         new_trial: Callable[[], Trial],
     ) -> None:
         self._files = deque(files)
@@ -65,7 +59,6 @@ class Trials:
         self._trials: list[Trial] = []
         self._workers: list[threading.Thread] = []
         self._tried: deque[Tried] = deque()
-        self._bytes = 0  # of the files that wait to be loaded
         self._abandoned = False
 
     def __iter__(self) -> Iterator[Tried]:
@@ -100,10 +93,7 @@ class Trials:
                     self._add_worker()
             if self._abandoned:
                 return None
-            tried = self._tried.popleft()
-            self._bytes -= tried.size
-            self._changed.notify_all()
-            return tried
+            return self._tried.popleft()
 
     def _add_worker(self) -> None:
         if self._files and len(self._trials) < MOST_WORKERS:
@@ -122,20 +112,16 @@ class Trials:
     def _work(self, trial: Trial) -> None:
         with closing(trial):
             while (file := self._take()) is not None:
+                problem = None
                 try:
-                    outcome: bytes | Exception = self._attempt(trial, *file)
+                    self._attempt(trial, *file)
                 except Exception as error:  # whatever it is, the file is what is wrong
-                    outcome = error
+                    problem = error
                 with self._changed:
-                    self._tried.append(tried := Tried(*file, outcome))
-                    self._bytes += tried.size
+                    self._tried.append(Tried(*file, problem))
                     self._changed.notify_all()
 
     def _take(self) -> tuple[Manifest, Variant] | None:
-        """The next file, once there is room for it; None tells the thread to end."""
+        """The next file; None tells the thread to end."""
         with self._changed:
-            while self._files and not self._abandoned:
-                if self._bytes <= MOST_BYTES:
-                    return self._files.popleft()
-                self._changed.wait()
-            return None
+            return self._files.popleft() if self._files and not self._abandoned else None

@@ -4,6 +4,7 @@ import asyncio
 import time
 from functools import partial
 from itertools import compress
+from math import inf
 from types import TracebackType
 from typing import Final, Self
 
@@ -39,7 +40,9 @@ class RequestRecord:
         self._began = 0.0
         self._visit = visit
         self._accepted: float | None = None
-        self._voted: list[CountedVotes] = []
+        self._voted = 0  # inputs of its answer
+        self._queue_s = inf  # from acceptance to its first batch
+        self._voted_s = 0.0  # and to its last vote
 
     def accept(self) -> None:
         """Note that the request is checked, and begins to wait."""
@@ -47,7 +50,9 @@ class RequestRecord:
 
     def note_votes(self, counted: CountedVotes) -> None:
         """Note votes that are part of its answer."""
-        self._voted.append(counted)
+        self._voted += len(counted.complete)
+        self._queue_s = min(self._queue_s, counted.queue_s)
+        self._voted_s = max(self._voted_s, counted.queue_s + counted.compute_s)
 
     def __enter__(self) -> Self:
         self._began = self._metrics.clock()
@@ -79,16 +84,13 @@ class RequestRecord:
         if not ok:
             sums.failed.add(now - arrived)
         elif self._voted and self._accepted is not None:
-            queue = min(counted.queue_s for counted in self._voted)
-            voted = max(counted.queue_s + counted.compute_s for counted in self._voted)
             phases = Phases(
                 read=self._accepted - began,
-                queue=began - arrived + queue,
-                compute=voted - queue,
-                respond=max(0.0, now - self._accepted - voted),
+                queue=began - arrived + self._queue_s,
+                compute=self._voted_s - self._queue_s,
+                respond=max(0.0, now - self._accepted - self._voted_s),
             )
-            inputs = sum(len(counted.complete) for counted in self._voted)
-            sums.answered(inputs, phases, now - arrived, round(1e3 * time.time()))
+            sums.answered(self._voted, phases, now - arrived, round(1e3 * time.time()))
 
 
 class VoteAccount:

@@ -204,11 +204,11 @@ class Predictor:
         record.session = visit.session = SessionKey(served.manifest.name, served.manifest.version, "")
         judge = partial(judged, policy, returns)
         runs = await self._prepare(reading, await reading.read(), judge, served, anytime)
-        record.session = visit.session = runs[0].vote_request.session
-        visit.inputs = sum(len(prepared.vote_request.inputs) for prepared in runs)
-        visit.votes = sum(prepared.vote_request.rows for prepared in runs)
-        priority = max(prepared.vote_request.priority for prepared in runs)
-        self._quotas.check(visit.caller, visit.votes, priority)
+        requests = [prepared.vote_request for prepared in runs]
+        record.session = visit.session = requests[0].session
+        visit.inputs = sum([len(request.inputs) for request in requests])
+        visit.votes = sum([request.rows for request in requests])
+        self._quotas.check(visit.caller, visit.votes, max([request.priority for request in requests]))
         record.accept()
         return runs
 

@@ -131,11 +131,12 @@ def _numbers(item: list[Any], shape: tuple[int, ...], key: str) -> NDArray[np.fl
     """Nested lists, checked level by level, so that the message can say where they go wrong."""
     level: list[Any] = [item]
     for axis, size in enumerate(shape):
-        for position, part in enumerate(level):
-            if type(part) is not list or len(part) != size:
-                found = f"{len(part)} values" if type(part) is list else shown(part)
-                place = _place(position, shape[:axis])
-                raise InvalidValueError(f"{key}{place}", f"{found}; the shape is {list(shape)}, so {size} are needed")
+        if set(map(type, level)) != {list} or set(map(len, level)) != {size}:
+            position = next(i for i, part in enumerate(level) if type(part) is not list or len(part) != size)
+            part = level[position]
+            found = f"{len(part)} values" if type(part) is list else shown(part)
+            place = _place(position, shape[:axis])
+            raise InvalidValueError(f"{key}{place}", f"{found}; the shape is {list(shape)}, so {size} are needed")
         level = list(chain.from_iterable(level))
     if not set(map(type, level)) <= {float, int}:
         position = next(i for i, value in enumerate(level) if type(value) not in (float, int))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Final, Literal, get_args
 
 import numpy as np
@@ -103,11 +102,11 @@ class PredictionRequest:
     given: frozenset[str] | None = None
     varied: tuple[InputRun, ...] = ()
     note: object = None
+    runs: tuple[InputRun, ...] = field(init=False)
+    """all inputs by their options, in order"""
 
-    @cached_property
-    def runs(self) -> tuple[InputRun, ...]:
-        """All inputs by their options, in order."""
-        return self.varied or (InputRun(self.options, 0, self.inputs),)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "runs", self.varied or (InputRun(self.options, 0, self.inputs),))
 
     @property
     def votes(self) -> int:

@@ -51,16 +51,11 @@ def prepare(
         _refuse_too_many_logits(asked, len(served.manifest.classes), settings)
     inputs = asked.decode(served.manifest.input)
     drawn = secrets.randbits(DRAWN_SEED_BITS)
-    return tuple(
-        Prepared(
-            run.options,
-            served,
-            variant,
-            _vote_request(run, served, variant, inputs, drawn, anytime=anytime),
-            asked.note,
-        )
-        for run, variant in zip(asked.runs, variants, strict=True)
-    )
+    prepared = []
+    for run, variant in zip(asked.runs, variants, strict=True):
+        request = _vote_request(run, served, variant, inputs, drawn, anytime=anytime)
+        prepared.append(Prepared(run.options, served, variant, request, asked.note))
+    return tuple(prepared)
 
 
 def _vote_request(

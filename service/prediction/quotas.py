@@ -4,17 +4,18 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from noisevote.service.callers import Caller
+from noisevote.service.callers import ANYBODY, Caller
 from noisevote.service.errors import ForbiddenError, QuotaExceededError
 
 if TYPE_CHECKING:
     from noisevote.service.prediction.minute import Minute
 
 WINDOW_S: Final = 60
+NOT_COUNTED: Final = nullcontext()
 
 
 class QuotaBook:
@@ -25,7 +26,7 @@ class QuotaBook:
 
     @cached_property
     def _minute(self) -> "Minute":
-        """What was counted by the minute. What counts is imported with the first key that has such a quota."""
+        """What was counted by the minute. What counts was imported where a key with such a quota was read."""
         from noisevote.service.prediction.minute import Minute  # noqa: PLC0415  # 2 MiB that few servers need
 
         return Minute()
@@ -50,6 +51,8 @@ class QuotaBook:
             ForbiddenError: it is more than the caller may ever have.
             QuotaExceededError: it is more than it may have now.
         """
+        if caller is ANYBODY:  # who has no quotas
+            return
         quotas = caller.quotas
         for name, asked, most in (
             ("priority", priority, quotas.priority),
@@ -64,9 +67,12 @@ class QuotaBook:
         if quotas.votes_per_minute is not None:
             self._check_votes(caller.name, votes, quotas.votes_per_minute)
 
-    @contextmanager
-    def queued(self, caller: Caller, votes: int) -> Iterator[None]:
+    def queued(self, caller: Caller, votes: int) -> AbstractContextManager[None]:
         """Count the votes of an accepted request: for this minute, and as waiting as long as the context lasts."""
+        return NOT_COUNTED if caller is ANYBODY else self._counted(caller, votes)
+
+    @contextmanager
+    def _counted(self, caller: Caller, votes: int) -> Iterator[None]:
         if caller.quotas.votes_per_minute is not None:
             self._minute.count_votes(caller.name, votes, caller.quotas.votes_per_minute)
         self._queued[caller.name] += votes

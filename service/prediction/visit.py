@@ -17,7 +17,7 @@ class Visit:
         inputs: number of inputs.
         votes: votes asked for, over all inputs.
         queue_s: seconds from acceptance to the first batch.
-        arrived: when its first bytes were read, in seconds of the performance counter; None: when it began.
+        arrived: when its first bytes came, in seconds of the performance counter; None: when it began.
         began: when it was its turn to be handled, in the same seconds; None: that was not noted.
     """
 

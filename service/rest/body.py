@@ -34,10 +34,11 @@ async def read_json_body(request: Request, limit: int) -> bytes:
         BodyTooLargeError: more than `limit` bytes, by its own announcement, while it is received or while it is
             unpacked.
     """
-    content_type = _header(request, b"content-type")
+    headers = _headers(request)
+    content_type = _text(headers, b"content-type")
     if content_type != JSON and (content_type or "").partition(";")[0].strip().lower() != JSON:
         raise UnsupportedMediaTypeError("content-type", content_type)
-    return await read_body(request, limit, GZIPPED)
+    return await _read(request, headers, limit, GZIPPED)
 
 
 async def read_body(request: Request, limit: int, codings: Mapping[str, int]) -> bytes:
@@ -46,22 +47,29 @@ async def read_body(request: Request, limit: int, codings: Mapping[str, int]) ->
     Raises:
         ServiceError: see above.
     """
-    encoding = _header(request, b"content-encoding") or ""
-    coding = encoding.strip().lower()
-    if coding not in codings and coding not in UNENCODED:
-        raise UnsupportedMediaTypeError("content-encoding", encoding)
-    body = await _received(request, limit)
-    return await _unpacked(body, limit, coding, codings[coding]) if coding in codings else body
+    return await _read(request, _headers(request), limit, codings)
 
 
-def _header(request: Request, name: bytes) -> str | None:
-    """The first header of that name, in small letters. The framework's view of headers takes several times as long."""
-    value = dict(reversed(request.scope["headers"])).get(name)
+def _headers(request: Request) -> dict[bytes, bytes]:
+    """The first header of each name, in small letters. The framework's view of headers takes several times as long."""
+    return dict(reversed(request.scope["headers"]))
+
+
+def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
+    value = headers.get(name)
     return None if value is None else value.decode("latin-1")
 
 
-async def _received(request: Request, limit: int) -> bytes:
-    announced = _header(request, b"content-length") or "0"
+async def _read(request: Request, headers: Mapping[bytes, bytes], limit: int, codings: Mapping[str, int]) -> bytes:
+    encoding = _text(headers, b"content-encoding") or ""
+    coding = encoding.strip().lower()
+    if coding not in codings and coding not in UNENCODED:
+        raise UnsupportedMediaTypeError("content-encoding", encoding)
+    body = await _received(request, _text(headers, b"content-length") or "0", limit)
+    return await _unpacked(body, limit, coding, codings[coding]) if coding in codings else body
+
+
+async def _received(request: Request, announced: str, limit: int) -> bytes:
     if announced.isdecimal() and int(announced[:LONGEST_LENGTH]) > limit:
         raise BodyTooLargeError(limit, int(announced[:LONGEST_LENGTH]))
     chunks: list[bytes] = []

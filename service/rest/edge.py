@@ -19,7 +19,7 @@ from noisevote.service.rest.response_headers import relative_location, security_
 from noisevote.service.rest.tracing import request_id, traceparent
 
 VISIT: Final = "noisevote.visit"
-ARRIVED: Final = "noisevote.arrived"  # set by the connection: when the first bytes came
+ARRIVED: Final = "noisevote.arrived"  # set by the connection: when the first bytes came to this machine
 OPENING: Final = "noisevote.opening"
 HEADERS: Final = "noisevote.headers"
 REDIRECTS: Final = range(300, 400)

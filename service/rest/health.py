@@ -1,9 +1,11 @@
 """`/healthz`: the process runs. `/readyz`: requests are accepted. `/metrics`: what happened so far."""
 
 import asyncio
+from typing import Final
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.routing import APIRoute
 
 from noisevote.service.runtime import runtime_of
 
@@ -11,7 +13,7 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz")
-async def healthz() -> JSONResponse:
+async def healthz(_: Request) -> JSONResponse:
     """200 as long as the event loop turns."""
     return JSONResponse({"status": "alive"})
 
@@ -28,6 +30,10 @@ async def readyz(request: Request) -> JSONResponse:
             reason = "the server's log says why"  # a reason may name models, and whoever asks may have no key
         return JSONResponse({"status": "not ready", "reason": reason}, 503)
     return JSONResponse({"status": "ready"})
+
+
+# Monitors ask often, and many may ask at once.
+FREQUENT: Final = tuple(route for route in router.routes if isinstance(route, APIRoute))
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, Self, TypeVar
 
 import numpy as np
@@ -38,7 +39,12 @@ class JsonLimits:
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """An input needs one object of two keys at most; the others are the request's own."""
-        return cls(settings.max_body_values, 2 * settings.max_inputs + 64, 8 * settings.max_inputs + 64)
+        return cls._of(settings.max_body_values, settings.max_inputs)
+
+    @classmethod
+    @cache
+    def _of(cls, values: int, inputs: int) -> Self:
+        return cls(values, 2 * inputs + 64, 8 * inputs + 64)
 
 
 def read_object(kind: type[Kind], body: bytes, limits: JsonLimits) -> Kind:

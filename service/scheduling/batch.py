@@ -1,6 +1,6 @@
 """What the engine is given: rows of one session, of any requests, as arrays."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,13 @@ class Batch:
 
     session: SessionKey
     shares: tuple[Share, ...]
+    _rows: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_rows", sum([len(share.inputs) for share in self.shares]))
 
     def __len__(self) -> int:
-        return sum(len(share.inputs) for share in self.shares)
+        return self._rows
 
     def feeds(self) -> Feeds:
         """The batch as arrays. An input that several rows share is there once."""

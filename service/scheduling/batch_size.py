@@ -5,7 +5,7 @@ signals fall out of the processor's cache. So: the shortest batch that is about 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -32,10 +32,9 @@ ABOUT_AS_FAST: Final = 0.95
 LONGER: Final = 3
 # The least of at least so many runs is what a batch takes; what is above comes from elsewhere.
 REPETITIONS: Final = 3
-# More of them follow until so many in a row chose the same rows or their neighbour, in all so many at most: between two
-# that are about as fast, what is left of disturbances makes the choice, and either serves.
+# More of them follow until the last so many chose rows that all serve, in all so many at most: between sizes that are
+# about as fast, what is left of disturbances makes the choice.
 MOST_REPETITIONS: Final = 8
-NEIGHBOUR: Final = 1.5
 
 Clock = Callable[[], float]
 
@@ -96,7 +95,7 @@ def measure(
     """
     least: dict[int, float] = {}
     chosen: list[int] = []
-    while len(chosen) < REPETITIONS or (len(chosen) < MOST_REPETITIONS and not settled(chosen[-REPETITIONS:])):
+    while len(chosen) < REPETITIONS or (len(chosen) < MOST_REPETITIONS and not settled(chosen[-REPETITIONS:], least)):
         for rows in _sizes(min(step, most_rows), most_rows):
             sharing = min(rows, MOST_SHARING)
             requests = [_request(key, manifest, seed, (rows + seed) // sharing) for seed in range(sharing)]
@@ -107,9 +106,10 @@ def measure(
     return BatchProfile.of(tuple(least.items()))
 
 
-def settled(chosen: list[int]) -> bool:
-    """These rows are the same, or two neighbours."""
-    return max(chosen) <= NEIGHBOUR * min(chosen)
+def settled(chosen: Iterable[int], seconds: Mapping[int, float]) -> bool:
+    """Whether all of these rows are nearly as fast per row as the best, by what batches take as far as is known now."""
+    best = max(rows / taken for rows, taken in seconds.items() if taken <= LONGEST_BATCH_S or rows == min(seconds))
+    return all(rows / seconds[rows] >= ABOUT_AS_FAST**2 * best for rows in chosen)
 
 
 def _seconds(engine: Engine, requests: list[VoteRequest], rows: int, clock: Clock) -> float:

@@ -110,16 +110,20 @@ class Dispatcher:
         """
         self._in_flight.refuse_if_draining()
         self._refuse_hopeless(deadline_ms)
-        with self._telling_when_to_retry(request.rows):
+        try:
             self._workers.add(request)
+        except QueueFullError as error:
+            raise self._when_to_retry(error, request.rows) from None
         self._wake_soon()
-        with self._in_flight.hold(VoteTicket(request, self._workers, self._clock), deadline_ms) as ticket:
+        ticket = VoteTicket(request, self._workers, self._clock)
+        self._in_flight.hold(ticket, deadline_ms)
+        try:
             if self._used is not None:
                 self._used(request.session)
-            try:
-                yield ticket
-            finally:
-                self._workers.cancel(request)
+            yield ticket
+        finally:
+            self._workers.cancel(request)
+            self._in_flight.let_go(ticket)
 
     def refuse_if_full(self, rows: int, deadline_ms: float | None) -> None:
         """Refuse a request of so many rows as `accepted` would, before the effort of decoding it.
@@ -128,16 +132,14 @@ class Dispatcher:
             QueueFullError: it would be refused now.
         """
         self._refuse_hopeless(deadline_ms)
-        with self._telling_when_to_retry(rows):
-            self._workers.refuse_if_full(rows)
-
-    @contextmanager
-    def _telling_when_to_retry(self, rows: int) -> Iterator[None]:
-        """Add to a `QueueFullError` when to come back: once so many waiting rows are done, there is room."""
         try:
-            yield
+            self._workers.refuse_if_full(rows)
         except QueueFullError as error:
-            raise QueueFullError(str(error), _whole_seconds(self._workers.seconds_until_done(rows))) from None
+            raise self._when_to_retry(error, rows) from None
+
+    def _when_to_retry(self, error: QueueFullError, rows: int) -> QueueFullError:
+        """The same error, with when to come back: once so many waiting rows are done, there is room."""
+        return QueueFullError(str(error), _whole_seconds(self._workers.seconds_until_done(rows)))
 
     def _wake_soon(self) -> None:
         """Wake workers once the event loop has read whatever else has come: it makes one batch of it then."""

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from noisevote.service.errors import DeadlineExceededError, DrainingError, ServiceError
 from noisevote.service.scheduling.request import VoteRequest
@@ -18,6 +17,7 @@ class InFlight:
     def __init__(self) -> None:
         self.draining = False
         self._tickets: dict[VoteRequest, VoteTicket] = {}
+        self._expiries: dict[VoteRequest, asyncio.TimerHandle] = {}  # of those that have a deadline
         self._emptied = asyncio.Event()
 
     @property
@@ -38,20 +38,20 @@ class InFlight:
         if self.draining:
             raise DrainingError("draining: the server finishes what it has accepted, and ends")
 
-    @contextmanager
-    def hold(self, ticket: VoteTicket, deadline_ms: float | None) -> Iterator[VoteTicket]:
-        """Hold a ticket until the context is left; end its request `deadline_ms` from now with the votes so far."""
+    def hold(self, ticket: VoteTicket, deadline_ms: float | None) -> None:
+        """Hold a ticket until `let_go`; end its request `deadline_ms` from now with the votes so far."""
         self._tickets[ticket.request] = ticket
-        expiry = None if deadline_ms is None else _expire_later(ticket, deadline_ms)
-        try:
-            yield ticket
-        finally:
-            if expiry is not None:
-                expiry.cancel()
-            del self._tickets[ticket.request]
-            ticket.let_go()
-            if not self._tickets:
-                self._emptied.set()
+        if deadline_ms is not None:
+            self._expiries[ticket.request] = _expire_later(ticket, deadline_ms)
+
+    def let_go(self, ticket: VoteTicket) -> None:
+        """Hold a ticket no more: whoever asked has left."""
+        del self._tickets[ticket.request]
+        if (expiry := self._expiries.pop(ticket.request, None)) is not None:
+            expiry.cancel()
+        ticket.let_go()
+        if not self._tickets:
+            self._emptied.set()
 
     async def drain(self, grace_s: float) -> None:
         """Accept nothing more; returns once all that was accepted is over, after `grace_s` with the votes so far."""

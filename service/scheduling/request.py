@@ -3,13 +3,17 @@
 Its deadline is not here: service/scheduling/in_flight.py keeps it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from noisevote.engine.session_key import SessionKey
 from noisevote.voting.stopping import StopRule
+
+INT64_BYTES: Final = 8
+FLOAT32_BYTES: Final = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +25,9 @@ class VoteRequest:
     other requests, at least 1; `anytime` asks for votes on all inputs alike, because they may be looked
     at before the end; `first_vote` is the number of each input's first vote, the others follow; `keeps_votes` asks
     for each vote's logits.
+
+    `rows` are those that it may take in all, and `bytes` what it keeps in memory while it waits: its inputs, two
+    numbers per input and class, and the kept votes.
     """
 
     session: SessionKey
@@ -34,15 +41,12 @@ class VoteRequest:
     anytime: bool = False
     first_vote: int = 0
     keeps_votes: bool = False
+    rows: int = field(init=False)
+    bytes: int = field(init=False)
 
-    @property
-    def bytes(self) -> int:
-        """What it keeps in memory while it waits: its inputs, two numbers per input and class, and the kept votes."""
-        tally = len(self.inputs) * self.classes * 2 * np.dtype(np.int64).itemsize
-        kept = self.rows * (self.classes * np.dtype(np.float32).itemsize + 1) if self.keeps_votes else 0
-        return self.inputs.nbytes + tally + kept
-
-    @property
-    def rows(self) -> int:
-        """Rows that it may take in all."""
-        return len(self.inputs) * self.votes
+    def __post_init__(self) -> None:
+        rows = len(self.inputs) * self.votes
+        tally = len(self.inputs) * self.classes * 2 * INT64_BYTES
+        kept = rows * (self.classes * FLOAT32_BYTES + 1) if self.keeps_votes else 0
+        object.__setattr__(self, "rows", rows)
+        object.__setattr__(self, "bytes", self.inputs.nbytes + tally + kept)

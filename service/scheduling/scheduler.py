@@ -42,9 +42,11 @@ class QueueLimits:
         Raises:
             QueueFullError: it does not.
         """
-        for what, waiting, more, limit in zip(("rows", "bytes"), held, wanted, (self.rows, self.bytes), strict=True):
-            if waiting + more > limit:
-                raise QueueFullError(f"queue: {more} {what} more than the {waiting} waiting would pass {limit}")
+        (rows, size), (more_rows, more_size) = held, wanted
+        if rows + more_rows > self.rows:
+            raise QueueFullError(f"queue: {more_rows} rows more than the {rows} waiting would pass {self.rows}")
+        if size + more_size > self.bytes:
+            raise QueueFullError(f"queue: {more_size} bytes more than the {size} waiting would pass {self.bytes}")
 
 
 @dataclass(frozen=True)

@@ -107,8 +107,10 @@ class VoteTicket:
 
     def let_go(self) -> None:
         """Forget how the request ended, once nobody asks: the traceback of its error leads here, and would keep it."""
-        self._finished = asyncio.get_running_loop().create_future()
-        self._finished.cancel()
+        ended = self._finished
+        if not ended.done() or ended.cancelled() or ended.result().error is not None:
+            self._finished = asyncio.get_running_loop().create_future()
+            self._finished.cancel()
 
     def _answer(self, finished: RequestResult) -> CountedVotes:
         if (error := finished.error) is not None:

@@ -221,7 +221,7 @@ class WorkerPool:
         """Wait for the next batch; None tells the thread to end."""
         with self._work:
             while not self._closing:
-                batch = self._scheduler.next_batch(*self._rows_of_next_batch())
+                batch = self._next_batch()
                 if batch is not None:
                     self._running += 1
                     self._running_of[batch.session] += 1
@@ -235,15 +235,16 @@ class WorkerPool:
                 self._called = max(0, self._called - 1)
             return None
 
-    def _rows_of_next_batch(self) -> tuple[int, int]:
-        """Rows of a good batch, and of the longest that may be cut instead.
+    def _next_batch(self) -> Batch | None:
+        session = self._scheduler.next_session()
+        return None if session is None else self._scheduler.next_batch(*self._rows_of_next_batch(session))
+
+    def _rows_of_next_batch(self, session: SessionKey) -> tuple[int, int]:
+        """Rows of a good batch of that session, and of the longest that may be cut instead.
 
         Where less waits than a good batch for each who was woken, an even share of it: so a small request is spread.
         """
-        session = self._scheduler.next_session()
-        good, most = self._batch_rows, self._batch_rows
-        if session is not None:
-            good, most = self._rows.get(session, good), self._most.get(session, most)
+        good, most = self._rows.get(session, self._batch_rows), self._most.get(session, self._batch_rows)
         sharing = 1 + self._called
         waiting = self._scheduler.waiting(enough=sharing * good)
         if waiting >= sharing * good:

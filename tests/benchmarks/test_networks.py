@@ -11,6 +11,8 @@ from benchmarks.network_rows import BEGIN, END, Row, read_record, table, write_r
 from benchmarks.networks import SIGMA, main, measured, snr
 from noisevote.noise_op.injection import inject_noise
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -133,7 +133,7 @@ def test_a_peer_without_the_noise_that_was_asked_for_is_found_out(right: int) ->
         measured(contender(), Way(((1, 20),), 1), "", Idle(), lambda *_: answers)
 
 
-@pytest.mark.parametrize("variant", ["mul-0.9", "mul-0.9-int8"])
+@pytest.mark.parametrize("variant", ["mul-0.9", "mul-0.9-int8", "mul-0.9-int8-op2"])
 def test_a_published_file_runs_with_the_noise_of_others(variant: str) -> None:
     """Almost without noise it says what our own engine says; with noise two runs differ; it reads inputs and rows."""
     store = ModelStore(Path("model_store/models"))

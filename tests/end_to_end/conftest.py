@@ -3,13 +3,13 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
-from tests.support.process import TIMEOUT_S, server, start_line
+from tests.support.process import TIMEOUT_S, fresh_server, start_line
 
 
 @pytest.fixture(scope="session")
 def published() -> Iterator[str]:
     """Address of a server of the repository's own models, as `make serve` starts it; loading them takes seconds."""
-    with server("--port", "0") as process:
+    with fresh_server("--port", "0") as process:
         yield start_line(process)[1]
 
 

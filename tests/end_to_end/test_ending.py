@@ -5,6 +5,8 @@ import json
 import signal
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from noisevote.model_store.store import ModelStore
 from tests.support.graphs import SHAPE
-from tests.support.process import TIMEOUT_S, ended, server, start_line
+from tests.support.process import ROOT, TIMEOUT_S, clean_environment, ended, server, start_line
+from tests.support.raw_http import GOOD, PATH, answer, connected, error, running
 from tests.support.serving import publish_tiny
 
-PATH = "/v1/models/tiny/predict"
 INPUTS = np.random.default_rng(6).random((2, *SHAPE)).tolist()
 
 
@@ -113,10 +115,10 @@ async def test_sigterm_under_load_finishes_what_was_accepted_and_refuses_the_res
                 assert "retry-after" in refused.headers
             answers = await asyncio.gather(*streams)
         assert await asyncio.to_thread(ended, process) == (0, "", "")
-    for seed, answer in zip(short, answers, strict=True):
-        assert answer["seed"] == seed
-        assert {(p["votes_used"], p["complete"]) for p in answer["predictions"]} == {(10_000, True)}
-        parts = np.array(histograms(answer)) - np.array(short[seed])  # its first 300 votes are among them
+    for seed, found in zip(short, answers, strict=True):
+        assert found["seed"] == seed
+        assert {(p["votes_used"], p["complete"]) for p in found["predictions"]} == {(10_000, True)}
+        parts = np.array(histograms(found)) - np.array(short[seed])  # its first 300 votes are among them
         assert (parts >= 0).all()
 
 
@@ -171,3 +173,61 @@ async def test_rows_of_clients_that_are_gone_are_dropped(store: ModelStore, path
             assert cast < 400_000  # of 800,000
         process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(ended, process) == (0, "", "")
+
+
+def test_sigterm_answers_a_stalled_body_at_once_and_ends(store: ModelStore) -> None:
+    """503 in JSON, status 0, and nothing in the log."""
+    with running(store) as (process, address), connected(address, GOOD[:-1]) as stalled:
+        with connected(address, GOOD) as good:
+            answer(good, until_closed=False)
+        process.send_signal(signal.SIGTERM)
+        assert error(stalled) == (503, "draining")
+        assert ended(process) == (0, "", "")
+
+
+async def test_at_the_end_every_input_has_votes(store: ModelStore) -> None:
+    """Ten inputs of many votes each, in four requests that ask for all at once: votes so far, not 503."""
+    content = {"inputs": [np.full(SHAPE, 0.5).tolist()] * 200, "votes": 10_000 // 4, "sigma": 0.5}
+    with running(store, "--grace-seconds", "3", "--threads", "1") as (process, (host, port)):
+        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=TIMEOUT_S) as client:
+            asking = [asyncio.create_task(client.post(PATH, json=content)) for _ in range(2)]
+            await asyncio.sleep(1)
+            process.send_signal(signal.SIGTERM)
+            answers = await asyncio.gather(*asking)
+        assert (await asyncio.to_thread(ended, process))[0] == 0
+    for each in answers:
+        assert each.status_code == 200, each.text
+        used = [prediction["votes_used"] for prediction in each.json()["predictions"]]
+        assert min(used) > 0
+        assert max(used) <= 2500
+
+
+LOADS_FOR_EVER = """
+import threading
+from noisevote.service.models.loading import Loader
+def load(*_, **__):
+    print("loading", flush=True)
+    threading.Event().wait()
+Loader.load = load
+from noisevote.service.__main__ import main
+raise SystemExit(main())
+"""
+
+
+@pytest.mark.parametrize("grace", ["0", "1", "30"])
+def test_sigterm_ends_a_server_that_still_loads(store: ModelStore, grace: str, tmp_path: Path) -> None:
+    """Within the grace time, whatever a loading thread does."""
+    script = tmp_path / "serve.py"
+    script.write_text(LOADS_FOR_EVER)
+    flags = ["--port", "0", "--model-store", str(store.root), "--grace-seconds", grace]
+    with subprocess.Popen(
+        [sys.executable, str(script), *flags],
+        cwd=ROOT, env=clean_environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "loading\n"
+            process.send_signal(signal.SIGTERM)
+            assert ended(process)[0] == 0
+        finally:
+            process.kill()

@@ -15,6 +15,8 @@ from noisevote.noise_op.library import Kernel, load_kernel
 from tests.support.graphs import tiny_network, wide_network
 from tests.support.manifests import manifest
 
+pytestmark = pytest.mark.slow
+
 SIDE = 64
 SIGNAL = 4 * 64 * SIDE * SIDE  # bytes a row of the wide network's signal
 FOOTPRINTS = st.builds(Footprint, st.integers(0, 10**6), st.integers(0, 10**5), st.sampled_from([1, 4]))
@@ -43,7 +45,7 @@ def expectation(content: bytes, shape: tuple[int, ...], classes: int) -> Expecta
     return Expectation.of(manifest({"a": content}, shape=shape, classes=tuple(map(str, range(classes)))))
 
 
-@pytest.fixture(params=["kernel", "function body"])
+@pytest.fixture(scope="module", params=["kernel", "function body"])
 def trial(request: pytest.FixtureRequest) -> Iterator[TrialProcess]:
     """A process that has tried and weighed another, larger file before."""
     kernel: Kernel | None = load_kernel() if request.param == "kernel" else None

@@ -16,6 +16,8 @@ from tests.support.graphs import CLASSES, SHAPE, tiny_network
 from tests.support.manifests import manifest
 from tests.support.poison import HANGING, OTHERS
 
+pytestmark = pytest.mark.slow
+
 GOOD = tiny_network()
 EXPECTATION = Expectation.of(manifest({"a": GOOD}, shape=SHAPE, classes=tuple(map(str, range(CLASSES)))))
 HANGS = HANGING["loop"].content

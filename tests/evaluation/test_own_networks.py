@@ -19,6 +19,8 @@ from noisevote.model_store.store import ModelStore
 from tests.support.foreign import CLASSES, SHAPE, network, softmax
 from tests.support.serving import serve
 
+pytestmark = pytest.mark.slow
+
 NAMES = tuple(f"class {index}" for index in range(CLASSES))
 
 

@@ -8,6 +8,8 @@ from noisevote.evaluation import provenance
 from tests.support.process import ROOT, TIMEOUT_S, clean_environment
 from tests.test_imports import LOOKING_INTO_FILES
 
+pytestmark = pytest.mark.slow
+
 MODULES = sorted(f"noisevote.evaluation.{path.stem}" for path in (ROOT / "evaluation").glob("[a-z]*.py"))
 
 

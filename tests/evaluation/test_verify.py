@@ -13,6 +13,8 @@ from noisevote.model_store.store import ModelStore
 from tests.support.serving import serve
 from tests.support.smoothed import SHAPE, publish_smoothed
 
+pytestmark = pytest.mark.slow
+
 PATH = "/v1/models/smooth/certify"
 INPUTS = np.random.default_rng(2).random((3, *SHAPE)).astype(np.float32)
 REQUESTS: list[dict[str, Any]] = [

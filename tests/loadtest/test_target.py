@@ -14,6 +14,8 @@ from noisevote.loadtest.errors import InputError, TargetError
 from noisevote.loadtest.target import DIGIT, InputShape, Target, choose_input
 from tests.support.load_samples import phase
 
+pytestmark = pytest.mark.slow
+
 DESCRIPTION = {
     "name": "a/b",
     "version": "3",

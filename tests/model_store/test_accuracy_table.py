@@ -16,6 +16,8 @@ from noisevote.model_store.accuracy_table import AccuracyTable, Estimate, accura
 from noisevote.model_store.manifest import AccuracyPoint
 from tests.support.manifests import point, variant
 
+pytestmark = pytest.mark.slow
+
 NORMAL = NormalDist()
 IMAGES = 1000
 

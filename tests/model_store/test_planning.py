@@ -23,6 +23,8 @@ from noisevote.model_store.planning import (
 )
 from tests.support.manifests import point, variant
 
+pytestmark = pytest.mark.slow
+
 MOST_VOTES, MOST_READS = 12, 5
 
 

@@ -13,6 +13,8 @@ from noisevote.noise_op.injection import FIRST, LAST, Layers, UninjectableError,
 from noisevote.noise_op.torch_twin import Draws, drawing
 from tests.support.injected import ROWS, SEQUENCES, names, noiseless, noisy_layers
 
+pytestmark = pytest.mark.slow
+
 
 class Dropping(nn.Module):
     """Asks for its mode in its own forward."""

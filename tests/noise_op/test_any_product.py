@@ -13,6 +13,8 @@ from noisevote.noise_op.injection import Layers, UninjectableError, inject_noise
 from noisevote.noise_op.layer_noise import RowLayout
 from tests.support.injected import ROWS, SEQUENCES, assert_rows_are_independent, names, noiseless, noisy_layers
 
+pytestmark = pytest.mark.slow
+
 
 class With(nn.Module):
     """Something done with a matrix of weights, and a head."""

@@ -13,6 +13,8 @@ from noisevote.noise_op.contract import NOISE_KINDS, NoiseKind, snr_db
 from noisevote.noise_op.injection import NoisyModule, UninjectableError, inject_noise
 from noisevote.noise_op.torch_twin import Draws, GaussianNoise, current_draws, drawing
 
+pytestmark = pytest.mark.slow
+
 
 class Residual(nn.Module):
     """A residual block with a product on its short way, as in ResNet."""

@@ -14,6 +14,8 @@ from noisevote.noise_op.torch_twin import Draws, GaussianNoise, NoDrawsError, dr
 from tests.noise_op.conftest import Case, cases
 from tests.support.effort import examples
 
+pytestmark = pytest.mark.slow
+
 RELU: Activation = "relu"
 LINEAR: Activation = "none"
 

@@ -8,6 +8,8 @@ from noisevote.__main__ import main as noisevote
 from noisevote.console.command import NAMES, find
 from tests.support.process import ROOT
 
+pytestmark = pytest.mark.slow
+
 WITH_EXTRA = [name for name in NAMES if find(name).EXTRA]
 
 # The command where some modules, the first argument, are found nowhere.

@@ -1,6 +1,7 @@
 """Our counters and histograms beside the library's own."""
 
 import prometheus_client
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -8,6 +9,8 @@ from prometheus_client.exposition import choose_encoder
 
 from noisevote.service.instruments import Counter, Histogram
 from noisevote.service.metrics import BATCH_ROWS, BATCH_SECONDS, REQUEST_SECONDS
+
+pytestmark = pytest.mark.slow
 
 LABELS = ("model", "code")
 names = st.tuples(st.text(max_size=3), st.text(max_size=3))

@@ -3,6 +3,7 @@
 from torch import nn
 
 from noisevote.noise_op.torch_twin import GaussianNoise
+from noisevote.training.networks.cifar_cnn import CifarCnn
 from noisevote.training.networks.densenet import CifarDenseNet
 from noisevote.training.networks.layers import NoisyLayer, convolution, fully_connected
 from noisevote.training.networks.mnist_cnn import MnistCnn
@@ -26,6 +27,13 @@ class NarrowCnn(MnistCnn):
             fully_connected(8 * 7 * 7, 32, 4, free_scale=free_scale),
             NoisyLayer(nn.Linear(32, 10), None, GaussianNoise(5, output=True)),
         )
+
+
+class NarrowCifarCnn(CifarCnn):
+    """The CNN for CIFAR-10 with a quarter of its channels: as many layers and sites, a tenth of the products."""
+
+    title = description = "for a test"
+    width = 8
 
 
 class ShallowDenseNet(CifarDenseNet):

@@ -14,6 +14,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from noisevote.service import __main__ as program
+from tests.support.fork_server import ForkedServer, fork_server
 
 ROOT = Path(__file__).parents[2]
 DIGIT = ROOT / "examples" / "digit-7.png"
@@ -29,9 +30,24 @@ def clean_environment(**variables: str) -> dict[str, str]:
     return others | {"NOISEVOTE_TIMINGS_FILE": str(TIMINGS)} | variables
 
 
+Process = subprocess.Popen[str] | ForkedServer
+
+
 @contextmanager
-def server(*flags: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
-    """A server process; killed at the end if it still runs."""
+def server(*flags: str, **variables: str) -> Iterator[ForkedServer]:
+    """A server process, forked from one that has imported it; killed at the end if it still runs."""
+    process = fork_server().fork(["serve", *flags], clean_environment(**variables))
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.close()
+
+
+@contextmanager
+def fresh_server(*flags: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """The same, started as one types it: for what is said of the start itself."""
     process = subprocess.Popen(
         [sys.executable, "-m", "noisevote", "serve", *flags],
         cwd=ROOT,
@@ -66,7 +82,7 @@ def refusal(*flags: str, **variables: str) -> tuple[int, str, str]:
     return status, output.getvalue(), errors.getvalue()
 
 
-def start_line(process: subprocess.Popen[str]) -> tuple[str, str]:
+def start_line(process: Process) -> tuple[str, str]:
     """The line that the server prints when it is ready, and the address in it."""
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -75,10 +91,10 @@ def start_line(process: subprocess.Popen[str]) -> tuple[str, str]:
     return line, found.group()
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+def ended(process: Process) -> tuple[int, str, str]:
     """Exit status, further output, and errors."""
     output, errors = process.communicate(timeout=TIMEOUT_S)
-    return process.returncode, output, errors
+    return process.wait(), output, errors
 
 
 def free_port() -> int:

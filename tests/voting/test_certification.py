@@ -20,6 +20,8 @@ from noisevote.voting.certification import (
     looks_of,
 )
 
+pytestmark = pytest.mark.slow
+
 ALPHA = 0.001
 
 

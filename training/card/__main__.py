@@ -1,7 +1,7 @@
-"""All training of the defence on one graphics card, side by side: `python -m training.card --help`.
+"""A plan's trainings on one graphics card, side by side: `python -m training.card --help`.
 
-Each run is a process with a time at which it has ended; `plan` lists them. It can be stopped and started again
-with the same folder. On a card with CUDA's multi-process service the runs share it; without, they take turns.
+Each run of a plan is a process with a time at which it has ended. It can be stopped and started again with the same
+folder. On a card with CUDA's multi-process service the runs share it; without, they take turns.
 """
 
 import argparse
@@ -14,14 +14,16 @@ import traceback
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Final
 
 import torch
 
-from noisevote.training.card import plan
 from noisevote.training.card.data import loaded
-from noisevote.training.card.measure import craft_set, measure
+from noisevote.training.card.defence import DEFENCE
+from noisevote.training.card.densenet import DENSENET
+from noisevote.training.card.measure import craft_set, measure, measure_accuracy
 from noisevote.training.card.packing import pack, summary
-from noisevote.training.card.plan import INITS, PLAN, Run
+from noisevote.training.card.run import Run, miniature
 from noisevote.training.card.sharing import shared_card
 from noisevote.training.data.data_set import DataSet
 from noisevote.training.fit.paced import train_until
@@ -31,6 +33,7 @@ from noisevote.training.runs.run_folder import RunFolder
 
 PACK_EVERY_S = 60.0
 FAILED = "failed.txt"  # in the folder of a run that ended with an error
+PLANS: Final = {"defence": DEFENCE, "densenet": DENSENET}
 STORE = Path(__file__).resolve().parents[2] / "model_store" / "models"
 
 
@@ -45,6 +48,7 @@ class Job:
         seconds: how long all of it may take.
         store: published models, of which some runs start.
         small: a trial in miniature.
+        plan: all runs of the plan, those that are not chosen too.
     """
 
     runs: Path
@@ -53,6 +57,7 @@ class Job:
     seconds: float
     store: Path
     small: bool
+    plan: tuple[Run, ...]
 
     def time_at(self, share: float) -> float:
         """When that share of the time is over."""
@@ -63,15 +68,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Run all, or those that are named; returns the exit status."""
     options = _parser().parse_args(arguments)
     torch.set_num_threads(1)  # before any process is forked
-    chosen = [run for run in PLAN if not options.only or run.name in options.only]
-    device = torch.device(options.device)
-    job = Job(options.runs, device, time.time(), options.seconds, options.store, options.miniature)
-    data = loaded({_data_set(run) for run in chosen}, synthetic=options.synthetic)
-    chosen = [run for run in chosen if _data_set(run) in data]
+    plan = PLANS[options.plan]
+    chosen = [run for run in plan if not options.only or run.name in options.only]
+    runs = options.runs or Path("runs") / options.plan
+    job = Job(runs, torch.device(options.device), time.time(), options.seconds, options.store, options.miniature, plan)
+    data = loaded({_data_set(run, job) for run in chosen}, synthetic=options.synthetic)
+    chosen = [run for run in chosen if _data_set(run, job) in data]
     print(f"data read after {time.time() - job.start:.1f} s", flush=True)
     with contextlib.ExitStack() as stack:
         if job.device.type == "cuda":
-            shared, how = stack.enter_context(shared_card(options.runs))
+            shared, how = stack.enter_context(shared_card(runs))
             print("shared" if shared else "in turns", how, flush=True)
             if not shared and not options.only:  # there is no time for all of them
                 chosen = [run for run in chosen if not run.common]
@@ -81,13 +87,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.card", description=__doc__)
-    parser.add_argument("--runs", type=Path, default=Path("runs/defence"), help="folder of the run folders")
+    parser.add_argument("--plan", choices=PLANS, default="defence", help="what is trained")
+    parser.add_argument("--runs", type=Path, help="folder of the run folders (default: runs/PLAN)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the archives")
     parser.add_argument("--seconds", type=float, default=510.0, help="how long all of it may take")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="where torch computes")
     parser.add_argument("--store", type=Path, default=STORE, help="published models that some runs start from")
-    parser.add_argument("--only", nargs="+", choices=[run.name for run in PLAN], metavar="RUN", help="only these runs")
-    parser.add_argument("--at-once", type=int, default=len(PLAN), help="processes side by side")
+    names = [run.name for plan in PLANS.values() for run in plan]
+    parser.add_argument("--only", nargs="+", choices=names, metavar="RUN", help="only these runs of the plan")
+    parser.add_argument("--at-once", type=int, default=len(names), help="processes side by side")
     parser.add_argument("--miniature", action="store_true", help="a trial: few images, few steps")
     parser.add_argument("--synthetic", action="store_true", help="random images instead of the data sets")
     return parser
@@ -101,7 +109,7 @@ def _run_all(chosen: list[Run], job: Job, data: dict[str, DataSet], options: arg
         active = [process for process in active if process.is_alive()]
         while waiting and len(active) < options.at_once:
             run = waiting.pop(0)
-            active.append(context.Process(target=_child, args=(run, job, data[_data_set(run)]), name=run.name))
+            active.append(context.Process(target=_child, args=(run, job, data[_data_set(run, job)]), name=run.name))
             active[-1].start()
         if time.time() - packed > PACK_EVERY_S:
             _pack(chosen, job, options.out)
@@ -113,14 +121,14 @@ def _run_all(chosen: list[Run], job: Job, data: dict[str, DataSet], options: arg
             break
         time.sleep(0.2)
     _pack(chosen, job, options.out)
-    print(summary([job.runs / run.name for run in chosen]), flush=True)
+    print(summary([folder for run in chosen for folder in run.folders(job.runs)]), flush=True)
     print(f"all ended after {time.time() - job.start:.1f} s", flush=True)
 
 
 def _pack(chosen: list[Run], job: Job, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     try:
-        left_out = pack([(job.runs / run.name, run.half) for run in chosen], out, [])
+        left_out = pack([(folder, run.half) for run in chosen for folder in run.folders(job.runs)], out, [])
     except OSError as error:  # a file that a run just replaced: the next minute packs again
         left_out = [str(error)]
     if left_out:
@@ -144,7 +152,10 @@ def _child(run: Run, job: Job, data: DataSet) -> None:
             return
         train_until(job.time_at(run.until), recipe_of(run, job), data, folder, job.device)
         print(f"trained after {time.time() - job.start:.1f} s", flush=True)
-        measure(folder, data, job.device, job.time_at(0.95), job.small)
+        if run.sigmas:
+            measure_accuracy(folder, run, data, job.device, job.time_at(0.97), job.small)
+        else:
+            measure(folder, data, job.device, job.time_at(0.95), job.small)
     except Exception:  # the others go on
         failed.write_text(traceback.format_exc())
         traceback.print_exc()
@@ -168,15 +179,15 @@ def _craft(run: Run, job: Job, data: DataSet, folder: RunFolder) -> None:
 def recipe_of(run: Run, job: Job) -> Recipe:
     """The run's recipe, starting from a published file where the plan says so; in miniature, a very small one."""
     init = None
-    if run.name in INITS:
-        name, variant = INITS[run.name]
-        init = next((str(file) for file in sorted((job.store / name).glob(f"*/{variant}.onnx"))), None)
+    if run.init is not None:
+        name, variant = run.init
+        init = next((os.path.relpath(file) for file in sorted((job.store / name).glob(f"*/{variant}.onnx"))), None)
     recipe = run.recipe(init)
-    return plan.miniature(recipe) if job.small else recipe
+    return miniature(recipe) if job.small else recipe
 
 
-def _data_set(run: Run) -> str:
-    network = run.network or next(source.network for source in PLAN if source.name == run.source)
+def _data_set(run: Run, job: Job) -> str:
+    network = run.network or next(source.network for source in job.plan if source.name == run.source)
     return named(network).data_set
 
 

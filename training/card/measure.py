@@ -1,4 +1,4 @@
-"""What a card measures of finished networks while it is at hand: attacks on test images, votes for certificates."""
+"""What a card measures of finished networks while it is at hand: attacks, votes for certificates, accuracies."""
 
 import json
 import time
@@ -10,15 +10,20 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from noisevote.evaluation.accuracy import evaluate
 from noisevote.evaluation.examples import Examples
+from noisevote.evaluation.plan import Plan
 from noisevote.evaluation.results import sha256_of
 from noisevote.noise_op.torch_twin import drawing
 from noisevote.training.attack.craft import accuracy_under, craft
 from noisevote.training.attack.steps import Steps, pgd
 from noisevote.training.attack.target import Target
 from noisevote.training.attack.transfer_set import TransferRecipe, append, open_set
+from noisevote.training.card.run import Run
 from noisevote.training.data.data_set import DataSet
+from noisevote.training.fit.calibration import calibrate
 from noisevote.training.fit.quick_eval import one_vote_accuracy
+from noisevote.training.measure.torch_twin import TorchTwin
 from noisevote.training.networks.network import Network
 from noisevote.training.noise.draws import constant_draws
 from noisevote.training.runs.recipe import Recipe
@@ -28,6 +33,7 @@ EVERY: Final = 20  # every 20th test image is certified
 SELECTING: Final = 100  # votes that pick the class; the following ones estimate it
 ROWS: Final = 10_000
 CRAFTED_AT_ONCE: Final = 500
+VOTES: Final = 20
 
 
 def measure(folder: RunFolder, data: DataSet, device: torch.device, deadline: float, small: bool = False) -> None:
@@ -39,6 +45,29 @@ def measure(folder: RunFolder, data: DataSet, device: torch.device, deadline: fl
     for name, value in parts(network, recipe, data.test, device, deadline, small):
         found[name] = value
         file.write_text(json.dumps(found) + "\n")
+
+
+def measure_accuracy(
+    folder: RunFolder, run: Run, data: DataSet, device: torch.device, deadline: float, small: bool = False
+) -> None:
+    """Measure a finished run by the torch twin, sigma by sigma, then calibrate it and measure that, until the deadline.
+
+    A calibrated network is measured where it was calibrated. A measurement that would end too late, if it took as long
+    as the longest so far, is not begun.
+    """
+    cells = [(folder, sigma) for sigma in run.sigmas]
+    cells += [(RunFolder(folder.path.parent / f"{run.name}-at-{sigma}"), sigma) for sigma in run.calibrated]
+    longest = 0.0
+    for measured, sigma in cells:
+        began = time.time()
+        if began + longest > deadline:
+            break
+        if measured != folder:
+            calibrate(folder, sigma, data, measured, device)
+        twin, recipe = TorchTwin(measured, device), measured.read_recipe()
+        plan = Plan((recipe.noise,), (sigma,), 2 if small else VOTES, seed=0)
+        evaluate(twin, measured.evaluation_by(twin.name), data.test.first(20) if small else data.test, plan)
+        longest = max(longest, time.time() - began)
 
 
 def _attacks(

@@ -19,6 +19,7 @@ from noisevote.training.runs.run_folder import RunFolder
 
 SIGMAS: Final = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 RECORDS: Final = Path(__file__).resolve().parents[2] / "docs" / "results" / "runs"
+TWINS: Final = RECORDS.parent / "twins"
 STORE: Final = Path(__file__).resolve().parents[2] / "model_store" / "models"
 DEVICES: Final = ("cpu", "cuda")
 

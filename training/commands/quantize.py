@@ -6,7 +6,7 @@ from typing import Final
 
 from noisevote.model_store.manifest import Manifest, Provenance, Variant
 from noisevote.model_store.store import ModelStore
-from noisevote.training.commands.options import STORE, Commands, add_operator, add_threads
+from noisevote.training.commands.options import STORE, TWINS, Commands, add_operator, add_threads
 from noisevote.training.data.files import DataSource
 from noisevote.training.data.registry import load
 from noisevote.training.errors import TrainingError
@@ -46,11 +46,12 @@ def add_quantize(commands: Commands) -> None:
     )
     add_operator(parser)
     parser.add_argument("--publish", action="store_true", help="add the twins to the version, if they are as accurate")
+    parser.add_argument("--records", type=Path, default=TWINS, help="where what is added is noted for the report")
     add_threads(parser)
 
 
 def _quantize(options: argparse.Namespace) -> None:
-    from noisevote.training.publish import twins  # noqa: PLC0415  # its export takes seconds to load
+    from noisevote.training.publish import twin_record, twins  # noqa: PLC0415  # export takes seconds to load
 
     store = ModelStore(options.store)
     manifest = store.manifest(options.model, options.version)
@@ -60,13 +61,14 @@ def _quantize(options: argparse.Namespace) -> None:
         twin = twins.Twin(manifest, variant, provenance, folder, options.operator)
         data = load(provenance.data_set, DataSource.from_environment())
         plans = twin.plans(options.votes, options.sigmas)
-        if not twin.file.exists():
-            twin.make(store, data, sorted(sigma for plan in plans for sigma in plan.sigmas))
+        twin.make(store, data, sorted(sigma for plan in plans for sigma in plan.sigmas))
         measured = twin.measured(data, plans, options.threads)
         print(f"{twin.file}: {measured.bytes} bytes, for {variant.bytes}")
-        print(*twin.differences(measured), sep="\n")
+        compared = twin.compared(measured, data, plans, options.threads)
+        print(*compared, sep="\n")
         if options.publish:
-            print(twins.add(store, twin, measured))
+            print(twins.add(store, twin, measured, compared))
+            print(twin_record.write(twin_record.record(twin, measured, compared), options.records))
 
 
 def _float32(manifest: Manifest, name: str) -> tuple[Variant, Provenance]:

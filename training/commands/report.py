@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from noisevote.training.commands.options import RECORDS, Commands, add_records, add_runs
+from noisevote.training.commands.options import RECORDS, TWINS, Commands, add_records, add_runs
 from noisevote.training.report import record
 
 
@@ -30,12 +30,13 @@ def add_report(commands: Commands) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     # matplotlib takes long; the others do without
-    from noisevote.training.report import defence  # noqa: PLC0415
+    from noisevote.training.report import defence, twin_page  # noqa: PLC0415
     from noisevote.training.report.report import report  # noqa: PLC0415
 
     made = report(options.records, options.out)
     attacked = options.records.parent / "defence"
     if attacked.exists():
         made += defence.report(attacked, options.out)
+    made += twin_page.report(options.records.parent / TWINS.name, options.out)
     for path in made:
         print(path)

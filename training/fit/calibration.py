@@ -32,7 +32,7 @@ def calibrated_folder(folder: RunFolder, sigma: float) -> RunFolder:
     return RunFolder(folder.path.with_name(f"{folder.path.name}-at-{sigma}"))
 
 
-def calibrate(folder: RunFolder, sigma: float, data: DataSet, out: RunFolder) -> None:
+def calibrate(folder: RunFolder, sigma: float, data: DataSet, out: RunFolder, device: torch.device = CPU) -> None:
     """Write to `out` the run of `folder` with its batch norms estimated under noise of `sigma`.
 
     Raises:
@@ -43,16 +43,17 @@ def calibrate(folder: RunFolder, sigma: float, data: DataSet, out: RunFolder) ->
     recipe = Recipe.model_validate({**before.model_dump(), "norm_sigma": sigma})
     if not folder.weights.exists():
         raise CalibrationError(folder.path, "is not finished; train it first")
-    network = folder.read_network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as in train.py
+    network = folder.read_network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as in train.py
     if not norms_of(network) or recipe.norm_batches == 0:
         raise CalibrationError(folder.path, "has no batch norms to estimate, or norm_batches is 0")
     out.open(recipe)
     if out.weights.exists():
         return
     # the weights that training would start from do not matter: those of the finished run take their place
-    training = Training(recipe.model_copy(update={"init": None}), data.to_train(recipe.images, recipe.holdout))
+    examples = data.to_train(recipe.images, recipe.holdout)
+    training = Training(recipe.model_copy(update={"init": None}), examples, device)
     training.estimate_norms(network, recipe.norm_batches)
-    made_by = provenance(data, CPU)
+    made_by = provenance(data, device)
     source = {"calibrated": str(folder.path), "calibrated_sha256": sha256_of(folder.weights)}
     out.write_network(network, {"recipe": recipe.model_dump(), "epochs": recipe.epochs, **made_by, **source})
     out.append("calibrated", **made_by, **source)

@@ -53,6 +53,7 @@ class CifarCnn(Network):
         "crop_pixels": 4,
         "flip": True,
     }
+    width: ClassVar[int] = WIDTH  # channels of the first convolution
     mean: Tensor
     std: Tensor
 
@@ -60,7 +61,7 @@ class CifarCnn(Network):
         super().__init__(free_scale=free_scale)
         self.register_buffer("mean", torch.tensor(CIFAR10_MEAN).reshape(3, 1, 1))
         self.register_buffer("std", torch.tensor(CIFAR10_STD).reshape(3, 1, 1))
-        w = WIDTH
+        w = self.width
 
         def conv(channels_in: int, channels_out: int, site: int) -> NoisyLayer:
             return convolution(channels_in, channels_out, site, free_scale=free_scale)

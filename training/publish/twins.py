@@ -1,6 +1,5 @@
 """The int8 twin of a published variant: made, measured beside it on all test examples, and added to its version."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,22 +11,20 @@ from pydantic import JsonValue
 from noisevote.evaluation.accuracy import evaluate
 from noisevote.evaluation.accuracy_points import accuracy_points
 from noisevote.evaluation.onnx_runtime import OnnxRuntime
+from noisevote.evaluation.outcomes import Outcomes, paired_error
 from noisevote.evaluation.plan import Plan
 from noisevote.evaluation.provenance import git_commit, versions
+from noisevote.evaluation.results import Evaluation, sha256_of
 from noisevote.model_store.manifest import AccuracyPoint, Manifest, Provenance, Variant
 from noisevote.model_store.store import ModelStore, digest
 from noisevote.noise_op.contract import OP_VERSION, OperatorVersion
+from noisevote.noise_op.onnx_versions import draw_with
 from noisevote.training.data.data_set import DataSet
 from noisevote.training.errors import TrainingError
 from noisevote.training.publish import export
+from noisevote.training.publish.differences import MOST_BELOW, Difference, differences
 from noisevote.training.publish.quantize import CALIBRATION_INPUTS, CALIBRATION_VOTES, PERCENTILE, quantized
 
-# Of accuracy, 0.1 points: what a twin may be below its float32 variant where both were measured.
-MOST_BELOW: Final = 0.001
-# Standard errors that count as chance: about one in 25 tables of 36 points has a larger difference by draws alone.
-CHANCE: Final = 3.0
-# Repetitions of a test whose spread is relied on.
-LEAST_GROUPS: Final = 4
 # Where a file says what it was calibrated under.
 CALIBRATED_AT: Final = "calibrated_at"
 
@@ -35,57 +32,8 @@ CALIBRATED_AT: Final = "calibrated_at"
 class LessAccurateError(TrainingError):
     """A twin falls below its float32 variant by more than it may."""
 
-    def __init__(self, name: str, worst: "Difference") -> None:
-        super().__init__(f"{name}: {worst}; it may be {100 * worst.most_below:.3g} points below at most")
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Accuracies of a float32 variant and its twin, of the same images, seeds and votes.
-
-    `error` is the standard error of the difference between other draws of the same noise; 0 where both drew the same.
-    """
-
-    point: AccuracyPoint
-    twin: AccuracyPoint
-    error: float = 0.0
-
-    @property
-    def gain(self) -> float:
-        """By how much the twin is more accurate."""
-        return self.twin.accuracy - self.point.accuracy
-
-    @property
-    def most_below(self) -> float:
-        """By how much the twin may be less accurate."""
-        return max(MOST_BELOW, CHANCE * self.error)
-
-    @property
-    def room(self) -> float:
-        """How much less accurate the twin might still be; negative where it falls too far below."""
-        return self.gain + self.most_below
-
-    def __str__(self) -> str:
-        at = f"{self.point.noise} sigma {self.point.sigma:.4g}, votes {self.point.votes}"
-        chance = f", standard error {100 * self.error:.2f}" if self.error else ""
-        gain = f"{100 * self.gain:+.2f} points{chance}"
-        return f"{at}: float32 {self.point.accuracy:.2%}, int8 {self.twin.accuracy:.2%} ({gain})"
-
-
-def standard_error(table: Sequence[AccuracyPoint], point: AccuracyPoint) -> float:
-    """Standard deviation of a point's accuracy over other draws on the same images, from the spread that was seen.
-
-    A point of few repetitions has that of fewer votes, which is no smaller; where none has enough of them, the largest
-    that decisions of such accuracy can have, sqrt(accuracy · (1 - accuracy) / images). At sigma 0 nothing is drawn.
-    """
-    if point.sigma == 0:
-        return 0.0
-    beside = [each for each in table if (each.noise, each.sigma, each.reads) == (point.noise, point.sigma, point.reads)]
-    votes = max(each.votes for each in beside)
-    spreads = {each.votes: each.spread for each in beside if each.spread and votes // each.votes >= LEAST_GROUPS}
-    fewer = [count for count in spreads if count <= point.votes]
-    largest = math.sqrt(point.accuracy * (1 - point.accuracy) / point.images)
-    return (spreads[max(fewer)] if fewer else largest) / math.sqrt(votes // point.votes)
+    def __init__(self, name: str, worst: Difference) -> None:
+        super().__init__(f"{name}: {worst}; it may be {100 * MOST_BELOW:.3g} points below at most")
 
 
 @dataclass(frozen=True)
@@ -112,6 +60,12 @@ class Twin:
         """The twin's file."""
         return self.folder / f"{self.name}.onnx"
 
+    @property
+    def redrawn(self) -> Path | None:
+        """The variant's file with the twin's draws; None where they are its own."""
+        own = self.manifest.operator_version(self.variant) == self.operator
+        return None if own else self.folder / f"{self.variant.name}-op{self.operator}.onnx"
+
     def plans(self, votes: int, sigmas: Sequence[float] | None) -> tuple[Plan, ...]:
         """What to measure: as much as the float32 variant's table has, under the noise of its training.
 
@@ -132,7 +86,10 @@ class Twin:
         )
 
     def make(self, store: ModelStore, data: DataSet, sigmas: Sequence[float]) -> None:
-        """Write the file, calibrated on training examples under the variant's noise at these sigmas.
+        """Write the twin's file, calibrated on training examples under the variant's noise at these sigmas.
+
+        Where the twin draws otherwise than its variant, the file to compare it with is written too. A file that is
+        there already stays.
 
         Raises:
             UnquantizableError: the network cannot be computed in 8 bits as it is.
@@ -140,13 +97,17 @@ class Twin:
         about = {"variant": self.name, "precision": "int8", "twin": self.variant.name}
         about[CALIBRATED_AT] = " ".join(map(str, sigmas))
         content = store.read(self.manifest, self.variant)
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        export.write(quantized(content, data.train, self.variant.noise, sigmas, about, self.operator), self.file)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.file.exists():
+            export.write(quantized(content, data.train, self.variant.noise, sigmas, about, self.operator), self.file)
+        if self.redrawn is not None and not self.redrawn.exists():
+            model = onnx.load_from_string(content)
+            draw_with(model, self.operator)
+            export.write(model, self.redrawn)
 
     def measured(self, data: DataSet, plans: Sequence[Plan], threads: int) -> Variant:
         """The manifest's entry of the file, measured as the plans say; what was measured before is kept."""
-        engine, kept = OnnxRuntime(self.file, threads), self.file.with_suffix(".json")
-        evaluation = [evaluate(engine, kept, data.test, plan) for plan in plans][-1]
+        evaluation, _ = _evaluated(self.file, data, plans, threads)
         content = self.file.read_bytes()
         calibration: dict[str, JsonValue] = {
             "inputs": CALIBRATION_INPUTS,
@@ -173,33 +134,43 @@ class Twin:
             }
         )
 
-    def differences(self, twin: Variant) -> list[Difference]:
-        """Both accuracies wherever both were measured, on the same images with the same seeds and numbers of votes."""
-        found = {_key(point): point for point in twin.accuracy}
-        pairs = [(point, found[_key(point)]) for point in self.variant.accuracy if _key(point) in found]
-        if self.manifest.operator_version(twin) == self.manifest.operator_version(self.variant):
-            return [Difference(*pair) for pair in pairs]
-        tables = self.variant.accuracy, twin.accuracy
-        return [Difference(*pair, error=math.hypot(*map(standard_error, tables, pair))) for pair in pairs]
+    def compared(self, twin: Variant, data: DataSet, plans: Sequence[Plan], threads: int) -> list[Difference]:
+        """Both accuracies wherever both were measured, on the same images with the same seeds, draws and votes.
+
+        Where the twin draws with another version of the operator, the float32 variant is measured with that version
+        too, so that draws do not differ and the votes of each image are compared.
+        """
+        if self.redrawn is None:
+            return differences(self.variant.accuracy, twin.accuracy)
+        evaluation, theirs = _evaluated(self.redrawn, data, plans, threads)
+        _, ours = _evaluated(self.file, data, plans, threads)
+
+        def error(point: AccuracyPoint) -> float | None:
+            return paired_error(ours, theirs, (point.noise, point.sigma, point.reads), point.votes)
+
+        return differences(accuracy_points(evaluation), twin.accuracy, error)
 
 
-def add(store: ModelStore, twin: Twin, measured: Variant) -> Path:
+def add(store: ModelStore, twin: Twin, measured: Variant, compared: Sequence[Difference]) -> Path:
     """Add a measured twin to its variant's version; returns its file there.
 
     Raises:
-        LessAccurateError: it is, somewhere, by more than it may be: 0.1 points, or more where draws of their own differ
-            by more.
+        LessAccurateError: somewhere it is more than 0.1 points less accurate.
         StoreError: it is there already.
     """
-    worst = min(twin.differences(measured), key=lambda difference: difference.room)
-    if worst.room < -1e-9:
+    worst = min(compared, key=lambda difference: difference.gain)
+    if worst.too_low:
         raise LessAccurateError(twin.name, worst)
     return store.add(twin.manifest.name, twin.manifest.version, measured, twin.file.read_bytes())
 
 
+def _evaluated(file: Path, data: DataSet, plans: Sequence[Plan], threads: int) -> tuple[Evaluation, Outcomes]:
+    """What was measured of a file, as the plans say; what was measured before is kept beside it."""
+    engine = OnnxRuntime(file, threads)
+    outcomes = Outcomes.beside(file.with_suffix(".npz"), data.test.labels, sha256_of(file))
+    kept = file.with_suffix(".json")
+    return [evaluate(engine, kept, data.test, plan, outcomes) for plan in plans][-1], outcomes
+
+
 def _metadata(content: bytes) -> dict[str, str]:
     return {entry.key: entry.value for entry in onnx.load_from_string(content).metadata_props}
-
-
-def _key(point: AccuracyPoint) -> tuple[object, ...]:
-    return (point.noise, point.sigma, point.votes, point.reads, point.images, point.seed)

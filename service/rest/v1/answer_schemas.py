@@ -23,11 +23,9 @@ class LabelledInput(Body):
     index: int
 
 
-class VotedInput(LabelledInput):
-    """The same with the votes per class and what follows from them; with `return` histogram."""
+class DecidedInput(LabelledInput):
+    """The same with how the votes decided it."""
 
-    histogram: list[int]
-    """votes per class"""
     votes_used: int
     """votes counted: the budget, or fewer where the stopping rule was satisfied earlier"""
     vote_share: float
@@ -44,6 +42,13 @@ class VotedInput(LabelledInput):
     stopped_by: Literal["rule", "budget", "deadline"]
     """what ended the voting: `rule`, its condition holds (under `confidence`: error at most delta); `budget`, all votes
     are cast without that; `deadline`, it passed before either, or the server ended"""
+
+
+class VotedInput(DecidedInput):
+    """The same with the votes per class; with `return` histogram."""
+
+    histogram: list[int]
+    """votes per class"""
 
 
 class Prediction(VotedInput):
@@ -82,17 +87,11 @@ class LeadingClass(Body):
     """left out with `return` histogram"""
 
 
-class TopInput(LabelledInput):
+class TopInput(DecidedInput):
     """What the votes on one input decided, with the leading classes alone; with `top_k`."""
 
     top: list[LeadingClass]
     """most votes first, ties as the label's"""
-    votes_used: int
-    vote_share: float
-    lower_bound: float
-    abstain: bool
-    complete: bool
-    stopped_by: Literal["rule", "budget", "deadline"]
 
 
 class AnalogCost(Body):
@@ -132,7 +131,27 @@ class Timing(Body):
     total: float
 
 
-class PredictResponse(Body):
+class RepeatableResponse(Body):
+    """Everything needed to repeat a request."""
+
+    model: str
+    version: str
+    variant: str
+    sha256: str
+    """of the ONNX file"""
+    operator: int
+    """version of the noise operator"""
+    seed: Annotated[int, Field(json_schema_extra=UINT64)] | None = None
+    first_vote: Annotated[int, Field(json_schema_extra=INT64)]
+    sigma: float
+    noise: NoiseKind
+    votes: int
+    reads: int
+    stop: Stop
+    alpha: float
+
+
+class PredictResponse(RepeatableResponse):
     """One prediction per input, and everything needed to repeat the request."""
 
     model_config = ConfigDict(
@@ -173,41 +192,14 @@ class PredictResponse(Body):
         }
     )
 
-    model: str
-    version: str
-    variant: str
-    sha256: str
-    """of the ONNX file"""
-    operator: int
-    """version of the noise operator"""
     seed: Annotated[int, Field(json_schema_extra=UINT64)]
-    first_vote: Annotated[int, Field(json_schema_extra=INT64)]
-    sigma: float
-    noise: NoiseKind
-    votes: int
-    reads: int
-    stop: Stop
-    alpha: float
     predictions: list[InputWithVotes] | list[Prediction] | list[VotedInput] | list[TopInput]
     analog_cost: AnalogCost
     timing_ms: Timing
 
 
-class LabelResponse(Body):
+class LabelResponse(RepeatableResponse):
     """One label per input; with `return` label. The seed is there where the request gave it."""
 
-    model: str
-    version: str
-    variant: str
-    sha256: str
-    operator: int
-    seed: Annotated[int, Field(json_schema_extra=UINT64)] | None = None
-    first_vote: Annotated[int, Field(json_schema_extra=INT64)]
-    sigma: float
-    noise: NoiseKind
-    votes: int
-    reads: int
-    stop: Stop
-    alpha: float
     predictions: list[LabelledInput]
     analog_cost: AnalogCost

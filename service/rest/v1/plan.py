@@ -11,7 +11,7 @@ from noisevote.model_store import analog_cost, planning
 from noisevote.model_store.accuracy_table import AccuracyTable, accuracy_table
 from noisevote.model_store.manifest import Variant
 from noisevote.model_store.planning import LatencyBudget, Plan, Planning, ProductBudget, Question, TargetAccuracy
-from noisevote.service.errors import InvalidValueError, UnknownVariantError
+from noisevote.service.errors import BodyTooLargeError, InvalidValueError, UnknownVariantError
 from noisevote.service.models.registry import ServedVersion
 from noisevote.service.prediction.policy import Policy
 from noisevote.service.rest.json_body import JsonLimits, read_object
@@ -73,10 +73,20 @@ async def _plan(request: Request, name: str, version: str | None) -> Response:
     if policy is not None:
         version = policy.version("plan", version)
     served = runtime.registry.version(name, version)
-    body = await read_whole_request(request, min(LONGEST_BODY, runtime.settings.max_body_bytes), PlanRequest)
+    body = await _read(request, runtime.settings.max_body_bytes)
     # Comparing a hundred thousand plans takes milliseconds; the event loop has votes to count meanwhile.
     answer = await asyncio.to_thread(respond, body, served, runtime.settings, policy)
     return Response(orjson.dumps(answer.model_dump()), media_type="application/json")
+
+
+async def _read(request: Request, most: int) -> bytes:
+    """The body, of as many bytes as a question may have, and as any body may."""
+    if most < LONGEST_BODY:
+        return await read_whole_request(request, most, PlanRequest)
+    try:
+        return await read_whole_request(request, LONGEST_BODY, PlanRequest)
+    except BodyTooLargeError as error:
+        raise BodyTooLargeError(LONGEST_BODY, error.announced, "no question is longer") from None
 
 
 def respond(body: bytes, served: ServedVersion, settings: Settings, policy: Policy | None = None) -> PlanResponse:

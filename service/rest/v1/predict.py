@@ -16,6 +16,7 @@ from noisevote.service.prediction.prepare import Prepared
 from noisevote.service.prediction.top_classes import top_classes
 from noisevote.service.rest.disconnection import abandoned_when_left
 from noisevote.service.rest.edge import visit_of
+from noisevote.service.rest.json_answer import JsonAnswer
 from noisevote.service.rest.v1.answer_schemas import (
     InputWithVotes,
     LabelledInput,
@@ -90,7 +91,7 @@ async def _predict(request: Request, name: str, version: str | None) -> Response
         abandoned_when_left(request, prediction),
     ):
         content = respond(prediction.prepared, await prediction.answer(), began)
-    return Response(as_json(content), media_type="application/json")
+    return JsonAnswer(as_json(content))
 
 
 def as_json(content: dict[str, Any]) -> bytes:

@@ -15,7 +15,7 @@ from noisevote.service.rest.v2.schemas import IndexRequest, InferParameters, Inf
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (infer.router, server.router, models.router, repository.router)
 # Whose requests are so many, and so short, that the way to them counts.
-FREQUENT: Final = tuple(route for route in infer.router.routes if isinstance(route, APIRoute))
+FREQUENT: Final = (*(route for route in infer.router.routes if isinstance(route, APIRoute)), *server.FREQUENT)
 VOTE_ROUTE: Final = VoteRoute(PATH, demand)
 # Bodies that routes read and answer themselves, so that FastAPI does not see them.
 BODIES: Final[tuple[type[BaseModel], ...]] = (InferRequest, InferParameters, IndexRequest, LoadRequest, UnloadRequest)

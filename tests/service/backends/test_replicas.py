@@ -33,6 +33,8 @@ from tests.support.once_tried import OnceTriedEngine
 from tests.support.serving import OPEN, serve
 from tests.support.smoothed import SHAPE, publish_smoothed
 
+pytestmark = pytest.mark.slow
+
 SPREADING = Spreading(part_rows=25, timeout_s=30, silence_s=30)
 
 

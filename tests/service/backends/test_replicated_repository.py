@@ -18,8 +18,8 @@ from noisevote.service.models import local_repository
 from noisevote.service.models.registry import ModelRegistry
 from noisevote.service.models.repository import VersionEntry
 from noisevote.service.settings import Settings
-from tests.service.models.test_repository import BROKEN, Loaded, publish
 from tests.support.engines import until
+from tests.support.versions import BROKEN, Loaded, publish
 
 
 class Fleet:

@@ -58,7 +58,7 @@ async def test_connections_are_accepted_a_few_at_a_turn(
     warnings: list[str] = []
     welcomed: list[Welcomed] = []
 
-    def welcome() -> asyncio.Protocol:
+    def welcome(_: socket.socket) -> asyncio.Protocol:
         welcomed.append(Welcomed())
         return welcomed[-1]
 
@@ -84,7 +84,7 @@ async def test_after_long_turns_fewer_are_accepted(clients: ExitStack) -> None:
     """Half as many after each, at least one; and one more after each that was not long."""
     seconds, found, welcomed = 0.0, list[int](), list[Welcomed]()
 
-    def welcome() -> asyncio.Protocol:
+    def welcome(_: socket.socket) -> asyncio.Protocol:
         welcomed.append(Welcomed())
         return welcomed[-1]
 
@@ -109,7 +109,7 @@ async def test_after_long_turns_fewer_are_accepted(clients: ExitStack) -> None:
 async def test_a_closed_acceptor_accepts_nothing(clients: ExitStack) -> None:
     """Whoever connects then waits for the socket to be closed."""
     server = clients.enter_context(listening(socket.socket))
-    acceptor = Acceptor(server, asyncio.Protocol, lambda *_: None)
+    acceptor = Acceptor(server, lambda _: asyncio.Protocol(), lambda *_: None)
     acceptor.start()
     acceptor.close()
     clients.enter_context(socket.create_connection(server.getsockname()))

@@ -3,13 +3,14 @@
 import asyncio
 from typing import Any
 
+import pytest
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from noisevote.service.connections.door import Door
 from noisevote.service.connections.limits import ConnectionLimits, OpenConnections
+from noisevote.service.connections.loop_turns import AT_ONCE
 from noisevote.service.connections.protocol import LimitedProtocol, protocol_of
-from noisevote.service.connections.turns import AT_ONCE
 from noisevote.service.settings import Settings
 from noisevote.service.unread import UnreadBytes
 
@@ -112,3 +113,86 @@ async def test_a_client_that_leaves_is_told_to_the_answer_that_was_begun() -> No
     protocol.connection_lost(None)
     assert first.disconnected
     assert protocol.cycle.disconnected
+
+
+class Written(Transport):
+    """A transport that notes what it is to send."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+        self.ended = asyncio.Event()
+
+    def write(self, data: Any) -> None:
+        """Note it."""
+        self.sent += data
+
+    def writelines(self, list_of_data: Any) -> None:
+        """Note them."""
+        self.sent += b"".join(list_of_data)
+
+    def can_write_eof(self) -> bool:
+        """It can."""
+        return True
+
+    def write_eof(self) -> None:
+        """Nothing follows."""
+        self.ended.set()
+
+
+async def whole_body(receive: Any) -> bytes:
+    """What comes of a request's body, to its end."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    return body
+
+
+@pytest.mark.parametrize(
+    ("follows", "status"),
+    [
+        (b"garbage\r\n\r\n", b"400"),
+        (b"GET  HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nx: " + b"y" * 70_000 + b"\r\n\r\n", b"431"),
+        (b"POST /third HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nno chunk\r\n", b"400"),
+    ],
+)
+async def test_what_cannot_be_parsed_waits_for_the_answers_before_it(follows: bytes, status: bytes) -> None:
+    """Two requests and what is none: each has its own answer, and the connection ends with the refusal."""
+    may_answer = asyncio.Event()
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        body = await whole_body(receive)
+        await may_answer.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": scope["path"].encode() + body})
+
+    make = protocol_of(Door(Settings(), OpenConnections[Any](ConnectionLimits(10)), UnreadBytes(2**20), lambda _: None))
+    config, transport = Config(answer, interface="asgi3", log_config=None), Written()
+    config.load()
+    protocol = make(config, ServerState(), {})
+    protocol.connection_made(transport)
+    first = b"POST /first HTTP/1.1\r\ncontent-length: 2\r\n\r\nab"
+    protocol.data_received(first + b"GET /second HTTP/1.1\r\n\r\n" + follows)
+    protocol.data_received(b"GET /fourth HTTP/1.1\r\n\r\n")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not transport.sent
+    may_answer.set()
+    await transport.ended.wait()
+    heads = [each[: len(b"HTTP/1.1 200")] for each in transport.sent.split(b"\r\n") if each.startswith(b"HTTP/1.1 ")]
+    assert heads == [b"HTTP/1.1 200", b"HTTP/1.1 200", b"HTTP/1.1 " + status]
+    assert transport.sent.index(b"/firstab") < transport.sent.index(b"/second") < transport.sent.index(status + b" ")
+    protocol.connection_lost(None)
+
+
+async def test_what_cannot_be_parsed_of_a_request_that_is_being_answered_is_refused_at_once() -> None:
+    """Its answer would be of a body that never came."""
+    clients = Clients(1)
+    (protocol,) = clients.protocols
+    transport = Written()
+    protocol.transport = transport
+    protocol.data_received(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\nno chunk\r\n")
+    assert transport.sent.startswith(b"HTTP/1.1 400 ")
+    clients.leave()

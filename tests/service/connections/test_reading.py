@@ -1,13 +1,14 @@
 """How much of what thousands of clients send is read in a turn of the event loop."""
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import cast
 
 import pytest
 
+from noisevote.service.connections.loop_turns import AT_ONCE, LONG_S, LoopTurns
 from noisevote.service.connections.reading import MOST_BYTES, PIECE_BYTES, SHORT_BYTES, Reader, Reading
-from noisevote.service.connections.turns import AT_ONCE, LONG_S, Turns
 
 CLIENTS = 5 * AT_ONCE + 3
 
@@ -50,6 +51,11 @@ class Receiver:
     to_come: int = MOST_BYTES
     wants_more: bool = True
     calls: list[str] = field(default_factory=list)
+    arrivals: list[float] = field(default_factory=list)
+
+    def arrived(self, seconds: float) -> None:
+        """Note it."""
+        self.arrivals.append(seconds)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # noqa: ARG002  # as protocols have it
         """Note it."""
@@ -82,10 +88,11 @@ class Clients:
 
     def __init__(self, count: int) -> None:
         self.now = 0.0
-        self.reading = Reading(Turns(lambda: self.now))
+        self.waited = 0.0  # each piece, until it is read
+        self.reading = Reading(LoopTurns(lambda: self.now))
         self.pieces: list[tuple[int, bytes]] = []
         self.receivers = [Receiver(self.pieces, number) for number in range(count)]
-        self.readers = [Reader(receiver, self.reading) for receiver in self.receivers]
+        self.readers = [Reader(receiver, self.reading, lambda: self.waited) for receiver in self.receivers]
         self.transports = [Transport() for _ in range(count)]
         for reader, transport in zip(self.readers, self.transports, strict=True):
             reader.connection_made(cast("asyncio.Transport", transport))
@@ -284,3 +291,16 @@ async def test_a_connection_that_was_dropped_does_not_go_on(ended: bool) -> None
     await asyncio.sleep(0)
     assert len(clients.pieces) == AT_ONCE
     assert clients.receivers[AT_ONCE].calls == ["made"]
+
+
+def test_a_request_arrived_before_it_is_read() -> None:
+    """By as long as its first piece has waited; what follows of it arrived later."""
+    clients = Clients(1)
+    (receiver,) = clients.receivers
+    clients.waited = 3600.0
+    before = time.perf_counter()
+    clients.send(0, b"GET / HT")
+    after = time.perf_counter()
+    clients.send(0, b"TP/1.1\r\n")
+    assert len(receiver.arrivals) == 1
+    assert before <= receiver.arrivals[0] + 3600.0 <= after

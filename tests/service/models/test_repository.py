@@ -2,117 +2,37 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from noisevote.engine.errors import BadModelError
-from noisevote.engine.feeds import Feeds
 from noisevote.engine.session_key import SessionKey
-from noisevote.model_store.manifest import Manifest
 from noisevote.model_store.store import ModelStore
 from noisevote.service.models import local_repository
-from tests.support.engines import FakeEngine, fake_logits, until
-from tests.support.keyed import ALICE, OPS, keyed
-from tests.support.manifests import manifest
+from tests.support.engines import until
+from tests.support.keyed import ALICE, OPS
 from tests.support.serving import serve
-
-CLASSES, SHAPE = 3, (1, 4, 4)
-INPUT = np.full(SHAPE, 0.5).tolist()
-BROKEN = b"broken"
-
-
-class Loaded(FakeEngine):
-    """Knows which sessions are loaded, computes with the file's first byte, and refuses broken files."""
-
-    def __init__(self) -> None:
-        super().__init__(CLASSES)
-        self.files: dict[SessionKey, bytes] = {}
-
-    def load(self, key: SessionKey, manifest: Manifest, content: bytes, *, tried: bool = False) -> None:
-        """Keep its content."""
-        super().load(key, manifest, content, tried=tried)
-        if content.startswith(BROKEN):
-            raise BadModelError("it is broken")
-        self.files[key] = content
-
-    def unload(self, key: SessionKey) -> None:
-        """Drop it."""
-        self.files.pop(key, None)
-
-    def run(self, key: SessionKey, feeds: Feeds) -> NDArray[np.float32]:
-        """Logits of another seed for each file; a session that is not loaded is a KeyError, as in ONNX Runtime's."""
-        assert self.files[key]
-        super().run(key, feeds)
-        return fake_logits(Feeds(feeds.input, feeds.sigma, feeds.seed + self.files[key][0], feeds.vote, feeds.row), 3)
-
-    @property
-    def loaded(self) -> set[str]:
-        """Names of the sessions, with the files' content."""
-        return {f"{key.model} {key.version} {key.variant} {content.decode()}" for key, content in self.files.items()}
-
-
-def publish(store: ModelStore, version: str = "1", name: str = "m", **files: str) -> None:
-    """A version with these variants, in the place of one that is there."""
-    contents = {variant: content.encode() for variant, content in files.items()}
-    store.publish(manifest(contents, name, version, SHAPE), contents, replace=True)
+from tests.support.versions import (
+    BROKEN,
+    INPUT,
+    Loaded,
+    admin,
+    eventually,
+    histogram,
+    index,
+    one_version,
+    predict,
+    publish,
+    serving,
+)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> ModelStore:
     """A store with version 1 of a model."""
-    store = ModelStore(tmp_path / "models")
-    store.root.mkdir()
-    publish(store, v="a")
-    return store
-
-
-@asynccontextmanager
-async def serving(store: ModelStore, folder: Path, **settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Loaded]]:
-    """A server with an admin's key, and its engine."""
-    engine = Loaded()
-    async with keyed(store, folder, engine, **settings) as client:
-        yield client, engine
-
-
-async def admin(client: httpx.AsyncClient, what: str, status: int = 200) -> Any:
-    """What `POST /v1/admin/…` answers."""
-    response = await client.post(f"/v1/admin/{what}", headers=OPS)
-    assert response.status_code == status, response.text
-    return response.json()["models"] if status == 200 else response.json()["error"]["message"]
-
-
-async def index(client: httpx.AsyncClient) -> dict[str, dict[str, Any]]:
-    """The index by `name version`."""
-    models = (await client.get("/v1/admin/models", headers=OPS)).json()["models"]
-    return {f"{each['name']} {each['version']}": each for each in models}
-
-
-async def predict(client: httpx.AsyncClient, path: str = "m", **body: Any) -> httpx.Response:
-    """A prediction with a fixed seed."""
-    asked = {"inputs": [INPUT], "votes": 30, "sigma": 0.5, "seed": 7} | body
-    return await client.post(f"/v1/models/{path}/predict", json=asked, headers=ALICE)
-
-
-async def histogram(client: httpx.AsyncClient, path: str = "m") -> tuple[str, list[int]]:
-    """Version and histogram of a prediction that must succeed."""
-    response = await predict(client, path)
-    assert response.status_code == 200, response.text
-    answer = response.json()
-    return answer["version"], answer["predictions"][0]["histogram"]
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Ask until it holds."""
-    async with asyncio.timeout(30):
-        while not await condition():  # noqa: ASYNC110  # what is waited for is told by the server alone
-            await asyncio.sleep(0.01)
+    return one_version(tmp_path)
 
 
 async def _is(client: httpx.AsyncClient, state: str) -> bool:
@@ -271,72 +191,6 @@ async def test_polling_takes_up_what_is_new(store: ModelStore, tmp_path: Path) -
         await asyncio.sleep(0.2)
         assert tries == ["3"]
         assert (await histogram(client))[0] == "2"
-
-
-async def test_lazily_a_variant_is_loaded_by_its_first_request(store: ModelStore, tmp_path: Path) -> None:
-    """However many come at once; before, none is, and the answer is that of one that was loaded at the start."""
-    publish(store, v="a", w="b")
-    async with serve(store, Loaded()) as eager:
-        expected = [(await predict(eager, variant=each)).json()["predictions"] for each in ("v", "w")]
-    async with serving(store, tmp_path, lazy=True) as (client, engine):
-        assert not engine.files
-        assert (await index(client))["m 1"]["variants"] == ["v", "w"]
-        answers = await asyncio.gather(*(predict(client, variant=each) for each in ("v", "w") * 3))
-        assert [answer.json()["predictions"] for answer in answers] == expected * 3
-        assert engine.loaded == {"m 1 v a", "m 1 w b"}
-        assert (await index(client))["m 1"]["resident"] == ["v", "w"]
-
-
-async def test_beyond_the_bound_what_was_used_longest_ago_is_unloaded(store: ModelStore, tmp_path: Path) -> None:
-    """And loaded again when it is asked for; what is larger than the bound is refused by name."""
-    publish(store, u="aa", v="bb", w="cc", x="too large")
-    async with serving(store, tmp_path, model_bytes=5) as (client, engine):
-        for variant, loaded in (("u", "u"), ("v", "uv"), ("u", "uv"), ("w", "uw"), ("v", "vw")):
-            assert (await predict(client, variant=variant)).status_code == 200
-            assert {key.variant for key in engine.files} == set(loaded)
-        response = await predict(client, variant="x")
-        assert response.status_code == 404
-        assert "its 9 bytes are more than model_bytes allows" in response.json()["error"]["message"]
-
-
-async def test_what_has_votes_queued_is_never_unloaded(store: ModelStore, tmp_path: Path) -> None:
-    """Whoever needs its memory waits until it is over."""
-    publish(store, u="aa", v="bb")
-    async with serving(store, tmp_path, model_bytes=3, threads=1, batch_rows=4) as (client, engine):
-        assert (await predict(client, variant="u")).status_code == 200
-        engine.may_run.clear()
-        first = asyncio.create_task(predict(client, variant="u", votes=50))
-        await until(lambda: len(engine.batches) > 0 and len(engine.batches[-1][1].row) == 4)
-        second = asyncio.create_task(predict(client, variant="v"))
-        await asyncio.sleep(0.1)
-        assert {key.variant for key in engine.files} == {"u"}
-        engine.may_run.set()
-        assert {(await each).status_code for each in (first, second)} == {200}
-        assert {key.variant for key in engine.files} == {"v"}
-
-
-async def test_lazily_a_broken_file_is_refused_by_name(store: ModelStore, tmp_path: Path) -> None:
-    """By its first request; then `auto` chooses among the others, and nothing keeps waiting."""
-    publish(store, good="a", w=BROKEN.decode())
-    async with serving(store, tmp_path, lazy=True) as (client, engine):
-        answers = await asyncio.gather(*(predict(client, variant="w") for _ in range(3)))
-        assert {answer.status_code for answer in answers} == {404}
-        assert "'w' is refused: it is broken" in answers[0].json()["error"]["message"]
-        assert (await index(client))["m 1"]["refused"] == {"w": "it is broken"}
-        assert (await predict(client)).json()["variant"] == "good"
-        assert engine.loaded == {"m 1 good a"}
-
-
-async def test_a_lazy_version_that_is_broken_takes_no_good_ones_place(store: ModelStore, tmp_path: Path) -> None:
-    """Its files are tried when it is taken up, although they are loaded only when they are asked for."""
-    async with serving(store, tmp_path, lazy=True) as (client, engine):
-        before = await histogram(client)
-        (store.root / "m/1/v.onnx").write_bytes(b"other")
-        publish(store, "2", v="b")
-        (store.root / "m/2/v.onnx").write_bytes(b"x")
-        await admin(client, "models/m/load", 422)
-        assert await histogram(client) == before
-        assert engine.loaded == {"m 1 v a"}
 
 
 async def test_only_the_models_of_the_settings_are_served(store: ModelStore, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from noisevote.service.errors import InvalidValueError
 from noisevote.service.prediction.inputs import decode_inputs
 from tests.support.pictures import as_input, jpeg_file
 
+pytestmark = pytest.mark.slow
+
 SIDE = 48
 SPEC = InputSpec(shape=(3, SIDE, SIDE))
 END = b"\xff\xd9"

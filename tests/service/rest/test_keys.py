@@ -135,3 +135,19 @@ def test_the_command_prints_the_key_once_and_the_line_to_add(tmp_path: Path) -> 
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith("noisevote key: name: ")
     assert refused.stderr.count("\n") == 1
+
+
+def test_what_counts_by_the_minute_is_imported_with_a_key_that_needs_it() -> None:
+    """Where keys are read, and not with the first request of such a key; other keys bring nothing along."""
+    code = """
+import sys
+from noisevote.service.callers import Quotas
+from noisevote.service.rest.keys import key_line, new_key, parse_keys
+line = key_line("a", ["predict"], new_key())
+parse_keys(line, Quotas(queued_votes=3, priority=1))
+print("limits" in sys.modules)
+parse_keys(line, Quotas(votes_per_minute=3))
+print("limits" in sys.modules)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert ran.stdout.split() == ["False", "True"]

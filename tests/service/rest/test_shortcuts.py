@@ -9,6 +9,7 @@ import pytest
 
 from noisevote.model_store.store import ModelStore
 from noisevote.service.app import create_app
+from noisevote.service.rest import health
 from noisevote.service.rest.shortcuts import Shortcuts
 from noisevote.service.rest.v1 import front as v1
 from noisevote.service.rest.v2 import front as v2
@@ -51,6 +52,12 @@ REQUESTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "wrong length of a header": ("POST", INFER, {"json": TENSORS, "headers": {HEADER_LENGTH: "x"}}),
     "wrong parameter": ("POST", INFER, {"json": TENSORS | {"parameters": {"votes": 0}}}),
     "other method for tensors": ("GET", INFER, {}),
+    "alive": ("GET", "/healthz", {}),
+    "ready": ("GET", "/readyz", {}),
+    "head of alive": ("HEAD", "/healthz", {}),
+    "other method for alive": ("POST", "/healthz", {}),
+    "live for tensors": ("GET", "/v2/health/live", {}),
+    "ready for tensors": ("GET", "/v2/health/ready", {}),
     "slash too many for tensors": ("POST", f"{INFER}/", {"json": TENSORS}),
 }
 
@@ -71,7 +78,7 @@ async def test_the_short_way_answers_as_the_long_one(store: ModelStore, monkeypa
     """To the last header, whatever is asked."""
     async with serve(store) as client:
         short = await answers(client)
-    for front in (v1, v2):
+    for front in (v1, v2, health):
         monkeypatch.setattr(front, "FREQUENT", ())
     async with serve(store) as client:
         long = await answers(client)

@@ -41,6 +41,23 @@ async def test_draining_finishes_what_was_accepted_and_refuses_the_rest() -> Non
             assert (await ticket).complete.tolist() == [True]
 
 
+async def test_draining_does_not_wait_for_a_request_that_was_cancelled() -> None:
+    """Whoever waited for it is told so, and the draining that waited for it is over."""
+    engine = FakeEngine()
+    engine.may_run.clear()
+    async with dispatching(engine) as (dispatcher, _):
+        gone = asyncio.create_task(dispatcher.vote(request(votes=1000)))
+        await until(lambda: len(engine.batches) == 1)
+        draining = asyncio.create_task(dispatcher.drain(grace_s=60))
+        await until(lambda: dispatcher.draining)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        async with asyncio.timeout(30):
+            await draining
+        engine.may_run.set()
+
+
 async def test_at_the_end_of_the_grace_time_the_votes_so_far_are_the_answers() -> None:
     """Incomplete where some were counted, an error where none was; nothing is computed after that."""
     engine = Slow(batches=2)

@@ -1,20 +1,26 @@
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from noisevote.evaluation.results import read
 from noisevote.training.card import packing
-from noisevote.training.card.__main__ import main
+from noisevote.training.card.__main__ import PLANS, main
+from noisevote.training.card.densenet import DENSENET
 from noisevote.training.card.packing import pack
-from noisevote.training.card.plan import PLAN, miniature
+from noisevote.training.card.run import Run, miniature
+from noisevote.training.runs.run_folder import RunFolder
 
 
-def test_every_run_of_the_plan_has_a_recipe() -> None:
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_every_run_of_a_plan_has_a_recipe(plan: tuple[Run, ...]) -> None:
     """Each training run's fields make a valid recipe, whole and in miniature, and each set's source is trained."""
-    trained = {run.name for run in PLAN if run.kind == "train"}
-    for run in PLAN:
+    trained = {run.name for run in plan if run.kind == "train"}
+    assert len({run.name for run in plan}) == len(plan)
+    for run in plan:
         if run.kind == "train":
             assert miniature(run.recipe()).network == run.network
         else:
@@ -48,3 +54,26 @@ def test_miniature_ends_with_weights_and_measurements(tmp_path: Path) -> None:
     assert {"natural", "pgd-20", "pgd-100-first-1000"} == set(json.loads((run / "measured.json").read_text()))
     with zipfile.ZipFile(tmp_path / "out" / "part-1.zip") as packed:
         assert packed.namelist() == ["mnist-madry-natural/half-weights.safetensors"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "run",
+    [
+        Run("small", "train", 0.6, "mnist-cnn", {"sigma_train": 0.4}, init=("mnist-cnn", "mul-0.6"), calibrated=(0.6,)),
+        pytest.param(DENSENET[1], marks=pytest.mark.prove),
+    ],
+    ids=lambda run: run.network,
+)
+def test_a_run_goes_on_from_published_weights(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In miniature it trains from the published file, measures, calibrates, measures that, and packs both."""
+    monkeypatch.setitem(PLANS, "densenet", (replace(run, sigmas=(0.4,)),))
+    only = ["--plan", "densenet", "--miniature", "--synthetic", "--device", "cpu", "--seconds", "300"]
+    assert main(["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), *only]) == 0
+    names = [run.name, f"{run.name}-at-0.6"]
+    for name, sigma in zip(names, (0.4, 0.6), strict=True):
+        (cell,) = read(RunFolder(tmp_path / "runs" / name).evaluation_by("torch")).cells
+        assert (cell.sigma, cell.passes) == (sigma, 2)
+    assert RunFolder(tmp_path / "runs" / names[0]).read_recipe().init is not None
+    with zipfile.ZipFile(tmp_path / "out" / "part-1.zip") as packed:
+        assert packed.namelist() == [f"{name}/weights.safetensors" for name in names]

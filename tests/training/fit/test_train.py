@@ -15,7 +15,6 @@ from noisevote.training.fit import gradients
 from noisevote.training.fit.gradients import loss_of, voted
 from noisevote.training.fit.quick_eval import one_vote_accuracy
 from noisevote.training.fit.train import TooFewImagesError, Training, train, values
-from noisevote.training.networks.cifar_cnn import CifarCnn
 from noisevote.training.networks.layers import NoisyLayer
 from noisevote.training.networks.mnist_cnn import MnistCnn
 from noisevote.training.networks.network import Network
@@ -24,7 +23,7 @@ from noisevote.training.noise.draws import presentation_draws, sigma_at
 from noisevote.training.runs import checkpoint
 from noisevote.training.runs.recipe import Recipe
 from noisevote.training.runs.run_folder import NoRunError, RecipeChangedError, RunFolder
-from tests.support.networks import NarrowCnn, ShallowestDenseNet
+from tests.support.networks import NarrowCifarCnn, NarrowCnn, ShallowestDenseNet
 
 
 def log_of(folder: RunFolder) -> list[dict[str, Any]]:
@@ -75,7 +74,7 @@ def test_stopping_and_going_on_changes_no_bit(
 
 
 @pytest.mark.parametrize(
-    ("network", "images", "epochs", "lr"), [(CifarCnn, 16, 20, 3e-3), (ShallowestDenseNet, 16, 40, 1e-2)]
+    ("network", "images", "epochs", "lr"), [(NarrowCifarCnn, 16, 40, 1e-2), (ShallowestDenseNet, 16, 40, 1e-2)]
 )
 def test_cifar_networks_learn(
     examples: dict[str, Examples], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

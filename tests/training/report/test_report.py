@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from noisevote.evaluation.results import Cell, Evaluation, Measured
+from noisevote.training.report import twin_page
 from noisevote.training.report.record import Epoch, Record, write
 from noisevote.training.report.report import report
 
@@ -30,6 +31,12 @@ def test_report_is_that_of_its_records(remade: Path, network: str) -> None:
     for picture in pictures:
         with Image.open(remade / picture) as made, Image.open(RESULTS / picture) as kept:
             assert np.array_equal(np.asarray(made), np.asarray(kept)), picture
+
+
+def test_the_page_of_twins_is_that_of_their_records(tmp_path: Path) -> None:
+    """It is what the records of published twins give, byte for byte."""
+    (page,) = twin_page.report(RESULTS / "twins", tmp_path)
+    assert page.read_bytes() == (RESULTS / "twins.md").read_bytes()
 
 
 def run(sigma_train: float, one_run: dict[float, float]) -> Record:

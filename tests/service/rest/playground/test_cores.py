@@ -16,7 +16,7 @@ from tests.support.digits import stored_digits, stored_strokes
 from tests.support.node import call, missing
 
 WHY = missing()
-pytestmark = pytest.mark.skipif(WHY is not None, reason=str(WHY))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(WHY is not None, reason=str(WHY))]
 
 Strokes = list[list[list[float]]]
 LETTERS = string.ascii_letters + string.digits + "-_"

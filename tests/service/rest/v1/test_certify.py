@@ -20,6 +20,8 @@ from tests.support.engines import FakeEngine, Slow, skip_ahead, until
 from tests.support.serving import publish_tiny, serve
 from tests.support.smoothed import CLASSES, SHAPE, SIGMA, logits_of, publish_smoothed, selected
 
+pytestmark = pytest.mark.slow
+
 PATH = "/v1/models/smooth/certify"
 INPUTS = np.random.default_rng(2).random((3, *SHAPE)).astype(np.float32)
 BODY: dict[str, Any] = {"inputs": INPUTS.tolist(), "n0": 40, "n": 1500, "alpha": 0.001}

@@ -6,6 +6,8 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
+pytestmark = pytest.mark.slow
+
 PREDICT = "/v1/models/{name}/predict"
 
 

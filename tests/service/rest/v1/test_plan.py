@@ -101,7 +101,7 @@ async def test_bad_values_are_named(client: httpx.AsyncClient, body: dict[str, A
         (PATH, GOOD | {"variants": ["mul-0.0", "mul-9"]}, 404, "variants[1]: 'mul-9' is not one of mul-0.0, mul-0.8"),
         (PATH, GOOD | {"variants": ["auto"]}, 404, "variants[0]: 'auto' is not one of"),
         (PATH, [GOOD], 400, "body: a JSON object is needed"),
-        (PATH, GOOD | {"variants": ["mul-0.0"] * 500}, 413, "body: "),
+        (PATH, GOOD | {"variants": ["mul-0.0"] * 500}, 413, "at most 2000 are read (NOISEVOTE_MAX_BODY"),
     ],
 )
 async def test_other_refusals_are_those_of_every_request(
@@ -111,6 +111,21 @@ async def test_other_refusals_are_those_of_every_request(
     response = await client.post(path, content=json.dumps(body), headers=JSON)
     assert response.status_code == status
     assert message in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_question_is_never_longer_whatever_bodies_may_be(store: ModelStore, announced: bool) -> None:
+    """Its refusal names no setting, since none changes that."""
+    content = json.dumps(GOOD | {"variants": ["mul-0.0"] * 5000}).encode()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield content
+
+    async with serve(store, FakeEngine(CLASSES)) as client:
+        answer = await client.post(PATH, content=content if announced else chunks(), headers=JSON)
+    assert answer.status_code == 413
+    size = str(len(content)) if announced else "more than 16384"
+    assert answer.json()["error"]["message"] == f"body: {size} bytes; at most 16384 are read (no question is longer)"
 
 
 async def test_a_refused_variant_is_not_planned(store: ModelStore) -> None:

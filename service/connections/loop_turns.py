@@ -23,8 +23,8 @@ class Peer(Protocol):
         """It failed in its turn."""
 
 
-class Turns:
-    """The turns of one event loop."""
+class LoopTurns:
+    """The turns of one event loop, in which some of its connections go on."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._turnstile = Turnstile[Peer](AT_ONCE)
@@ -60,10 +60,11 @@ class Turns:
     def _turn(self) -> None:
         self._turnstile.begin()
         self._spent = 0.0
-        # After those that go on now another turn, at least, has to begin for others.
         self._turning = bool(self._turnstile)
-        if self._turning:
-            asyncio.get_running_loop().call_soon(self._turn)
+        if not self._turning:
+            return
+        # After those that go on now another turn, at least, has to begin for others.
+        asyncio.get_running_loop().call_soon(self._turn)
         while (peer := self._turnstile.next()) is not None:
             try:
                 self.spend(peer.go_on)
