@@ -1,12 +1,7 @@
 """Begins to answer a few requests in each turn of the event loop: each keeps it for some tenths of a millisecond."""
 
-import asyncio
-from typing import Any
-
 from uvicorn._types import ASGI3Application  # as its signatures have it
-from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
 
 from noisevote.service.connections.door import Door
 from noisevote.service.connections.loop_turns import LoopTurns
@@ -17,17 +12,8 @@ class BeginsInTurns(HttpToolsProtocol):
     """A connection whose answers begin when there is a turn for them."""
 
     door: Door  # set by `protocol_of`
-
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self._answering: RequestResponseCycle | None = None  # the last that began; `cycle` is the last that came
-        self._beginning: tuple[RequestResponseCycle, ASGI3Application] | None = None  # an answer that waits for a turn
+    _answering: RequestResponseCycle | None = None  # the last that began; `cycle` is the last that came
+    _beginning: tuple[RequestResponseCycle, ASGI3Application] | None = None  # an answer that waits for a turn
 
     def drop(self) -> None:
         """Close the connection at once, without a word."""

@@ -38,7 +38,8 @@ def _section(made: TwinRecord) -> Iterable[str]:
         f"{made.bytes:,} bytes, operator version {made.operator}, {made.images:,} images, seed {made.seed}. "
         f"Lowest beside float32: {_gain(worst)} points at sigma {worst.sigma:.4g} with {worst.votes} votes."
     )
-    yield from ("", f"| sigma | {' | '.join(f'{count} votes' for count in counts)} |", f"|---{'|---' * len(counts)}|")
+    heads = [f"{count} vote{'s' if count > 1 else ''}" for count in counts]
+    yield from ("", f"| sigma | {' | '.join(heads)} |", f"|---{'|---' * len(counts)}|")
     for sigma in sorted({place.sigma for place in made.places}):
         of = {place.votes: place for place in made.places if place.sigma == sigma}
         yield f"| {sigma:.4g} | {' | '.join(_cell(of.get(count)) for count in counts)} |"
