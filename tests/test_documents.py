@@ -96,6 +96,15 @@ def test_figures_in_the_readmes_are_those_on_record(document: Path) -> None:
     assert set(figures) <= recorded
 
 
+def test_the_walk_of_a_request_names_each_file_once() -> None:
+    """In docs/architecture.md; what a request passes first is where it is accepted, what it passes last its account."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    walk = text.partition("## The walk of a predict request")[2].partition("\n## ")[0]
+    files = re.findall(r"^\| `([\w/]+\.py)` \|", walk.partition("\n\n| ")[2].partition("\n\n")[0], re.MULTILINE)
+    assert (files[0], files[-1]) == ("service/connections/accepting.py", "service/prediction/accounting.py")
+    assert len(files) == len(set(files))
+
+
 def test_every_record_is_in_the_index() -> None:
     """docs/results/README.md links to every page of results."""
     text = (RESULTS / "README.md").read_text()
