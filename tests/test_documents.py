@@ -96,6 +96,14 @@ def test_figures_in_the_readmes_are_those_on_record(document: Path) -> None:
     assert set(figures) <= recorded
 
 
+def test_a_word_has_one_meaning() -> None:
+    """docs/glossary.md explains none twice."""
+    text = (ROOT / "docs" / "glossary.md").read_text()
+    words = [word for row in re.findall(r"^\| ([^|]+?) \|", text, re.MULTILINE) for word in row.split(", ")]
+    twice = {word for word in words if words.count(word) > 1}
+    assert twice == {"word"}, twice  # the head of each table
+
+
 def test_the_walk_of_a_request_names_each_file_once() -> None:
     """In docs/architecture.md; what a request passes first is where it is accepted, what it passes last its account."""
     text = (ROOT / "docs" / "architecture.md").read_text()
