@@ -146,7 +146,7 @@ def test_what_was_published_is_reported(store: ModelStore, data: DataSet, tmp_pa
     assert read_all(tmp_path / "records") == [noted]
     (page,) = report(tmp_path / "records", tmp_path)
     lines = page.read_text().splitlines()
-    assert "| sigma | 1 votes | 2 votes | 3 votes |" in lines
+    assert "| sigma | 1 vote | 2 votes | 3 votes |" in lines
     lowest = min(compared, key=lambda each: each.gain)
     assert any(f"Lowest beside float32: {100 * lowest.gain:+.2f}" in line for line in lines)
     assert sum(line.count("±") for line in lines if line.startswith("| 0")) == len(compared)
