@@ -25,10 +25,11 @@ RUN find noisevote -xtype l -delete
 RUN PATH=/opt/venv/bin:$PATH /opt/pip/bin/pip --python /opt/venv install --no-deps --no-build-isolation . \
     && test -f /opt/venv/lib/python3.*/site-packages/noisevote/noise_op/libnoisevote_kernel.so \
     && /opt/pip/bin/pip --python /opt/venv uninstall -y -r requirements/build.in
-# What no request needs: the packages' own tests, parts of SciPy that special functions and interpolation do without, and
-# the library that ONNX Runtime ships for other languages.
+# What no request needs: the packages' own tests, all of SciPy but its special functions, and the library that ONNX Runtime
+# ships for other languages.
 RUN find /opt/venv -type d -name tests -prune -exec rm -r {} + \
-    && cd /opt/venv/lib/python3.*/site-packages && rm -r scipy/stats scipy/signal scipy/io scipy/ndimage scipy/cluster \
+    && cd /opt/venv/lib/python3.*/site-packages \
+    && find scipy -mindepth 1 -maxdepth 1 -type d ! -name special ! -name '_*' -exec rm -r {} + \
     && rm onnxruntime/capi/libonnxruntime.so.* \
     && /opt/venv/bin/python -c "import noisevote.service.app"
 COPY model_store/models /models
