@@ -64,6 +64,31 @@ def test_four_commands_make_a_published_model(folder: Path, capsys: pytest.Captu
     assert {point.noise for point in publication.manifest.variants[0].accuracy} == {"multiplicative", "additive"}
 
 
+@pytest.mark.usefixtures("narrow")
+def test_published_variant_is_calibrated_without_its_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`calibrate MODEL/VERSION/VARIANT` makes a run folder of the file, and one calibrated at each sigma beside it."""
+    monkeypatch.chdir(folder)
+    run, store = str(folder / "run"), str(folder / "store")
+    assert main(["train", "--run", run, *SHORT, "--sigma-train", "0.6"]) == 0
+    assert main(["export", run]) == 0
+    assert main(["evaluate", run, "--kinds", "multiplicative", "--sigmas", "0", "--images", "10"]) == 0
+    assert main(["publish", run, "--version", "7", "--store", store]) == 0
+    capsys.readouterr()
+    asked = ["calibrate", "mnist-cnn/7/mul-0.6", "--store", store, "--norm-batches", "2"]
+    assert main([*asked, "--sigmas", "0.8", "1"]) == 0
+    made = [f"runs/mnist-cnn-7-mul-0.6-at-{sigma}" for sigma in ("0.8", "1.0")]
+    assert capsys.readouterr().out.splitlines() == made
+    recipes = [Recipe.model_validate_json(Path(place, "recipe.json").read_text()) for place in made]
+    assert [(recipe.variant, recipe.norm_batches) for recipe in recipes] == [
+        ("mul-0.6-at-0.8", 2), ("mul-0.6-at-1.0", 2),
+    ]  # fmt: skip  # a run each
+    assert main(["export", *made]) == 0
+    assert main(["record", "runs/mnist-cnn-7-mul-0.6", "--records", str(folder / "records")]) == 1
+    assert "restored from mnist-cnn/7/mul-0.6" in capsys.readouterr().err
+
+
 def test_certify_keeps_the_votes_on_test_images(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`certify` asks the published file about the first images, a second time without a vote; others are refused."""
     asked = ["certify", "mnist-smoothed/1/add-0.5", "--images", "3", "--records", str(folder / "records")]
@@ -138,6 +163,8 @@ def test_options_reach_the_recipe(folder: Path) -> None:
         (["train", "--network", "mnist-rnn"], "mnist-rnn"),
         (["export", "no/such/run"], "no/such/run"),
         (["attack", "full", "no/such/run", "record.json"], "model 'no' version 'such'"),
+        (["calibrate", "no/such/run", "--sigmas", "0.5"], "model 'no' version 'such'"),
+        (["calibrate", "nowhere", "--sigmas", "0.5"], "'nowhere': no published MODEL"),
     ],
 )
 def test_mistakes_are_told_in_a_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,15 +32,21 @@ def calibrated_folder(folder: RunFolder, sigma: float) -> RunFolder:
     return RunFolder(folder.path.with_name(f"{folder.path.name}-at-{sigma}"))
 
 
-def calibrate(folder: RunFolder, sigma: float, data: DataSet, out: RunFolder, device: torch.device = CPU) -> None:
+def calibrate(
+    folder: RunFolder, sigma: float, data: DataSet, out: RunFolder, device: torch.device = CPU,
+    batches: int | None = None,
+) -> None:  # fmt: skip  # what, where, how
     """Write to `out` the run of `folder` with its batch norms estimated under noise of `sigma`.
+
+    They are estimated from so many batches; none: from as many as the run's recipe says.
 
     Raises:
         CalibrationError: the run is not finished, or has no batch norms, or asks for no batches to estimate them.
         RecipeChangedError: `out` holds another run.
     """
     before = folder.read_recipe()
-    recipe = Recipe.model_validate({**before.model_dump(), "norm_sigma": sigma})
+    count = before.norm_batches if batches is None else batches
+    recipe = Recipe.model_validate({**before.model_dump(), "norm_sigma": sigma, "norm_batches": count})
     if not folder.weights.exists():
         raise CalibrationError(folder.path, "is not finished; train it first")
     network = folder.read_network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as in train.py

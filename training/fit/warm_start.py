@@ -1,5 +1,6 @@
 """Training that starts from weights that were trained before: those of a finished run, or of a published file."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from noisevote.noise_op.torch_twin import drawing
+from noisevote.noise_op.torch_twin import Draws, drawing
 from noisevote.training.errors import TrainingError
 from noisevote.training.networks.layers import NoisyLayer
 from noisevote.training.networks.network import Network
@@ -28,7 +29,7 @@ class WarmStartError(TrainingError):
         super().__init__(f"init {place}: {why}")
 
 
-def start_from(network: Network, place: Path, inputs: Tensor) -> None:
+def start_from(network: Network, place: Path, inputs: Tensor, draws: Draws | None = None) -> None:
     """Give `network` the weights of a finished run folder, or of an exported file `….onnx`.
 
     A published file has its batch norms folded into the products before them. There each norm gets the mean
@@ -39,6 +40,7 @@ def start_from(network: Network, place: Path, inputs: Tensor) -> None:
         network: on the CPU; it is left in evaluation mode.
         place: the run folder or the file.
         inputs: some training inputs, [n, *input_shape].
+        draws: the noise that the norms of a published file are found under, n rows; none: noiseless.
 
     Raises:
         WarmStartError: the file cannot be read, or is of another network.
@@ -46,12 +48,12 @@ def start_from(network: Network, place: Path, inputs: Tensor) -> None:
         CheckpointError: the folder's run is not finished.
     """
     if place.suffix == ".onnx":
-        _from_file(network, place, inputs)
+        _from_file(network, place, inputs, draws)
     else:
         _load(network, place, RunFolder(place).read_network().state_dict())
 
 
-def _from_file(network: Network, file: Path, inputs: Tensor) -> None:
+def _from_file(network: Network, file: Path, inputs: Tensor, draws: Draws | None) -> None:
     stored = _stored(file)
     folded: dict[BatchNorm, Tensor] = {}
     for name, layer in network.named_modules():
@@ -65,7 +67,7 @@ def _from_file(network: Network, file: Path, inputs: Tensor) -> None:
     }
     own = {name: tensor for name, tensor in network.named_buffers() if name not in stored}  # the input's normalisation
     _load(network, file, {**own, **kept, **stored})
-    _undo(network, folded, inputs)
+    _undo(network, folded, inputs, draws)
 
 
 def _stored(file: Path) -> dict[str, Tensor]:
@@ -89,8 +91,8 @@ def _load(network: Network, place: Path, state: dict[str, Tensor]) -> None:
 
 
 @torch.no_grad()
-def _undo(network: Network, folded: dict[BatchNorm, Tensor], inputs: Tensor) -> None:
-    """One noiseless pass; each norm is set before it computes, so that the next one sees the right signal."""
+def _undo(network: Network, folded: dict[BatchNorm, Tensor], inputs: Tensor, draws: Draws | None) -> None:
+    """One pass; each norm is set before it computes, so that the next one sees the right signal."""
 
     def settle(norm: nn.Module, signals: tuple[Any, ...]) -> None:
         assert isinstance(norm, BatchNorm)
@@ -104,7 +106,8 @@ def _undo(network: Network, folded: dict[BatchNorm, Tensor], inputs: Tensor) -> 
             norm.bias.copy_(norm.running_mean + folded[norm])
 
     hooks = [norm.register_forward_pre_hook(settle) for norm in folded]
-    with silent(network), drawing(constant_draws("multiplicative", 0.0, 0, len(inputs), 0)):
+    noiseless = constant_draws("multiplicative", 0.0, 0, len(inputs), 0)
+    with silent(network) if draws is None else nullcontext(), drawing(draws or noiseless):
         network.eval()(laid_out(inputs))
     for hook in hooks:
         hook.remove()

@@ -20,6 +20,7 @@ from noisevote.training.networks.layers import NoisyLayer, count, fold
 from noisevote.training.networks.network import Network
 from noisevote.training.networks.registry import named
 from noisevote.training.runs import checkpoint
+from noisevote.training.runs.ancestry import starts
 from noisevote.training.runs.recipe import Recipe
 from noisevote.training.runs.run_folder import RunFolder
 
@@ -49,6 +50,7 @@ class Epoch(BaseModel):
 class Record(BaseModel):
     """One run. `changed` holds the recipe's fields that are not the network's defaults.
 
+    `began`: the same of the runs whose weights it started from, the last one first, as far as they could be read.
     `weight_norms`: of each noisy layer of the folded network the mean Euclidean norm of the weights of an output.
     """
 
@@ -68,6 +70,18 @@ class Record(BaseModel):
     weight_norms: tuple[float, ...]
     epochs: tuple[Epoch, ...]
     evaluation: Evaluation
+    began: tuple[dict[str, JsonValue], ...] = ()
+
+    @property
+    def recipe(self) -> Recipe:
+        """The whole recipe."""
+        told = {"noise": self.noise, "sigma_train": self.sigma_train}
+        return Recipe.model_validate({**_usual(self.network), **self.changed, **told})
+
+    @property
+    def starts(self) -> tuple[Recipe, ...]:
+        """Recipes of the runs whose weights it started from, as far as they could be read when it was recorded."""
+        return tuple(Recipe.model_validate({**_usual(self.network), **changed}) for changed in self.began)
 
     @property
     def calibrated_at(self) -> float | None:
@@ -93,13 +107,16 @@ def record(folder: RunFolder) -> Record:
     """The record of a run that is finished and measured.
 
     Raises:
-        RecordError: it is not.
+        RecordError: it is not, or was restored from a published file.
         EvaluationError: its measurements cannot be read.
     """
     if not folder.weights.exists():
         raise RecordError(folder.path, "the run is not finished; train it first")
     recipe, network = folder.read_recipe(), folder.read_network()
     made: dict[str, Any] = checkpoint.read(folder.weights).state
+    if "restored" in made:
+        why = f"was restored from {made['restored']}, which has no learning curve; keep the record of the run itself"
+        raise RecordError(folder.path, why)
     costs = count(network)
     return Record(
         network=recipe.network,
@@ -116,6 +133,7 @@ def record(folder: RunFolder) -> Record:
         weight_norms=_weight_norms(network),
         epochs=_curve(folder.log),
         evaluation=measurements(folder),
+        began=tuple(_differing(start) for start in starts(recipe)),
     )
 
 
@@ -153,15 +171,24 @@ def trained_for(runs: Sequence[Record], noise: NoiseKind) -> list[Record]:
 
 
 def best(runs: Sequence[Record], noise: NoiseKind, sigma: float, votes: int) -> tuple[Record, Measured] | None:
-    """The run of highest accuracy there, the one of smallest σ_train where several have it."""
+    """The run of highest accuracy there; where several have it, the one of smallest σ_train, not calibrated first."""
     found = [(run, at) for run in trained_for(runs, noise) if (at := run.measured(noise, sigma, votes)) is not None]
-    return max(found, key=lambda pair: (pair[1].accuracy, -pair[0].sigma_train), default=None)
+    return max(
+        found, key=lambda pair: (pair[1].accuracy, -pair[0].sigma_train, not pair[0].calibrated_at), default=None
+    )
 
 
 def _changed(recipe: Recipe) -> dict[str, JsonValue]:
-    usual = Recipe.model_validate({"network": recipe.network, **named(recipe.network).recipe_defaults}).model_dump()
-    told = {"network", "noise", "sigma_train"}
-    return {key: value for key, value in recipe.model_dump().items() if key not in told and value != usual[key]}
+    return {key: value for key, value in _differing(recipe).items() if key not in {"noise", "sigma_train"}}
+
+
+def _differing(recipe: Recipe) -> dict[str, JsonValue]:
+    usual = Recipe.model_validate(_usual(recipe.network)).model_dump()
+    return {key: value for key, value in recipe.model_dump().items() if value != usual[key]}
+
+
+def _usual(network: str) -> dict[str, Any]:
+    return {"network": network, **named(network).recipe_defaults}
 
 
 def _weight_norms(network: Network) -> tuple[float, ...]:

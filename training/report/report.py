@@ -10,6 +10,7 @@ from noisevote.noise_op.contract import NOISE_KINDS, NoiseKind
 from noisevote.training.measure import outputs
 from noisevote.training.networks.registry import named
 from noisevote.training.report import figures, paper
+from noisevote.training.report.beside_paper import ABOUT, tables
 from noisevote.training.report.record import Record, best, read_all, trained_for
 
 PRODUCTS: Final = 20  # reads times votes, where reads are set against votes
@@ -37,12 +38,13 @@ def report(records: Path, out: Path) -> list[Path]:
 def _page(
     network: str, runs: Sequence[Record], calibrated: Sequence[Record], pictures: Sequence[Path]
 ) -> Iterable[str]:
-    yield from (f"# {named(network).title}", "", *_about(runs))
+    yield from (f"# {named(network).title}", "", *_about([*runs, *calibrated]))
+    yield from ("", "## Beside the paper", "", ABOUT)
     for noise in NOISE_KINDS:
         of_kind = trained_for(runs, noise)
         if not any(run.noise == noise or run.most_votes(noise) for run in of_kind):
             continue
-        yield from ("", f"## {noise.capitalize()} noise", "", *_beside_paper(network, of_kind, noise))
+        yield from ("", f"## {noise.capitalize()} noise", "", *tables(network, of_kind, calibrated, noise))
         yield from ("", *_grid(of_kind, noise, 1), "", *_grid(of_kind, noise, paper.VOTES))
         yield from _votes(of_kind, noise)
         yield from _reads(of_kind, noise)
@@ -82,27 +84,6 @@ def _engines(evaluation: Evaluation) -> str:
     if len(sigmas) == 1:
         return next(iter(sigmas))
     return "; ".join(f"{engine} at {', '.join(at)}" for engine, at in sorted(sigmas.items()))
-
-
-def _beside_paper(network: str, runs: Sequence[Record], noise: NoiseKind) -> Iterable[str]:
-    """Our rows beside the paper's. As there, the best σ_train at each sigma is picked by these very test accuracies."""
-    reported = paper.reported(network, noise)
-    yield from _header(["", *(f"sigma {sigma}" for sigma in paper.SIGMAS)])
-    noiseless = [run for run in runs if run.sigma_train == 0]
-    rows = (
-        ("noiseless training, one run", noiseless, 1, reported and reported.noiseless_training),
-        ("best σ_train, one run", runs, 1, reported and reported.one_run),
-        (f"best σ_train, {paper.VOTES} votes", runs, paper.VOTES, reported and reported.voted),
-    )
-    for title, among, votes, theirs in rows:
-        ours = [best(among, noise, sigma, votes) for sigma in paper.SIGMAS]
-        yield _row([title, *(_percent(pair[1].accuracy) if pair else "–" for pair in ours)])
-        if title.startswith("best"):
-            yield _row(["σ_train of these", *(f"{pair[0].sigma_train}" if pair else "–" for pair in ours)])
-        if theirs:
-            beside = " (DenseNet-40)" if network in paper.STANDS_BESIDE else ""
-            yield _row([f"paper{beside}", *(f"{value:.1f}" for value in theirs)])
-            yield _row(["ours − paper", *(_difference(*pair) for pair in zip(ours, theirs, strict=True))])
 
 
 def _grid(runs: Sequence[Record], noise: NoiseKind, votes: int) -> Iterable[str]:
@@ -215,7 +196,3 @@ def _with_spread(found: Measured | None) -> str:
         return "–"
     spread = f" ± {100 * found.spread:.2f}" if found.spread is not None and found.groups >= LEAST_RUNS else ""
     return _percent(found.accuracy) + spread
-
-
-def _difference(ours: tuple[Record, Measured] | None, theirs: float) -> str:
-    return "–" if ours is None else f"{100 * ours[1].accuracy - theirs:+.2f}"

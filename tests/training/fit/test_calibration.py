@@ -73,6 +73,16 @@ def test_calibrated_run_is_a_run_of_its_own(folder: RunFolder, data: DataSet) ->
         calibrate(folder, 0.7, data, out)
 
 
+def test_so_many_batches_are_taken_as_are_asked_for(folder: RunFolder, data: DataSet) -> None:
+    """From one batch instead of the recipe's two the statistics differ, and the recipe of the result says one."""
+    usual, one = calibrated_folder(folder, 0.5), RunFolder(folder.path.with_name("one"))
+    calibrate(folder, 0.5, data, usual)
+    calibrate(folder, 0.5, data, one, batches=1)
+    assert (usual.read_recipe().norm_batches, one.read_recipe().norm_batches) == (2, 1)
+    before, after = weights(usual), weights(one)
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
 @pytest.mark.parametrize(
     ("missing", "norm_batches", "why"), [(True, 2, "not finished"), (False, 0, "norm_batches is 0")]
 )

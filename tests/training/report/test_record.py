@@ -9,6 +9,9 @@ from noisevote.evaluation import results
 from noisevote.training.networks.layers import fold
 from noisevote.training.report import record
 from noisevote.training.report.record import Record, RecordError, best, trained_for
+from noisevote.training.runs import checkpoint
+from noisevote.training.runs.checkpoint import Checkpoint
+from noisevote.training.runs.recipe import Recipe
 from noisevote.training.runs.run_folder import RunFolder
 
 
@@ -46,6 +49,29 @@ def test_epoch_that_was_begun_twice_counts_once(measured: RunFolder, made: Recor
     doubled = json.dumps(json.loads(first) | {"loss": 99.0})
     folder.log.write_text("\n".join([doubled, *lines]))
     assert record.record(folder).epochs == made.epochs
+
+
+def test_record_tells_what_the_weights_started_from(measured: RunFolder, made: Record, tmp_path: Path) -> None:
+    """The recipe of the run that it went on from, as its differences to the defaults; from scratch there is none."""
+    start, folder = RunFolder(tmp_path / "start"), RunFolder(tmp_path / "run")
+    recipe = measured.read_recipe()
+    start.open(Recipe(sigma_train=0.6, flip=True))
+    shutil.copytree(measured.path, folder.path)
+    folder.recipe.write_text(recipe.model_copy(update={"init": str(start.path)}).model_dump_json())
+    on = record.record(folder)
+    assert on.began == ({"sigma_train": 0.6, "flip": True},)
+    assert on.starts == (Recipe(sigma_train=0.6, flip=True),)
+    assert (made.began, made.recipe) == ((), recipe)
+
+
+def test_restored_run_has_no_record(measured: RunFolder, tmp_path: Path) -> None:
+    """It has no learning curve, and would take the place of the record that has it."""
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(measured.path, folder.path)
+    weights = checkpoint.read(folder.weights)
+    checkpoint.write(folder.weights, Checkpoint(weights.tensors, weights.state | {"restored": "mnist-cnn/3/mul-0.9"}))
+    with pytest.raises(RecordError, match=r"restored from mnist-cnn/3/mul-0\.9"):
+        record.record(folder)
 
 
 def test_unfinished_run_is_refused(tmp_path: Path) -> None:
@@ -89,7 +115,7 @@ def test_noiseless_cell_stands_for_every_kind_and_number_of_votes(made: Record) 
 
 
 def test_best_run_is_the_most_accurate_then_the_least_noisy(made: Record) -> None:
-    """Where two runs are equally accurate, the one of smaller σ_train is named."""
+    """Where two runs are equally accurate, the one of smaller σ_train is named, and rather one not calibrated."""
     same = made.model_copy(update={"sigma_train": 0.9})
     cell = made.evaluation.cell("multiplicative", 0.5)
     assert cell is not None
@@ -100,6 +126,10 @@ def test_best_run_is_the_most_accurate_then_the_least_noisy(made: Record) -> Non
     assert found is not None
     assert found[0] is made
     assert best([made], "multiplicative", 0.7, 1) is None
+    calibrated = made.model_copy(update={"changed": {**made.changed, "norm_sigma": 0.5}})
+    found = best([calibrated, made], "multiplicative", 0.5, 5)
+    assert found is not None
+    assert found[0] is made
 
 
 def test_noiseless_run_of_the_other_kind_stands_in(made: Record) -> None:
