@@ -40,9 +40,15 @@ def add_publish(commands: Commands) -> None:
     parser.add_argument("--version", required=True, help="version of the model, a number")
     parser.add_argument("--store", type=Path, default=STORE, help="model store (default: model_store/models)")
     parser.add_argument("--replace", action="store_true", help="take the place of a version that exists")
+    parser.add_argument(
+        "--keep",
+        metavar="VERSION",
+        help="with the variants of this published version, but for those of the runs' names",
+    )
 
 
 def _publish(options: argparse.Namespace) -> None:
     store = ModelStore(options.store)
     first = options.runs[0].read_recipe()
-    print(publish(options.runs, data_of(first), store, options.version, replace=options.replace))
+    data = data_of(first)
+    print(publish(options.runs, data, store, options.version, replace=options.replace, kept_version=options.keep))

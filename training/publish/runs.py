@@ -42,15 +42,23 @@ class UnpublishableError(TrainingError):
 
 
 def publish(
-    folders: Sequence[RunFolder], data: DataSet, store: ModelStore, version: str, *, replace: bool = False
+    folders: Sequence[RunFolder],
+    data: DataSet,
+    store: ModelStore,
+    version: str,
+    *,
+    replace: bool = False,
+    kept_version: str | None = None,
 ) -> Path:
     """Write the runs of one model as variants of a model version; returns its folder.
+
+    The variants of `kept_version` come along as they are published, but for those whose names the runs have.
 
     Raises:
         UnpublishableError: a run is unfinished or not exported, or the runs are of several models.
         RefusedFileError: the gate refuses a file.
         EvaluationError: a run is not measured, or its measurements are of another file.
-        StoreError: the version exists, or the store refuses it.
+        StoreError: the version exists, the one to keep does not, or the store refuses something.
     """
     recipes = [_recipe(folder) for folder in folders]
     names = sorted({recipe.model for recipe in recipes})
@@ -58,6 +66,11 @@ def publish(
         raise UnpublishableError(folders[0], f"is to be published with runs of other models: {', '.join(names)}")
     variants = [describe(folder, data) for folder in folders]
     contents = {variant.name: folder.exported.read_bytes() for variant, folder in zip(variants, folders, strict=True)}
+    if kept_version is not None:
+        before = store.manifest(names[0], kept_version)
+        kept = [variant for variant in before.variants if variant.name not in contents]
+        contents |= {variant.name: store.read(before, variant) for variant in kept}
+        variants = [*kept, *variants]
     described = _model_description(recipes[0], version)
     return store.publish(manifests.manifest(described, data.classes, variants), contents, replace=replace)
 

@@ -73,6 +73,23 @@ def test_version_is_published_once(measured: RunFolder, data: DataSet, tmp_path:
     publish([measured], data, store, "1", replace=True)
 
 
+def test_a_version_keeps_what_another_has(measured: RunFolder, data: DataSet, tmp_path: Path) -> None:
+    """Its variants come along as they are, files and all, but for one whose name a run has."""
+    store = ModelStore(tmp_path)
+    publish([measured], data, store, "1")
+    first = store.publication("mnist-cnn", "1")
+    (own,) = first.manifest.variants
+    other = own.model_copy(update={"name": "other", "file": "other.onnx"})
+    outdated = own.model_copy(update={"parameters": 1})
+    before = first.manifest.model_copy(update={"version": "2", "variants": (other, outdated)})
+    store.publish(before, {"other": first.files["mul-0.3"], "mul-0.3": first.files["mul-0.3"]})
+    publish([measured], data, store, "3", kept_version="2")
+    made = store.publication("mnist-cnn", "3")
+    assert made.refusals == {}
+    assert made.manifest.variants == (other, own)
+    assert made.files["other"] == first.files["mul-0.3"]
+
+
 def test_measurements_of_another_file_are_refused(copied: RunFolder, data: DataSet, tmp_path: Path) -> None:
     """A table is never published beside a file that it was not measured on."""
     copied.exported.write_bytes(copied.exported.read_bytes() + b"\0")
