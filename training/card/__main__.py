@@ -18,22 +18,24 @@ from typing import Final
 
 import torch
 
+from noisevote.model_store.store import ModelStore
 from noisevote.training.card.data import loaded
 from noisevote.training.card.defence import DEFENCE
-from noisevote.training.card.densenet import DENSENET
+from noisevote.training.card.densenet import DENSENET, PAPERS
 from noisevote.training.card.measure import craft_set, measure, measure_accuracy
 from noisevote.training.card.packing import pack, summary
 from noisevote.training.card.run import Run, miniature
 from noisevote.training.card.sharing import shared_card
 from noisevote.training.data.data_set import DataSet
 from noisevote.training.fit.paced import train_until
+from noisevote.training.fit.restored import restore
 from noisevote.training.networks.registry import named
 from noisevote.training.runs.recipe import Recipe
 from noisevote.training.runs.run_folder import RunFolder
 
 PACK_EVERY_S = 60.0
 FAILED = "failed.txt"  # in the folder of a run that ended with an error
-PLANS: Final = {"defence": DEFENCE, "densenet": DENSENET}
+PLANS: Final = {"defence": DEFENCE, "densenet": DENSENET, "densenet-paper": PAPERS}
 STORE = Path(__file__).resolve().parents[2] / "model_store" / "models"
 
 
@@ -150,9 +152,12 @@ def _child(run: Run, job: Job, data: DataSet) -> None:
         if run.kind == "craft":
             _craft(run, job, data, folder)
             return
-        train_until(job.time_at(run.until), recipe_of(run, job), data, folder, job.device)
-        print(f"trained after {time.time() - job.start:.1f} s", flush=True)
-        if run.sigmas:
+        if run.kind == "calibrate":
+            _restore(run, job, data, folder)
+        else:
+            train_until(job.time_at(run.until), recipe_of(run, job), data, folder, job.device)
+            print(f"trained after {time.time() - job.start:.1f} s", flush=True)
+        if run.sigmas or run.calibrated:
             measure_accuracy(folder, run, data, job.device, job.time_at(0.97), job.small)
         else:
             measure(folder, data, job.device, job.time_at(0.95), job.small)
@@ -178,12 +183,29 @@ def _craft(run: Run, job: Job, data: DataSet, folder: RunFolder) -> None:
 
 def recipe_of(run: Run, job: Job) -> Recipe:
     """The run's recipe, starting from a published file where the plan says so; in miniature, a very small one."""
-    init = None
-    if run.init is not None:
-        name, variant = run.init
-        init = next((os.path.relpath(file) for file in sorted((job.store / name).glob(f"*/{variant}.onnx"))), None)
-    recipe = run.recipe(init)
+    file = _published(run, job)
+    recipe = run.recipe(None if file is None else os.path.relpath(file))
     return miniature(recipe) if job.small else recipe
+
+
+def _restore(run: Run, job: Job, data: DataSet, folder: RunFolder) -> None:
+    """The run folder of the published file that is calibrated."""
+    file = _published(run, job)
+    assert file is not None  # plans calibrate what is published
+    assert run.init is not None
+    name, chosen = run.init
+    manifest = ModelStore(job.store).manifest(name, file.parent.name)
+    variant = manifest.variant(chosen)
+    assert variant is not None
+    restore(manifest, variant, file, data, folder)
+
+
+def _published(run: Run, job: Job) -> Path | None:
+    """The published file that a run starts from, if any."""
+    if run.init is None:
+        return None
+    name, variant = run.init
+    return next(iter(sorted((job.store / name).glob(f"*/{variant}.onnx"))), None)
 
 
 def _data_set(run: Run, job: Job) -> str:

@@ -63,7 +63,7 @@ def measure_accuracy(
         if began + longest > deadline:
             break
         if measured != folder:
-            calibrate(folder, sigma, data, measured, device)
+            calibrate(folder, sigma, data, measured, device, batches=2 if small else None)
         twin, recipe = TorchTwin(measured, device), measured.read_recipe()
         plan = Plan((recipe.noise,), (sigma,), 2 if small else VOTES, seed=0)
         evaluate(twin, measured.evaluation_by(twin.name), data.test.first(20) if small else data.test, plan)

@@ -1,4 +1,4 @@
-"""One process of a card's work: a training run, or crafting on one."""
+"""One process of a card's work: a training run, crafting on one, or a published network calibrated."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,20 +15,20 @@ class Run:
 
     Attributes:
         name: of its run folder.
-        kind: training, or crafting with the network of the run named in `source`.
-        network: what it trains; for crafting, empty.
+        kind: training, crafting with the network of the run named in `source`, or calibrating that of `init`.
+        network: what it trains or calibrates; for crafting, empty.
         given: recipe fields that differ from the network's own defaults.
         until: share of the whole time after which it has ended.
         half: its weights are brought back in 16 bits, as there is only so much room.
         common: whether it yields to the others where the card can do so.
         source: for crafting, the run that is attacked.
-        init: model and variant of the published file whose weights it starts from.
+        init: model and variant of the published file whose weights it starts from, or calibrates.
         sigmas: where accuracy over noise and votes is measured, in that order; none: attacks, or certificates.
         calibrated: sigmas under which its batch norms are estimated too, each a folder of its own.
     """
 
     name: str
-    kind: Literal["train", "craft"]
+    kind: Literal["train", "craft", "calibrate"]
     until: float
     network: str = ""
     given: dict[str, Any] = field(default_factory=dict)
