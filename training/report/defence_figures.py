@@ -82,7 +82,7 @@ def _square(defence: Defence) -> Figure:
             linestyle=("-", "--", ":", "-.")[number % 4], marker="os^vD"[number % 5], markersize=3, linewidth=1.0,
         )  # fmt: skip
     axes.set(xscale="log", ylim=(-2, 103))
-    axes.set_title("Square attack through answers; those at 100 % lie on each other", fontsize=8)
+    axes.set_title("Square attack through answers, on 200 images", fontsize=8)
     axes.legend(fontsize=7, loc="center right")
     return figure
 
