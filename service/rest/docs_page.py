@@ -7,6 +7,7 @@ import re
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.staticfiles import StaticFiles
 
 from noisevote.service.rest.response_headers import PAGE_POLICY
 
@@ -33,6 +34,11 @@ async def docs(request: Request) -> HTMLResponse:
 async def index() -> RedirectResponse:
     """The documentation, where there is no playground."""
     return RedirectResponse("docs")  # relative, so that it works under any prefix
+
+
+def swagger_files() -> StaticFiles:
+    """Swagger's script and style, from a package that has nothing else, so that the page needs no internet access."""
+    return StaticFiles(packages=[("fastapi_offline", "static")])
 
 
 def page_policy(page: bytes) -> str:
