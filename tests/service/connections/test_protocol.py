@@ -11,6 +11,7 @@ from noisevote.service.connections.door import Door
 from noisevote.service.connections.limits import ConnectionLimits, OpenConnections
 from noisevote.service.connections.loop_turns import AT_ONCE
 from noisevote.service.connections.protocol import LimitedProtocol, protocol_of
+from noisevote.service.connections.reading import PIECE_BYTES
 from noisevote.service.settings import Settings
 from noisevote.service.unread import UnreadBytes
 
@@ -155,10 +156,12 @@ async def whole_body(receive: Any) -> bytes:
         (b"garbage\r\n\r\n", b"400"),
         (b"GET  HTTP/1.1\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nx: " + b"y" * 70_000 + b"\r\n\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\nx: " + b"y" * 100_000, b"431"),
+        (b"CONNECT x:1 HTTP/1.1\r\n\r\n", b"400"),
         (b"POST /third HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nno chunk\r\n", b"400"),
     ],
 )
-async def test_what_cannot_be_parsed_waits_for_the_answers_before_it(follows: bytes, status: bytes) -> None:
+async def test_what_is_not_taken_waits_for_the_answers_before_it(follows: bytes, status: bytes) -> None:
     """Two requests and what is none: each has its own answer, and the connection ends with the refusal."""
     may_answer = asyncio.Event()
 
@@ -174,7 +177,9 @@ async def test_what_cannot_be_parsed_waits_for_the_answers_before_it(follows: by
     protocol = make(config, ServerState(), {})
     protocol.connection_made(transport)
     first = b"POST /first HTTP/1.1\r\ncontent-length: 2\r\n\r\nab"
-    protocol.data_received(first + b"GET /second HTTP/1.1\r\n\r\n" + follows)
+    sent = first + b"GET /second HTTP/1.1\r\n\r\n" + follows
+    for start in range(0, len(sent), PIECE_BYTES):
+        protocol.data_received(sent[start : start + PIECE_BYTES])
     protocol.data_received(b"GET /fourth HTTP/1.1\r\n\r\n")
     for _ in range(3):
         await asyncio.sleep(0)
