@@ -117,7 +117,6 @@ def app_of(runtime: Runtime, access: Access | None = None) -> FastAPI:
     index = playground.router if runtime.settings.playground else docs_page.index_router
     for router in (*v1.ROUTERS, *v2.ROUTERS, health.router, openapi.router, docs_page.router, index):
         app.include_router(router)
-    app.mount("/static-offline-docs", docs_page.swagger_files())
     _add_middleware(app, runtime, access)
     answer_errors(app)
     app.state.description = openapi.Description(app, (*v1.BODIES, *v2.BODIES))
