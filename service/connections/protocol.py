@@ -248,6 +248,10 @@ class LimitedProtocol(BeginsInTurns):
         self._wire_bytes = self._body_bytes = self._announced = 0
         self._receiving, self._headers_done, self._upgrade_ignored = True, False, False
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; the parser leaves the spaces behind a value, which are no part of it (RFC 9110, 5.5)."""
+        super().on_header(name, value.rstrip(b" \t"))
+
     def on_headers_complete(self) -> None:
         """The application may begin, unless the request has to be read again."""
         self._headers_done = True

@@ -112,8 +112,7 @@ def _lacking(caller: Caller, scope: Scope) -> ForbiddenError:
 def sent_key(headers: Mapping[bytes, bytes]) -> bytes | None:
     """The key in a request's headers."""
     scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
-    key = bearer if scheme.lower() == b"bearer" else headers.get(b"x-api-key")
-    return None if key is None else key.strip()  # the parser leaves spaces behind a value
+    return bearer.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key")
 
 
 def how_to_use(key: str, address: str) -> str:

@@ -116,6 +116,15 @@ async def test_a_client_that_leaves_is_told_to_the_answer_that_was_begun() -> No
     assert protocol.cycle.disconnected
 
 
+async def test_spaces_behind_a_value_are_no_part_of_it() -> None:
+    """Else a key, a host or a content type that a client pads would be unknown."""
+    clients = Clients(1)
+    protocol = clients.protocols[0]
+    protocol.data_received(b"GET / HTTP/1.1\r\nhost:  localhost \t\r\nx-api-key: a b \r\nempty: \r\n\r\n")
+    assert protocol.headers == [(b"host", b"localhost"), (b"x-api-key", b"a b"), (b"empty", b"")]
+    clients.leave()
+
+
 class Written(Transport):
     """A transport that notes what it is to send."""
 
