@@ -249,8 +249,12 @@ class LimitedProtocol(BeginsInTurns):
         self._receiving, self._headers_done, self._upgrade_ignored = True, False, False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; the parser leaves the spaces behind a value, which are no part of it (RFC 9110, 5.5)."""
-        super().on_header(name, value.rstrip(b" \t"))
+        """A header, or a trailer behind the body, which must not count as one (RFC 9110, 6.5.1).
+
+        The parser leaves the spaces behind a value, which are no part of it (RFC 9110, 5.5).
+        """
+        if not self._headers_done:
+            super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
         """The application may begin, unless the request has to be read again."""

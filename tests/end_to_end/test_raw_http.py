@@ -167,6 +167,14 @@ def test_what_is_not_taken_is_refused_after_the_answers_before_it(
     assert b'"' + code + b'"' in refusal
 
 
+def test_a_trailer_changes_nothing(hasty: tuple[str, int]) -> None:
+    """Neither the host that a request is for nor what its body is."""
+    trailers = b"host: elsewhere.example\r\ncontent-type: text/plain\r\n"
+    chunked = b"transfer-encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n%s\r\n" % (len(BODY), BODY, trailers)
+    with connected(hasty, HEAD + chunked) as connection:
+        assert answer(connection, until_closed=False)[0] == 200
+
+
 @pytest.mark.parametrize("size", [1, 100, 2**20], ids=["tiny", "short", "huge"])
 def test_chunks_of_any_size_make_the_same_body(hasty: tuple[str, int], size: int) -> None:
     """What follows on the connection is the next request."""

@@ -125,6 +125,21 @@ async def test_spaces_behind_a_value_are_no_part_of_it() -> None:
     clients.leave()
 
 
+async def test_what_follows_a_body_is_no_header() -> None:
+    """Else a trailer would bring a key, an origin or a host that a proxy has taken away or never saw."""
+    clients = Clients(1)
+    protocol = clients.protocols[0]
+    protocol.data_received(
+        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\nx-api-key: own\r\n\r\n"
+        b"1\r\na\r\n0\r\nx-api-key: other\r\nhost: other\r\n\r\n" + HEALTH
+    )
+    first = protocol._answering
+    assert first is not None
+    assert first.scope["headers"] == [(b"transfer-encoding", b"chunked"), (b"x-api-key", b"own")]
+    assert list(protocol.scope["headers"]) == [(b"host", b"localhost")]
+    clients.leave()
+
+
 class Written(Transport):
     """A transport that notes what it is to send."""
 
