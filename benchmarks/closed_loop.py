@@ -28,8 +28,8 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Turns:
-    """Turns of one contender, one a round."""
+class TurnsTaken:
+    """Turns that one contender took, one a round."""
 
     turns: Sequence[Turn]
 
@@ -41,7 +41,7 @@ class Turns:
         """Processors that this process kept busy, median over the rounds."""
         return statistics.median(turn.own_seconds / turn.seconds for turn in self.turns)
 
-    def ratio(self, base: "Turns") -> float:
+    def ratio(self, base: "TurnsTaken") -> float:
         """Median over the rounds of (votes per second) ÷ (those of `base`), round by round."""
         pairs = zip(self.turns, base.turns, strict=True)
         return statistics.median(turn.votes_per_second / other.votes_per_second for turn, other in pairs)
@@ -67,7 +67,7 @@ async def turn(clients: Sequence[Client], seconds: float) -> Turn:
     return outcome
 
 
-async def in_turns(contenders: Mapping[str, Sequence[Client]], rounds: int, seconds: float) -> dict[str, Turns]:
+async def in_turns(contenders: Mapping[str, Sequence[Client]], rounds: int, seconds: float) -> dict[str, TurnsTaken]:
     """Let each contender's clients ask once a round, after a short round that is not counted.
 
     The order is turned round every time, so that a machine that gets slower does so for all alike.
@@ -78,4 +78,4 @@ async def in_turns(contenders: Mapping[str, Sequence[Client]], rounds: int, seco
     for round_ in range(rounds):
         for name in list(contenders)[:: -1 if round_ % 2 else 1]:
             found[name].append(await turn(contenders[name], seconds))
-    return {name: Turns(turns) for name, turns in found.items()}
+    return {name: TurnsTaken(turns) for name, turns in found.items()}

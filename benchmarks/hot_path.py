@@ -16,7 +16,7 @@ from typing import Final
 import uvloop
 from scipy import stats
 
-from benchmarks.closed_loop import Client, Turns, in_turns
+from benchmarks.closed_loop import Client, TurnsTaken, in_turns
 from benchmarks.connections import Connections
 from benchmarks.report import write
 from benchmarks.server_process import PATH, client, served_model, serving
@@ -71,7 +71,7 @@ def main() -> None:
         write(options.out, figures, [about, "", *rows, "", said], TITLE, model)
 
 
-async def _measure(urls: dict[str, str], options: argparse.Namespace) -> dict[str, Turns]:
+async def _measure(urls: dict[str, str], options: argparse.Namespace) -> dict[str, TurnsTaken]:
     connections = {name: Connections(url, PATH) for name, url in urls.items()}
     asked: dict[str, list[Client]] = {
         name: [client(each, options.sigma, 1)] * options.clients for name, each in connections.items()
@@ -82,13 +82,13 @@ async def _measure(urls: dict[str, str], options: argparse.Namespace) -> dict[st
     return found
 
 
-def ratios(found: dict[str, Turns]) -> list[float]:
+def ratios(found: dict[str, TurnsTaken]) -> list[float]:
     """Requests per second now ÷ before, round by round."""
     pairs = zip(found[NOW].turns, found[BEFORE].turns, strict=True)
     return [now.votes_per_second / before.votes_per_second for now, before in pairs]
 
 
-def _figures(turns: Turns) -> dict[str, float]:
+def _figures(turns: TurnsTaken) -> dict[str, float]:
     return {
         "requests_per_second": turns.votes_per_second(),
         "p50_ms": turns.percentile_ms(50),
@@ -97,7 +97,7 @@ def _figures(turns: Turns) -> dict[str, float]:
     }
 
 
-def _row(name: str, turns: Turns) -> str:
+def _row(name: str, turns: TurnsTaken) -> str:
     times = " | ".join(f"{turns.percentile_ms(q):.1f} ms" for q in (50, 99))
     return f"| {name} | {turns.votes_per_second():.0f} | {times} |"
 

@@ -17,7 +17,7 @@ import uvloop
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.closed_loop import Client, Turns, in_turns
+from benchmarks.closed_loop import Client, TurnsTaken, in_turns
 from benchmarks.connections import Connections
 from benchmarks.report import write
 from benchmarks.server_process import DIGIT, PATH, client, serving
@@ -95,7 +95,7 @@ def _digit() -> NDArray[np.float32]:
         return np.asarray(image, dtype=np.float32)[np.newaxis, np.newaxis] / np.float32(255)
 
 
-def point(votes: int, found: dict[str, Turns]) -> OverheadPoint:
+def point(votes: int, found: dict[str, TurnsTaken]) -> OverheadPoint:
     """Medians of both, and of what HTTP keeps."""
     http, in_process = found[HTTP], found[IN_PROCESS]
     return OverheadPoint(

@@ -22,7 +22,7 @@ import orjson
 import uvloop
 from numpy.typing import NDArray
 
-from benchmarks.closed_loop import Client, Turns, in_turns
+from benchmarks.closed_loop import Client, TurnsTaken, in_turns
 from benchmarks.connections import Connections
 from benchmarks.report import write
 from benchmarks.server_process import PATH, served_model, serving
@@ -96,7 +96,7 @@ async def _read(url: str, options: argparse.Namespace) -> list[dict[str, float]]
 
 async def _turns(
     url: str, inputs: NDArray[np.float32], votes: int, status: int, options: argparse.Namespace
-) -> dict[str, Turns]:
+) -> dict[str, TurnsTaken]:
     head, body = as_v2(inputs, votes)
     by_v1 = Connections(url, PATH)
     by_v2 = Connections(url, V2_PATH, header=f"inference-header-content-length: {head}")
@@ -162,12 +162,12 @@ def _client(connections: Connections, body: bytes, expected: int) -> Client:
     return ask
 
 
-def _requests_per_second(turns: Turns) -> float:
+def _requests_per_second(turns: TurnsTaken) -> float:
     """Each counts as one vote."""
     return turns.votes_per_second()
 
 
-def _compared(rates: dict[str, float], found: dict[str, Turns]) -> dict[str, float]:
+def _compared(rates: dict[str, float], found: dict[str, TurnsTaken]) -> dict[str, float]:
     return {"v1": rates[V1], "v2": rates[V2], "ratio": found[V2].ratio(found[V1])}
 
 

@@ -17,7 +17,7 @@ from typing import Self
 
 import uvloop
 
-from benchmarks.closed_loop import Turns, in_turns
+from benchmarks.closed_loop import TurnsTaken, in_turns
 from benchmarks.connections import Connections
 from benchmarks.report import write
 from benchmarks.server_process import PATH, client, served_model, serving
@@ -121,7 +121,7 @@ async def _measure(servers: dict[str, Servers], votes: int, options: argparse.Na
     return points(votes, found, {layout: each.memory_mib() for layout, each in servers.items()})
 
 
-def points(votes: int, found: dict[str, Turns], memory_mib: dict[str, float]) -> list[Point]:
+def points(votes: int, found: dict[str, TurnsTaken], memory_mib: dict[str, float]) -> list[Point]:
     """Figures of each layout, beside those of the first."""
     first = next(iter(found.values()))
     return [

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
-from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from noisevote.engine.onnx_engine import OnnxEngine
@@ -103,11 +102,12 @@ def app_of(runtime: Runtime, access: Access | None = None) -> FastAPI:
             yield
         await runtime.close()
 
-    app = FastAPIOffline(  # FastAPI whose /docs needs no internet access
+    app = FastAPI(
         title="noisevote",
         version=version("noisevote"),
         description=DESCRIPTION,
         lifespan=lifespan,
+        openapi_url=None,  # here and below are routes of our own
         docs_url=None,
         redoc_url=None,
         telemetry=NO_TELEMETRY,
@@ -115,11 +115,12 @@ def app_of(runtime: Runtime, access: Access | None = None) -> FastAPI:
     app.state.runtime = runtime
     app.state.access = access
     index = playground.router if runtime.settings.playground else docs_page.index_router
-    for router in (*v1.ROUTERS, *v2.ROUTERS, health.router, docs_page.router, index):
+    for router in (*v1.ROUTERS, *v2.ROUTERS, health.router, openapi.router, docs_page.router, index):
         app.include_router(router)
     _add_middleware(app, runtime, access)
     answer_errors(app)
-    openapi.describe_bodies(app, (*v1.BODIES, *v2.BODIES))
+    app.state.description = openapi.Description(app, (*v1.BODIES, *v2.BODIES))
+    app.openapi = app.state.description.made  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
 
 

@@ -56,7 +56,7 @@ class LimitedProtocol(BeginsInTurns):
         self._headers_done = False
         self._upgrade_ignored = False
         self._refused = False
-        self._unparsable: ServiceError | None = None  # what follows requests that are still answered
+        self._unfit: ServiceError | None = None  # what is the matter with what follows requests that are still answered
         self.url = b""
         self._announced = 0  # bytes of the body that is coming
         self._arrived: float | None = None  # when the next request did, if it is the first of what comes
@@ -169,7 +169,7 @@ class LimitedProtocol(BeginsInTurns):
 
     def data_received(self, data: bytes | memoryview) -> None:
         """Feed the parser, within the limits."""
-        if self._refused or self._unparsable is not None:
+        if self._refused or self._unfit is not None:
             return
         self._unset_keepalive_if_required()
         was_receiving, body_before, self._begun = self._receiving, self._body_bytes, 0
@@ -192,7 +192,8 @@ class LimitedProtocol(BeginsInTurns):
         The parser gathers a header that is not complete and tells nothing of it, nor of what lies between chunks.
         """
         if self._wire_bytes - self._body_bytes > self.door.max_header_bytes + FRAMING * self._body_bytes:
-            self.refuse(HeaderTooLargeError(self.door.max_header_bytes))
+            self._refuse_in_turn(HeaderTooLargeError(self.door.max_header_bytes))
+            return
         if self._refused or not (self._answered() or (self._headers_done and not self.pipeline)):
             return  # an earlier request is being answered
         phase = Phase.BODY if self._headers_done else Phase.HEADER
@@ -205,28 +206,30 @@ class LimitedProtocol(BeginsInTurns):
         self.door.connections.enter(self, phase, time.monotonic())
 
     def _refuse_unparsable(self, error: httptools.HttpParserError) -> None:
-        """Refuse it, once the requests before it are answered."""
+        """Refuse what the parser does not take."""
         if isinstance(error.__context__, _TooManyError):
             self.refuse(InvalidHttpError(f"http: more than {MOST_WAITING} requests wait for those before them"))
             return
-        problem: ServiceError
         if isinstance(error.__context__, _TooLargeError):
-            problem = HeaderTooLargeError(self.door.max_header_bytes)
+            self._refuse_in_turn(HeaderTooLargeError(self.door.max_header_bytes))
         else:
             self.door.warn("invalid HTTP was refused")
-            problem = InvalidHttpError(f"http: the request cannot be parsed ({str(error)[:200]})")
+            self._refuse_in_turn(InvalidHttpError(f"http: the request cannot be parsed ({str(error)[:200]})"))
+
+    def _refuse_in_turn(self, problem: ServiceError) -> None:
+        """Refuse what is coming, once the requests before it are answered; nothing that follows is read."""
         if self.pipeline and self.pipeline[0][0].scope is self.scope:
             self.pipeline.popleft()  # it is in the body of the last that waits
         elif self._answered() or self.cycle.scope is self.scope:
             self.refuse(problem)
             return
-        self._unparsable = problem
+        self._unfit = problem
 
     def _go_on_in_http_1(self, rest: bytes | memoryview) -> None:
         """Read a request that asks for another protocol again, without that wish, and what follows it."""
         method = self.parser.get_method()
         if method == b"CONNECT":
-            self.refuse(InvalidHttpError("http: CONNECT is for proxies"))
+            self._refuse_in_turn(InvalidHttpError("http: CONNECT is for proxies"))
             return
         head = head_without_upgrade(method, self.url, self.parser.get_http_version(), self.headers)
         self.parser = httptools.HttpRequestParser(self)
@@ -244,6 +247,14 @@ class LimitedProtocol(BeginsInTurns):
         self._begun += 1
         self._wire_bytes = self._body_bytes = self._announced = 0
         self._receiving, self._headers_done, self._upgrade_ignored = True, False, False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer behind the body, which must not count as one (RFC 9110, 6.5.1).
+
+        The parser leaves the spaces behind a value, which are no part of it (RFC 9110, 5.5).
+        """
+        if not self._headers_done:
+            super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
         """The application may begin, unless the request has to be read again."""
@@ -299,8 +310,8 @@ class LimitedProtocol(BeginsInTurns):
         else:
             phase = Phase.ANSWER if queued else Phase.IDLE
         self._enter(phase)
-        if self._unparsable is not None and not queued:
-            self.refuse(self._unparsable)
+        if self._unfit is not None and not queued:
+            self.refuse(self._unfit)
 
     def _answered(self) -> bool:
         """No request is being answered."""

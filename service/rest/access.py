@@ -111,8 +111,8 @@ def _lacking(caller: Caller, scope: Scope) -> ForbiddenError:
 
 def sent_key(headers: Mapping[bytes, bytes]) -> bytes | None:
     """The key in a request's headers."""
-    scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
-    return key.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key")
+    scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
+    return bearer.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key")
 
 
 def how_to_use(key: str, address: str) -> str:

@@ -3,15 +3,19 @@
 import base64
 import hashlib
 import re
+from typing import Final
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.staticfiles import StaticFiles
 
 from noisevote.service.rest.response_headers import PAGE_POLICY
 
 router = APIRouter()
 index_router = APIRouter()
+# Of a package that has nothing else, so that the page needs no internet access.
+SWAGGER_FILES: Final = StaticFiles(packages=[("fastapi_offline", "static")])
 
 
 @router.get("/docs", include_in_schema=False)
@@ -27,6 +31,12 @@ async def docs(request: Request) -> HTMLResponse:
     )
     page.headers["content-security-policy"] = page_policy(bytes(page.body))
     return page
+
+
+@router.get("/static-offline-docs/{name}", include_in_schema=False)
+async def swagger_file(request: Request, name: str) -> Response:
+    """Swagger's script, style and picture."""
+    return await SWAGGER_FILES.get_response(name, request.scope)
 
 
 @index_router.get("/", include_in_schema=False)

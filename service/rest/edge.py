@@ -6,6 +6,7 @@ from typing import Final, cast
 
 from fastapi import Request
 from starlette._utils import get_route_path  # what routes match, to the last character
+from starlette.datastructures import URL
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from noisevote.service.callers import Caller
@@ -97,11 +98,10 @@ class Edge:
 class _Answer:
     """Completes the headers of an answer on their way; `status` is 0 until it has begun."""
 
-    __slots__ = ("_asked", "_scope", "_send", "names", "status")
+    __slots__ = ("_scope", "_send", "names", "status")
 
     def __init__(self, scope: Scope, headers: dict[bytes, bytes], send: Send) -> None:
         self._scope = scope
-        self._asked = headers
         self._send = send
         self.names = request_id(headers.get(b"x-request-id")), traceparent(headers.get(b"traceparent"))
         self.status = 0
@@ -124,7 +124,7 @@ class _Answer:
         return headers
 
     def _relative(self, location: bytes) -> bytes:
-        host = self._asked.get(b"host", b"").decode("latin-1")
+        host = URL(scope=self._scope).netloc  # as redirects have it: where Host is missing or no name, the own address
         return relative_location(location.decode("latin-1"), host, self._scope["path"]).encode("latin-1", "replace")
 
 

@@ -63,7 +63,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
     """Answer what the router itself refuses: unknown paths and methods."""
     assert isinstance(error, HTTPException)
     code = {404: "unknown_path", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    message = f"{shown(request.method)[1:-1]} {shown(request.url.path)[1:-1]}: {error.detail}"
+    path = shown(request.scope["path"])[1:-1]  # not that of its URL, which leaves line ends out
+    message = f"{shown(request.method)[1:-1]} {path}: {error.detail}"
     return error_response(request.scope, error.status_code, code, message, dict(error.headers or {}))
 
 

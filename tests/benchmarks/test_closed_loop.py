@@ -4,13 +4,13 @@ from functools import partial
 import pytest
 
 from benchmarks import http_overhead, workers
-from benchmarks.closed_loop import Turn, Turns, in_turns, turn
+from benchmarks.closed_loop import Turn, TurnsTaken, in_turns, turn
 from benchmarks.workers import Layout
 
 
-def turns(*votes_per_second: float) -> Turns:
+def turns(*votes_per_second: float) -> TurnsTaken:
     """One-second turns with two requests each, of 10 ms and 30 ms."""
-    return Turns([Turn([0.01, 0.03], int(rate), 1.0, 0.25) for rate in votes_per_second])
+    return TurnsTaken([Turn([0.01, 0.03], int(rate), 1.0, 0.25) for rate in votes_per_second])
 
 
 async def test_contenders_take_turns_and_change_places() -> None:

@@ -147,14 +147,32 @@ def test_too_many_requests_that_follow_at_once_are_refused(store: ModelStore) ->
     assert "ERROR" not in log, log
 
 
-def test_what_cannot_be_parsed_is_refused_after_the_answers_before_it(hasty: tuple[str, int]) -> None:
-    """Both requests before it have theirs, in order; then comes the 400, and the end."""
-    sent = GOOD + HEALTH + b"nonsense\r\n\r\n"
-    with connected(hasty, sent) as connection, connection.makefile("rb") as received:
+@pytest.mark.parametrize(
+    ("last", "status", "code"),
+    [
+        (b"nonsense\r\n\r\n", b"400", b"invalid_http"),
+        (b"CONNECT localhost:1 HTTP/1.1\r\n\r\n", b"400", b"invalid_http"),
+        (b"GET / HTTP/1.1\r\nx: " + b"y" * 50_000, b"431", b"header_too_large"),
+    ],
+    ids=["nonsense", "connect", "header without end"],
+)
+def test_what_is_not_taken_is_refused_after_the_answers_before_it(
+    hasty: tuple[str, int], last: bytes, status: bytes, code: bytes
+) -> None:
+    """Both requests before it have theirs, in order; then comes the refusal, and the end."""
+    with connected(hasty, GOOD + HEALTH + last) as connection, connection.makefile("rb") as received:
         assert [b"predictions" in next_answer(received) for _ in range(2)] == [True, False]
         refusal = received.read()
-    assert refusal.startswith(b"HTTP/1.1 400 ")
-    assert b'"invalid_http"' in refusal
+    assert refusal.startswith(b"HTTP/1.1 " + status)
+    assert b'"' + code + b'"' in refusal
+
+
+def test_a_trailer_changes_nothing(hasty: tuple[str, int]) -> None:
+    """Neither the host that a request is for nor what its body is."""
+    trailers = b"host: elsewhere.example\r\ncontent-type: text/plain\r\n"
+    chunked = b"transfer-encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n%s\r\n" % (len(BODY), BODY, trailers)
+    with connected(hasty, HEAD + chunked) as connection:
+        assert answer(connection, until_closed=False)[0] == 200
 
 
 @pytest.mark.parametrize("size", [1, 100, 2**20], ids=["tiny", "short", "huge"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from noisevote.noise_op import torch_philox, torch_twin
+from noisevote.noise_op import torch_operator, torch_philox
 from noisevote.noise_op.contract import Activation
 from noisevote.noise_op.library import Kernel
 from noisevote.noise_op.reference import gaussian_noise as reference
@@ -25,7 +25,7 @@ def engine(request: pytest.FixtureRequest, kernel: Kernel, monkeypatch: pytest.M
     """Both engines of the twin: the native kernel, and torch operations where there is none."""
     assert kernel is not None
     if request.param == "plain torch":
-        monkeypatch.setattr(torch_twin, "load_kernel", lambda: None)
+        monkeypatch.setattr(torch_operator, "load_kernel", lambda: None)
     return str(request.param)
 
 

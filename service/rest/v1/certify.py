@@ -7,12 +7,11 @@ from functools import partial
 from typing import Annotated, Any, Final
 
 import orjson
-from anyio import BrokenResourceError
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import ValidationError
 
-from noisevote.service.errors import ClientLeftError, InvalidValueError, ServiceError
+from noisevote.service.errors import InvalidValueError, ServiceError
 from noisevote.service.prediction.certify import Certification, InputCertificate
 from noisevote.service.prediction.certify_options import CertifyRequest
 from noisevote.service.rest.disconnection import abandoned_when_left
@@ -20,6 +19,7 @@ from noisevote.service.rest.edge import visit_of
 from noisevote.service.rest.json_body import JsonLimits, parse_object
 from noisevote.service.rest.v1.certify_schemas import CertifyBody, CertifyResponse
 from noisevote.service.rest.v1.documented import reads
+from noisevote.service.rest.v1.events import error_event, event, streamed
 from noisevote.service.rest.v1.predict import REFUSALS
 from noisevote.service.rest.v1.query import read_whole_request
 from noisevote.service.runtime import runtime_of
@@ -75,13 +75,8 @@ async def acceptance(request: Request, name: str, version: str | None = None) ->
     began, runtime = time.perf_counter(), runtime_of(request)
     read = partial(read_whole_request, request, runtime.settings.max_body_bytes, CertifyBody)
     async with runtime.certifier.accept(name, version, read, parse, visit_of(request), stream=True) as certification:
-        try:
+        with streamed(certification):
             yield Accepted(certification, began)
-        except* BrokenResourceError:  # FastAPI has an event for a client that has left
-            pass
-        finally:
-            if not certification.over:
-                certification.tell(ClientLeftError("its client left the stream"))
 
 
 Queued = Annotated[Accepted, Depends(acceptance)]
@@ -90,15 +85,15 @@ Queued = Annotated[Accepted, Depends(acceptance)]
 @router.post("/v1/models/{name}/certify/stream", **STREAMED)
 async def stream(accepted: Queued) -> AsyncIterator[ServerSentEvent]:
     """`…/certify`, told while the votes are cast."""
-    async for event in _events(accepted):
-        yield event
+    async for each in _events(accepted):
+        yield each
 
 
 @router.post("/v1/models/{name}/versions/{version}/certify/stream", **STREAMED)
 async def stream_version(accepted: Queued) -> AsyncIterator[ServerSentEvent]:
     """The same on a chosen version."""
-    async for event in _events(accepted):
-        yield event
+    async for each in _events(accepted):
+        yield each
 
 
 async def _events(accepted: Accepted) -> AsyncIterator[ServerSentEvent]:
@@ -106,11 +101,10 @@ async def _events(accepted: Accepted) -> AsyncIterator[ServerSentEvent]:
     try:
         async for standing in certification.progress():
             shown = {"input": standing.input, **shown_certificate(certification, standing)}
-            yield _event("votes", {"certificates": [shown]})
-        yield _event("answer", respond(certification, accepted.began))
+            yield event("votes", {"certificates": [shown]})
+        yield event("answer", respond(certification, accepted.began))
     except ServiceError as error:
-        certification.tell(error)
-        yield _event("error", {"error": {"code": error.code, "message": str(error)}})
+        yield error_event(certification, error)
 
 
 def parse(body: bytes, settings: Settings) -> CertifyRequest:
@@ -166,7 +160,3 @@ def shown_certificate(certification: Certification, standing: InputCertificate) 
         "seed": standing.seed,
         "stopped_by": standing.stopped_by,
     }
-
-
-def _event(name: str, content: dict[str, Any]) -> ServerSentEvent:
-    return ServerSentEvent(event=name, raw_data=orjson.dumps(content).decode())

@@ -12,18 +12,18 @@ from functools import partial
 from typing import Annotated, Any, Final
 
 import numpy as np
-from anyio import BrokenResourceError
 from fastapi import APIRouter, Depends, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from noisevote.service.errors import ClientLeftError, ServiceError
+from noisevote.service.errors import ServiceError
 from noisevote.service.prediction.answer import answer_of
 from noisevote.service.prediction.handle import Prediction
 from noisevote.service.prediction.options import RETURNS
 from noisevote.service.prediction.prepare import Prepared
 from noisevote.service.rest.edge import visit_of
+from noisevote.service.rest.v1.events import error_event, event, streamed
 from noisevote.service.rest.v1.parse import parse
-from noisevote.service.rest.v1.predict import DOCUMENTED, REFUSALS, as_json, predictions, respond
+from noisevote.service.rest.v1.predict import DOCUMENTED, REFUSALS, predictions, respond
 from noisevote.service.rest.v1.query import read_whole_request
 from noisevote.service.rest.v1.schemas import PredictRequest
 from noisevote.service.runtime import runtime_of
@@ -54,13 +54,8 @@ async def acceptance(request: Request, name: str, version: str | None = None) ->
     async with runtime.predictor.accept(
         name, version, read, parse, visit_of(request), anytime=True, returns=RETURNS
     ) as prediction:
-        try:
+        with streamed(prediction):
             yield Accepted(prediction, began)
-        except* BrokenResourceError:  # FastAPI has an event for a client that has left
-            pass
-        finally:
-            if not prediction.over:
-                prediction.tell(ClientLeftError("its client left the stream"))
 
 
 Queued = Annotated[Accepted, Depends(acceptance)]
@@ -69,15 +64,15 @@ Queued = Annotated[Accepted, Depends(acceptance)]
 @router.post("/v1/models/{name}/predict/stream", **STREAMED)
 async def stream(accepted: Queued) -> AsyncIterator[ServerSentEvent]:
     """`…/predict` by the newest version, told while the votes are cast."""
-    async for event in _events(accepted):
-        yield event
+    async for each in _events(accepted):
+        yield each
 
 
 @router.post("/v1/models/{name}/versions/{version}/predict/stream", **STREAMED)
 async def stream_version(accepted: Queued) -> AsyncIterator[ServerSentEvent]:
     """The same on a chosen version."""
-    async for event in _events(accepted):
-        yield event
+    async for each in _events(accepted):
+        yield each
 
 
 async def _events(accepted: Accepted) -> AsyncIterator[ServerSentEvent]:
@@ -89,11 +84,10 @@ async def _events(accepted: Accepted) -> AsyncIterator[ServerSentEvent]:
             before, told = told, counted.tally
             if prepared.options.returns == "label":
                 continue  # a label that changes tells how the votes stand
-            yield _event("votes", {"predictions": _changed(prepared, counted, before)})
-        yield _event("answer", respond(prepared, await prediction.answer(), accepted.began))
+            yield event("votes", {"predictions": _changed(prepared, counted, before)})
+        yield event("answer", respond(prepared, await prediction.answer(), accepted.began))
     except ServiceError as error:
-        prediction.tell(error)
-        yield _event("error", {"error": {"code": error.code, "message": str(error)}})
+        yield error_event(prediction, error)
 
 
 def _changed(prepared: Prepared, counted: CountedVotes, told: Tally) -> list[dict[str, Any]]:
@@ -105,7 +99,3 @@ def _changed(prepared: Prepared, counted: CountedVotes, told: Tally) -> list[dic
     news = replace(counted, tally=counted.tally.since(told)).of(inputs)
     shown = predictions(prepared, answer_of(prepared, news))
     return [{"input": index, **prediction} for index, prediction in zip(inputs.tolist(), shown, strict=True)]
-
-
-def _event(name: str, content: dict[str, Any]) -> ServerSentEvent:
-    return ServerSentEvent(event=name, raw_data=as_json(content).decode())

@@ -11,6 +11,7 @@ from noisevote.service.connections.door import Door
 from noisevote.service.connections.limits import ConnectionLimits, OpenConnections
 from noisevote.service.connections.loop_turns import AT_ONCE
 from noisevote.service.connections.protocol import LimitedProtocol, protocol_of
+from noisevote.service.connections.reading import PIECE_BYTES
 from noisevote.service.settings import Settings
 from noisevote.service.unread import UnreadBytes
 
@@ -115,6 +116,30 @@ async def test_a_client_that_leaves_is_told_to_the_answer_that_was_begun() -> No
     assert protocol.cycle.disconnected
 
 
+async def test_spaces_behind_a_value_are_no_part_of_it() -> None:
+    """Else a key, a host or a content type that a client pads would be unknown."""
+    clients = Clients(1)
+    protocol = clients.protocols[0]
+    protocol.data_received(b"GET / HTTP/1.1\r\nhost:  localhost \t\r\nx-api-key: a b \r\nempty: \r\n\r\n")
+    assert protocol.headers == [(b"host", b"localhost"), (b"x-api-key", b"a b"), (b"empty", b"")]
+    clients.leave()
+
+
+async def test_what_follows_a_body_is_no_header() -> None:
+    """Else a trailer would bring a key, an origin or a host that a proxy has taken away or never saw."""
+    clients = Clients(1)
+    protocol = clients.protocols[0]
+    protocol.data_received(
+        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\nx-api-key: own\r\n\r\n"
+        b"1\r\na\r\n0\r\nx-api-key: other\r\nhost: other\r\n\r\n" + HEALTH
+    )
+    first = protocol._answering
+    assert first is not None
+    assert first.scope["headers"] == [(b"transfer-encoding", b"chunked"), (b"x-api-key", b"own")]
+    assert list(protocol.scope["headers"]) == [(b"host", b"localhost")]
+    clients.leave()
+
+
 class Written(Transport):
     """A transport that notes what it is to send."""
 
@@ -155,10 +180,12 @@ async def whole_body(receive: Any) -> bytes:
         (b"garbage\r\n\r\n", b"400"),
         (b"GET  HTTP/1.1\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nx: " + b"y" * 70_000 + b"\r\n\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\nx: " + b"y" * 100_000, b"431"),
+        (b"CONNECT x:1 HTTP/1.1\r\n\r\n", b"400"),
         (b"POST /third HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nno chunk\r\n", b"400"),
     ],
 )
-async def test_what_cannot_be_parsed_waits_for_the_answers_before_it(follows: bytes, status: bytes) -> None:
+async def test_what_is_not_taken_waits_for_the_answers_before_it(follows: bytes, status: bytes) -> None:
     """Two requests and what is none: each has its own answer, and the connection ends with the refusal."""
     may_answer = asyncio.Event()
 
@@ -174,7 +201,9 @@ async def test_what_cannot_be_parsed_waits_for_the_answers_before_it(follows: by
     protocol = make(config, ServerState(), {})
     protocol.connection_made(transport)
     first = b"POST /first HTTP/1.1\r\ncontent-length: 2\r\n\r\nab"
-    protocol.data_received(first + b"GET /second HTTP/1.1\r\n\r\n" + follows)
+    sent = first + b"GET /second HTTP/1.1\r\n\r\n" + follows
+    for start in range(0, len(sent), PIECE_BYTES):
+        protocol.data_received(sent[start : start + PIECE_BYTES])
     protocol.data_received(b"GET /fourth HTTP/1.1\r\n\r\n")
     for _ in range(3):
         await asyncio.sleep(0)

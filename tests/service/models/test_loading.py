@@ -26,7 +26,7 @@ DAMAGES = ["load", "run", "read", "parse", "memory"]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ModelStore:
+def mixed(tmp_path: Path) -> ModelStore:
     """A store with a model of two variants, and a bad one before it and after it."""
     store = ModelStore(tmp_path)
     for name in ("a-bad", "good", "z-bad"):
@@ -78,7 +78,7 @@ def test_a_file_of_each_network_comes_first() -> None:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_whatever_goes_wrong_with_a_model_refuses_it_alone(
-    store: ModelStore, damage: str, monkeypatch: pytest.MonkeyPatch
+    mixed: ModelStore, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By name, with a reason that is no traceback; nothing of it stays loaded; the other model serves."""
     engine = Breaking(damage)
@@ -86,7 +86,7 @@ def test_whatever_goes_wrong_with_a_model_refuses_it_alone(
     for method in ("read", "manifest"):
         if damage == {"read": "read", "manifest": "parse"}[method]:
             _break_method(monkeypatch, method)
-    loaded = load_models(store, engine, 32, lambda: 0.0)
+    loaded = load_models(mixed, engine, 32, lambda: 0.0)
     assert list(loaded.models) == ["good"]
     assert {refusal.name.split()[0] for refusal in loaded.refusals} == {"a-bad", "z-bad"}
     assert all(refusal.reason.startswith("loading it fails (") for refusal in loaded.refusals)
@@ -105,10 +105,10 @@ def _break_method(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(ModelStore, name, broken)
 
 
-def test_a_folder_of_mode_000_refuses_its_model_alone(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_mode_000_refuses_its_model_alone(mixed: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the model's folder or its version's may not be read."""
     monkeypatch.setattr(loading, "measure", lambda *_: BatchProfile(8, 0.001, ((8, 0.008),)))
-    closed = {str(store.root / "a-bad"), str(store.root / "z-bad/1/manifest.json")}
+    closed = {str(mixed.root / "a-bad"), str(mixed.root / "z-bad/1/manifest.json")}
     scan, opened = os.scandir, os.open
 
     def scan_allowed(path: Path) -> object:
@@ -123,7 +123,7 @@ def test_a_folder_of_mode_000_refuses_its_model_alone(store: ModelStore, monkeyp
 
     monkeypatch.setattr(os, "scandir", scan_allowed)
     monkeypatch.setattr(os, "open", open_allowed)
-    loaded = load_models(store, FakeEngine(), 32, lambda: 0.0)
+    loaded = load_models(mixed, FakeEngine(), 32, lambda: 0.0)
     assert list(loaded.models) == ["good"]
     assert dict(loaded.refusals) == {
         "a-bad": "cannot be read: Permission denied",
@@ -200,16 +200,16 @@ def test_loading_can_be_given_up_while_files_hang(hanging: ModelStore) -> None:
     assert all(trial.ended.is_set() for trial in engine.trials)
 
 
-def test_loading_can_be_given_up_while_a_model_is_timed(store: ModelStore) -> None:
+def test_loading_can_be_given_up_while_a_model_is_timed(mixed: ModelStore) -> None:
     """Between two of its runs, even if each takes long."""
     engine = FakeEngine()
-    loader = Loader(store, engine, 32, time.monotonic)
+    loader = Loader(mixed, engine, 32, time.monotonic)
     engine.may_run.clear()
     ended: list[list[LoadedVersion] | Exception] = []
 
     def load() -> None:
         try:
-            ended.append(loader.load(look(store).manifests.values()))
+            ended.append(loader.load(look(mixed).manifests.values()))
         except AbandonedError as error:
             ended.append(error)
 
@@ -224,7 +224,7 @@ def test_loading_can_be_given_up_while_a_model_is_timed(store: ModelStore) -> No
     assert len(engine.batches) == 1
 
 
-def test_no_more_is_read_ahead_than_one_file(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_is_read_ahead_than_one_file(mixed: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """All before it are loaded by then, so that no store is in memory twice."""
     engine, original, held = Breaking("nothing"), ModelStore.read, list[int]()
     monkeypatch.setattr(loading, "measure", engine.time)
@@ -234,14 +234,14 @@ def test_no_more_is_read_ahead_than_one_file(store: ModelStore, monkeypatch: pyt
         return original(store, manifest, variant)
 
     monkeypatch.setattr(ModelStore, "read", read)
-    assert len(load_models(store, engine, 32, lambda: 0.0).sessions()) == len(held) == 6
+    assert len(load_models(mixed, engine, 32, lambda: 0.0).sessions()) == len(held) == 6
     assert set(held) == {1}
 
 
-def test_what_is_passed_over_is_told(store: ModelStore, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_passed_over_is_told(mixed: ModelStore, caplog: pytest.LogCaptureFixture) -> None:
     """In the log and in the registry, without being counted as refused."""
-    (store.root / "good/v5").mkdir()
-    loaded = _loaded(store)
+    (mixed.root / "good/v5").mkdir()
+    loaded = _loaded(mixed)
     assert not loaded.refusals
     assert [remark.name for remark in loaded.ignored] == ["good/v5/"]
     assert "ignored: good/v5/: is no version's number" in caplog.text

@@ -22,17 +22,10 @@ from tests.support.versions import (
     eventually,
     histogram,
     index,
-    one_version,
     predict,
     publish,
     serving,
 )
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ModelStore:
-    """A store with version 1 of a model."""
-    return one_version(tmp_path)
 
 
 async def _is(client: httpx.AsyncClient, state: str) -> bool:
@@ -43,11 +36,11 @@ async def _newest_is(client: httpx.AsyncClient, version: str) -> bool:
     return (await histogram(client))[0] == version
 
 
-async def test_a_new_version_is_the_newest_and_the_old_one_stays(store: ModelStore, tmp_path: Path) -> None:
+async def test_a_new_version_is_the_newest_and_the_old_one_stays(growing: ModelStore, tmp_path: Path) -> None:
     """Once it is loaded; both are served beside each other, each by its own file."""
-    async with serving(store, tmp_path) as (client, engine):
+    async with serving(growing, tmp_path) as (client, engine):
         _, old = await histogram(client)
-        publish(store, "2", v="b")
+        publish(growing, "2", v="b")
         assert (await histogram(client)) == ("1", old)
         assert (await index(client))["m 2"]["reason"] == "is not taken up yet"
         (entry,) = await admin(client, "models/m/versions/2/load")
@@ -59,16 +52,16 @@ async def test_a_new_version_is_the_newest_and_the_old_one_stays(store: ModelSto
         assert engine.loaded == {"m 1 v a", "m 2 v b"}
 
 
-async def test_a_request_under_way_ends_on_what_it_began_with(store: ModelStore, tmp_path: Path) -> None:
+async def test_a_request_under_way_ends_on_what_it_began_with(growing: ModelStore, tmp_path: Path) -> None:
     """While its version is replaced by other files; then those are let go of, and only those that changed."""
-    publish(store, v="a", w="same")
-    async with serving(store, tmp_path, threads=1, batch_rows=8) as (client, engine):
+    publish(growing, v="a", w="same")
+    async with serving(growing, tmp_path, threads=1, batch_rows=8) as (client, engine):
         _, old = await histogram(client, "m")
         before = engine.files[next(key for key in engine.files if key.variant == "w")]
         engine.may_run.clear()
         asking = asyncio.create_task(predict(client, variant="v"))
         await until(lambda: len(engine.batches) > 0 and engine.batches[-1][0].variant == "v")
-        publish(store, v="b", w="same")
+        publish(growing, v="b", w="same")
         await admin(client, "models/m/load")
         assert engine.loaded == {"m 1 v a", "m 1 v b", "m 1 w same"}
         assert engine.files[next(key for key in engine.files if key.variant == "w")] is before
@@ -91,12 +84,12 @@ def _alone(folder: Path, content: str) -> ModelStore:
 @pytest.mark.parametrize("way", ["load", "refresh"])
 @pytest.mark.parametrize("version", ["1", "2"])
 async def test_a_broken_version_is_refused_by_name_while_the_previous_one_serves(
-    store: ModelStore, tmp_path: Path, way: str, version: str, caplog: pytest.LogCaptureFixture
+    growing: ModelStore, tmp_path: Path, way: str, version: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whether it is new or takes the place of a good one; nothing of it stays; mended, it is taken up."""
-    async with serving(store, tmp_path) as (client, engine):
+    async with serving(growing, tmp_path) as (client, engine):
         before = await histogram(client)
-        publish(store, version, v="b", w=BROKEN.decode())
+        publish(growing, version, v="b", w=BROKEN.decode())
         if way == "load":
             message = await admin(client, "models/m/load", 422)
             assert message == f"model: m {version}: variant w: it is broken"
@@ -107,15 +100,15 @@ async def test_a_broken_version_is_refused_by_name_while_the_previous_one_serves
         assert await histogram(client) == before
         assert engine.loaded == {"m 1 v a"}
         assert "noisevote_refusals 1.0" in (await client.get("/metrics", headers=OPS)).text
-        publish(store, version, v="b", w="good")
+        publish(growing, version, v="b", w="good")
         await admin(client, "refresh")
         assert (await index(client))[f"m {version}"]["reason"] == ""
         assert (await histogram(client))[0] == version
 
 
-async def test_what_is_unloaded_answers_what_it_accepted_and_nothing_more(store: ModelStore, tmp_path: Path) -> None:
+async def test_what_is_unloaded_answers_what_it_accepted_and_nothing_more(growing: ModelStore, tmp_path: Path) -> None:
     """Its memory is free when `unload` returns, if nobody holds it; it stays unloaded until it is loaded again."""
-    async with serving(store, tmp_path, threads=1, batch_rows=8) as (client, engine):
+    async with serving(growing, tmp_path, threads=1, batch_rows=8) as (client, engine):
         expected = await histogram(client)
         engine.may_run.clear()
         asking = asyncio.create_task(histogram(client))
@@ -136,11 +129,11 @@ async def test_what_is_unloaded_answers_what_it_accepted_and_nothing_more(store:
 
 
 async def test_unload_returns_although_a_request_holds_on(
-    store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    growing: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a while, and says so."""
     monkeypatch.setattr(local_repository, "UNLOAD_S", 0.01)
-    async with serving(store, tmp_path, threads=1) as (client, engine):
+    async with serving(growing, tmp_path, threads=1) as (client, engine):
         engine.may_run.clear()
         asking = asyncio.create_task(histogram(client))
         await until(lambda: len(engine.batches) > 0)
@@ -152,31 +145,31 @@ async def test_unload_returns_although_a_request_holds_on(
 
 
 async def test_refresh_takes_up_what_is_new_changed_or_gone(
-    store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    growing: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A version that is gone only for an instant, because it is being replaced, goes on serving."""
     monkeypatch.setattr(local_repository, "REPLACING_S", 0.2)
-    publish(store, "1", "gone", v="x")
-    async with serving(store, tmp_path) as (client, engine):
-        publish(store, "2", v="b")
-        publish(store, "1", v="c")
-        (store.root / "gone").rename(store.root / ".gone")
+    publish(growing, "1", "gone", v="x")
+    async with serving(growing, tmp_path) as (client, engine):
+        publish(growing, "2", v="b")
+        publish(growing, "1", v="c")
+        (growing.root / "gone").rename(growing.root / ".gone")
         refreshing = asyncio.create_task(admin(client, "refresh"))
         await asyncio.sleep(0.05)
-        (store.root / ".gone").rename(store.root / "gone")
+        (growing.root / ".gone").rename(growing.root / "gone")
         await refreshing
         assert engine.loaded == {"m 1 v c", "m 2 v b", "gone 1 v x"}
-        (store.root / "gone").rename(store.root / ".gone")
+        (growing.root / "gone").rename(growing.root / ".gone")
         await admin(client, "refresh")
         await until(lambda: engine.loaded == {"m 1 v c", "m 2 v b"})
         assert (await predict(client, "gone")).status_code == 404
         assert set(await index(client)) == {"m 1", "m 2"}
 
 
-async def test_polling_takes_up_what_is_new(store: ModelStore, tmp_path: Path) -> None:
+async def test_polling_takes_up_what_is_new(growing: ModelStore, tmp_path: Path) -> None:
     """Without being asked, and tries what is broken once, not each time."""
-    async with serving(store, tmp_path, poll_models=0.02) as (client, engine):
-        publish(store, "2", v="b")
+    async with serving(growing, tmp_path, poll_models=0.02) as (client, engine):
+        publish(growing, "2", v="b")
         await eventually(lambda: _newest_is(client, "2"))
         tries: list[str] = []
         load = engine.load
@@ -186,34 +179,34 @@ async def test_polling_takes_up_what_is_new(store: ModelStore, tmp_path: Path) -
             load(key, *arguments, **more)
 
         engine.load = counted  # type: ignore[method-assign]
-        publish(store, "3", v=BROKEN.decode())
+        publish(growing, "3", v=BROKEN.decode())
         await until(lambda: tries == ["3"])
         await asyncio.sleep(0.2)
         assert tries == ["3"]
         assert (await histogram(client))[0] == "2"
 
 
-async def test_only_the_models_of_the_settings_are_served(store: ModelStore, tmp_path: Path) -> None:
+async def test_only_the_models_of_the_settings_are_served(growing: ModelStore, tmp_path: Path) -> None:
     """Others can be loaded by hand; the newest versions alone, where the settings say so."""
     for version in "234":
-        publish(store, version, v=version)
-    publish(store, "1", "other", v="o")
-    async with serving(store, tmp_path, models=("m",), newest_versions=2) as (client, engine):
+        publish(growing, version, v=version)
+    publish(growing, "1", "other", v="o")
+    async with serving(growing, tmp_path, models=("m",), newest_versions=2) as (client, engine):
         assert engine.loaded == {"m 3 v 3", "m 4 v 4"}
         assert (await index(client))["other 1"]["reason"] == "is not among the models to serve"
-        publish(store, "5", v=BROKEN.decode())
+        publish(growing, "5", v=BROKEN.decode())
         await admin(client, "refresh")
         assert engine.loaded == {"m 3 v 3", "m 4 v 4"}  # none leaves for one that is broken
-        publish(store, "5", v="5")
+        publish(growing, "5", v="5")
         await admin(client, "refresh")
         await until(lambda: engine.loaded == {"m 4 v 4", "m 5 v 5"})
         await admin(client, "models/other/load")
         assert (await predict(client, "other")).status_code == 200
 
 
-async def test_operations_are_for_admins_and_take_no_files(store: ModelStore, tmp_path: Path) -> None:
+async def test_operations_are_for_admins_and_take_no_files(growing: ModelStore, tmp_path: Path) -> None:
     """Another key is 403; unknown names are 404; whatever is sent is refused."""
-    async with serving(store, tmp_path) as (client, _):
+    async with serving(growing, tmp_path) as (client, _):
         assert (await client.get("/v1/admin/models", headers=ALICE)).status_code == 403
         assert (await client.post("/v1/admin/models/m/unload", headers=ALICE)).status_code == 403
         assert "'x' is not in the store, which has m" in await admin(client, "models/x/load", 404)
@@ -223,11 +216,11 @@ async def test_operations_are_for_admins_and_take_no_files(store: ModelStore, tm
         assert (await histogram(client))[0] == "1"
 
 
-async def test_no_request_keeps_its_version_longer_than_it_lasts(store: ModelStore, tmp_path: Path) -> None:
+async def test_no_request_keeps_its_version_longer_than_it_lasts(growing: ModelStore, tmp_path: Path) -> None:
     """Neither answered, refused, streamed nor abandoned ones: memory would return only when garbage is collected."""
     gc.disable()
     try:
-        async with serving(store, tmp_path) as (client, engine):
+        async with serving(growing, tmp_path) as (client, engine):
             await histogram(client)
             assert (await predict(client, votes=0)).status_code == 422
             assert (await predict(client, variant="none")).status_code == 404
@@ -236,7 +229,7 @@ async def test_no_request_keeps_its_version_longer_than_it_lasts(store: ModelSto
             streamed = await client.post("/v1/models/m/predict/stream", json=body, headers=ALICE)
             assert "event: result" in streamed.text or streamed.status_code == 200
             assert (await client.post("/v1/models/m/plan", json={"sigma": 0.5, "accuracy": 0.9}, headers=ALICE)).text
-            publish(store, v="b")
+            publish(growing, v="b")
             await admin(client, "models/m/load")
             async with asyncio.timeout(5):
                 await until(lambda: engine.loaded == {"m 1 v b"})

@@ -38,7 +38,7 @@ from tests.support.serving import OPEN, publish_tiny, serve
 # These say nothing of any model's votes.
 ABOUT_THE_SERVER = {
     ("GET", path) for path in ("/", "/playground/{path:path}", "/healthz", "/readyz", "/metrics", "/docs",
-                               "/openapi.json", "/static-offline-docs")
+                               "/openapi.json", "/static-offline-docs/{name}")
 }  # fmt: skip
 PATH = "/v1/models/tiny/predict"
 OPEN_ROUTES = v1.OPEN_ROUTES | v2.OPEN_ROUTES

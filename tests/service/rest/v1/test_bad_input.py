@@ -263,6 +263,12 @@ async def test_every_error_has_the_same_form(
     assert response.json()["error"]["code"] == code
 
 
+async def test_an_unknown_path_is_told_as_it_was_asked_for(client: httpx.AsyncClient) -> None:
+    """With line ends, which a URL may not hold, so that nobody looks for a path that is there."""
+    response = await client.get("/v1/mod%0Aels")
+    assert response.json()["error"]["message"] == r"GET /v1/mod\nels: Not Found"
+
+
 async def test_refused_requests_change_nothing(store: ModelStore) -> None:
     """After a hundred bad requests the engine was never asked, nothing waits, and a good one is answered."""
     engine = FakeEngine(CLASSES)
