@@ -65,7 +65,7 @@ def test_a_twin_is_measured_beside_its_variant_and_added(store: ModelStore, data
     differences = twin.compared(measured, data, (PLAN,), threads=1)
     assert [each.point.sigma for each in differences] == [0.0] * 3 + [0.5] * 3
     assert all(abs(each.gain) < 0.1 for each in differences)
-    assert measured.recipe["calibration"] == {"inputs": 160, "votes": 4, "percentile": 99.99, "sigmas": [0.0, 0.5]}
+    assert measured.recipe["calibration"] == {"inputs": 160, "votes": 4, "percentile": 99.999, "sigmas": [0.0, 0.5]}
     accurate = measured.model_copy(update={"accuracy": twin.variant.accuracy})  # of 96 images none may tip
     add(store, twin, accurate, twin.compared(accurate, data, (PLAN,), threads=1))
     publication = store.publication("tiny")
