@@ -1,6 +1,6 @@
 # make serve   venv, pinned install, native build, server on 127.0.0.1:8000 (NOISEVOTE_PORT moves it)
-# make check   the same, and what the tests need (torch among it); lint, types and the quick tests; two minutes on a slow processor with two threads
-# make test    every test; seven and a half minutes on a slow processor with two threads; WORKERS=4 with more than two processors
+# make check   the same, and what the tests need (torch among it); lint, types and the quick tests; one minute on two fast processors, two on slow ones
+# make test    every test; five minutes on two fast processors, seven and a half on slow ones; WORKERS=4 with more than two processors
 # make prove   what takes longer: properties over thousands of examples
 # make install what the tests and lint need, without running them
 # make lint    ruff and mypy --strict over all rooms and tests
