@@ -64,16 +64,19 @@ bench-peers: $(VENV)/.dev $(VENV)/.native
 	$(BIN)/python -m benchmarks.peers measure --rounds $(ROUNDS)
 	$(BIN)/python -m benchmarks.peers report
 
-# Wheels only, hashes checked; torch by version (its builds differ by platform, see requirements/torch.in).
+# Wheels only, hashes checked; torch by version (its builds differ by platform, see requirements/torch.in). The locks
+# name all that is needed, so nothing is resolved anew. What only the tests need is compiled when it is imported: of
+# most of it nothing ever is, and compiling all of it would be a third of the install.
+LOCKED := install --no-deps --require-hashes --only-binary :all:
 $(VENV)/.serve: requirements/serve.lock
 	@test -n "$(PYTHON)" || { echo "noisevote needs Python 3.11 or newer (set PYTHON=...)" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --require-hashes --only-binary :all: -r requirements/serve.lock
+	$(PIP) $(LOCKED) -r requirements/serve.lock
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.lock | $(VENV)/.serve
-	$(PIP) install --require-hashes --only-binary :all: -r requirements/dev.lock
-	$(PIP) install $(TORCH)
+	$(PIP) $(LOCKED) --no-compile -r requirements/dev.lock
+	$(PIP) install --no-compile $(TORCH)
 	@touch $@
 
 $(VENV)/.native: $(NATIVE) pyproject.toml $(VENV)/.serve

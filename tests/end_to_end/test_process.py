@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from noisevote.model_store.store import ModelStore
-from tests.support.process import DIGIT, TIMEOUT_S, ended, fresh_server, refusal, start_line
+from tests.support.process import DIGIT, TIMEOUT_S, ended, fresh_server, refusal, server, start_line
 from tests.support.serving import publish_tiny
 
 
@@ -54,7 +54,7 @@ def test_the_environment_moves_the_port(store: ModelStore) -> None:
 def test_a_corrupted_file_is_named_at_start(store: ModelStore) -> None:
     """In the start line and with the reason on standard error; the other variant serves."""
     (store.root / "tiny/1/mul-0.8.onnx").write_bytes(b"")
-    with fresh_server("--port", "0", "--model-store", str(store.root)) as process:
+    with server("--port", "0", "--model-store", str(store.root)) as process:
         line, _ = start_line(process)
         assert "tiny 1: mul-0.0 |" in line
         assert "refused: tiny 1 mul-0.8" in line
@@ -109,7 +109,7 @@ def test_of_two_servers_that_start_at_once_one_serves(store: ModelStore) -> None
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     flags = ("--port", port, "--model-store", str(store.root))
-    with fresh_server(*flags) as one, fresh_server(*flags) as other:
+    with server(*flags) as one, server(*flags) as other:
         patience = time.monotonic() + TIMEOUT_S
         while one.poll() is None and other.poll() is None:
             assert time.monotonic() < patience
@@ -122,7 +122,7 @@ def test_of_two_servers_that_start_at_once_one_serves(store: ModelStore) -> None
 
 def test_a_long_body_is_refused_before_it_is_sent(store: ModelStore) -> None:
     """A client that only announces a gigabyte has its 413 at once."""
-    with fresh_server("--port", "0", "--model-store", str(store.root)) as process:
+    with server("--port", "0", "--model-store", str(store.root)) as process:
         connection = HTTPConnection(start_line(process)[1].removeprefix("http://"), timeout=TIMEOUT_S)
         connection.putrequest("POST", "/v1/models/tiny/predict")
         connection.putheader("content-type", "application/json")

@@ -52,11 +52,12 @@ def test_a_model_that_is_not_there_is_named_at_start(store: ModelStore) -> None:
 
 async def test_reloads_under_load_fail_no_request() -> None:
     """Every answer has the histogram of the version that it names; after many, memory is what it was after three."""
-    reloads = examples(4)
-    found = await reload_under_load(reloads, rounds=max(1, reloads // 10), warm_s=0.5 if reloads < 100 else 5)
+    proving = examples(1) > 1
+    reloads = 120 if proving else 2  # two versions are served, so that two replace all that was there
+    found = await reload_under_load(reloads, rounds=max(1, reloads // 10), warm_s=5 if proving else 0.2)
     assert found["reloads"] == reloads
     assert found["requests"] > 10 * found["clients"]
     assert found["problems"] == []
     assert found["failed"] == 0
-    if reloads > 100:
+    if proving:
         assert found["memory_ratio"] < 1.05

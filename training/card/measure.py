@@ -73,13 +73,13 @@ def measure_accuracy(
 def _attacks(
     network: Network, recipe: Recipe, test: Examples, device: torch.device, deadline: float, small: bool
 ) -> Iterator[tuple[str, Any]]:
-    yield "natural", one_vote_accuracy(network, recipe, test, 0.0)
+    yield "natural", one_vote_accuracy(network, recipe, test.first(100 if small else 10_000), 0.0)
     target, eps = Target(network), recipe.adversarial_eps if recipe.adversarial_share > 0 else 0.3
-    some = test.first(50 if small else 10_000)
+    some = test.first(10 if small else 10_000)
     if time.time() < deadline:
         yield "pgd-20", accuracy_under(target, pgd(eps, eps / 8, 20), some, device, rows=1000)
     if time.time() < deadline:
-        some, restarts = test.first(20 if small else 1000), 1 if small else 10
+        some, restarts = test.first(4 if small else 1000), 1 if small else 10
         yield (
             "pgd-100-first-1000",
             accuracy_under(target, pgd(eps, eps / 30, 100), some, device, restarts=restarts, rows=1000),

@@ -74,7 +74,7 @@ def test_stopping_and_going_on_changes_no_bit(
 
 
 @pytest.mark.parametrize(
-    ("network", "images", "epochs", "lr"), [(NarrowCifarCnn, 16, 40, 1e-2), (ShallowestDenseNet, 16, 40, 1e-2)]
+    ("network", "images", "epochs", "lr"), [(NarrowCifarCnn, 16, 25, 1e-2), (ShallowestDenseNet, 16, 40, 1e-2)]
 )
 def test_cifar_networks_learn(
     examples: dict[str, Examples], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
