@@ -37,12 +37,12 @@ class Residual(nn.Module):
 
 
 class Reader(nn.Module):
-    """Rows of a digit as a sequence, both ways or one; each takes the exporter two seconds."""
+    """Rows of a digit as a sequence."""
 
-    def __init__(self, kind: type[nn.LSTM | nn.GRU], *, both_ways: bool) -> None:
+    def __init__(self, kind: type[nn.LSTM | nn.GRU]) -> None:
         super().__init__()
-        self.read = kind(28, 6, bidirectional=both_ways, batch_first=True)
-        self.head = nn.Linear(12 if both_ways else 6, 10)
+        self.read = kind(28, 6, bidirectional=True, batch_first=True)
+        self.head = nn.Linear(12, 10)
 
     def forward(self, x: Tensor) -> Tensor:  # the class says it
         out, _ = self.read(x[:, 0])
@@ -55,9 +55,7 @@ def noisy(module: nn.Module, sigma: float = 0.5) -> NoisyModule:
 
 
 @pytest.mark.parametrize(
-    "make",
-    [Residual, lambda: Reader(nn.LSTM, both_ways=True), lambda: Reader(nn.GRU, both_ways=False)],
-    ids=["cnn", "lstm", "gru"],
+    "make", [Residual, lambda: Reader(nn.LSTM), lambda: Reader(nn.GRU)], ids=["cnn", "lstm", "gru"]
 )
 def test_the_exported_file_decides_as_the_module(make: type[nn.Module], data: DataSet, tmp_path: Path) -> None:
     """Seven votes over three inputs: logits of the file, votes fanned out, are those of torch with the same draws."""
@@ -92,7 +90,7 @@ def test_costs_are_those_worked_out_by_hand() -> None:
     gates, steps = 2 * 4 * 6, 28
     parameters = 2 * (24 * (28 + 6) + 2 * 24) + 12 * 10 + 10
     lstm = Counts(parameters, steps * gates * (28 + 6) + 120, steps * gates + 10, 2 * steps + 1)
-    assert count(noisy(Reader(nn.LSTM, both_ways=True)), (1, 28, 28)) == lstm
+    assert count(noisy(Reader(nn.LSTM)), (1, 28, 28)) == lstm
 
 
 def test_a_module_is_published_with_what_was_measured(data: DataSet, tmp_path: Path) -> None:
