@@ -25,8 +25,9 @@ from noisevote.training.publish import export
 from noisevote.training.publish.differences import MOST_BELOW, Difference, differences
 from noisevote.training.publish.quantize import CALIBRATION_INPUTS, CALIBRATION_VOTES, PERCENTILE, quantized
 
-# Where a file says what it was calibrated under.
+# Keys of a file's metadata: sigmas that it was calibrated at, and the percentile that ended each signal's range.
 CALIBRATED_AT: Final = "calibrated_at"
+CALIBRATED_TO: Final = "calibrated_to"
 
 
 class LessAccurateError(TrainingError):
@@ -89,16 +90,16 @@ class Twin:
         """Write the twin's file, calibrated on training examples under the variant's noise at these sigmas.
 
         Where the twin draws otherwise than its variant, the file to compare it with is written too. A file that is
-        there already stays.
+        there already stays, unless it was calibrated otherwise.
 
         Raises:
             UnquantizableError: the network cannot be computed in 8 bits as it is.
         """
         about = {"variant": self.name, "precision": "int8", "twin": self.variant.name}
-        about[CALIBRATED_AT] = " ".join(map(str, sigmas))
+        about |= {CALIBRATED_AT: " ".join(map(str, sigmas)), CALIBRATED_TO: str(PERCENTILE)}
         content = store.read(self.manifest, self.variant)
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not self.file.exists():
+        if not self.file.exists() or not about.items() <= _metadata(self.file.read_bytes()).items():
             export.write(quantized(content, data.train, self.variant.noise, sigmas, about, self.operator), self.file)
         if self.redrawn is not None and not self.redrawn.exists():
             model = onnx.load_from_string(content)
@@ -109,11 +110,12 @@ class Twin:
         """The manifest's entry of the file, measured as the plans say; what was measured before is kept."""
         evaluation, _ = _evaluated(self.file, data, plans, threads)
         content = self.file.read_bytes()
+        told = _metadata(content)
         calibration: dict[str, JsonValue] = {
             "inputs": CALIBRATION_INPUTS,
             "votes": CALIBRATION_VOTES,
-            "percentile": PERCENTILE,
-            "sigmas": [float(sigma) for sigma in _metadata(content)[CALIBRATED_AT].split()],
+            "percentile": float(told[CALIBRATED_TO]),
+            "sigmas": [float(sigma) for sigma in told[CALIBRATED_AT].split()],
         }
         provenance = self.provenance.model_copy(update={"commit": git_commit(), "versions": versions()})
         return Variant.model_validate(

@@ -12,10 +12,11 @@ PAGE: Final = "twins.md"
 ABOUT: Final = (
     "# Twins beside their float32 variants",
     "",
-    "Accuracy in percent on all test images, of int8 twins that draw with a newer version of the noise operator than",
-    "their float32 variants. For this comparison the float32 variants drew with that version too: both files had the",
-    "same images, seeds, draws and votes, so that the difference is paired image by image. In brackets is its 95 %",
-    f"interval over images. A twin is published if it is nowhere more than {100 * MOST_BELOW:g} points below.",
+    "Accuracy in percent on all test images, of int8 twins; in brackets what it is above the float32 variant's, with",
+    "the same images, seeds and draws. A twin that draws with a newer version of the noise operator stands beside its",
+    "variant with the draws of that version, so that votes are paired image by image, and the difference has its 95 %",
+    "interval over images. Any other stands beside what its variant was published with. Twins are calibrated for the",
+    f"sigmas of their tables, and published if they are nowhere there more than {100 * MOST_BELOW:g} points below.",
     "Made by `python -m training quantize … --publish`, which writes the records, and `python -m training report`.",
 )
 
@@ -36,13 +37,16 @@ def _section(made: TwinRecord) -> Iterable[str]:
     yield from ("", f"## {made.model} {made.version}, {made.twin}", "")
     yield (
         f"{made.bytes:,} bytes, operator version {made.operator}, {made.images:,} images, seed {made.seed}. "
-        f"Lowest beside float32: {_gain(worst)} points at sigma {worst.sigma:.4g} with {worst.votes} votes."
+        f"Lowest beside float32: {_gain(worst)} points at sigma {worst.sigma:.4g} with {_votes(worst.votes)}."
     )
-    heads = [f"{count} vote{'s' if count > 1 else ''}" for count in counts]
-    yield from ("", f"| sigma | {' | '.join(heads)} |", f"|---{'|---' * len(counts)}|")
+    yield from ("", f"| sigma | {' | '.join(map(_votes, counts))} |", f"|---{'|---' * len(counts)}|")
     for sigma in sorted({place.sigma for place in made.places}):
         of = {place.votes: place for place in made.places if place.sigma == sigma}
         yield f"| {sigma:.4g} | {' | '.join(_cell(of.get(count)) for count in counts)} |"
+
+
+def _votes(count: int) -> str:
+    return "1 vote" if count == 1 else f"{count} votes"
 
 
 def _cell(place: Place | None) -> str:

@@ -57,6 +57,18 @@ def made(store: ModelStore, data: DataSet, folder: Path, operator: OperatorVersi
     return twin
 
 
+def test_a_file_stays_until_it_is_calibrated_otherwise(store: ModelStore, data: DataSet, tmp_path: Path) -> None:
+    """Made again it stays to the byte; for other sigmas it is another file, and says so."""
+    twin = made(store, data, tmp_path)
+    first, written = twin.file.read_bytes(), twin.file.stat().st_mtime_ns
+    twin.make(store, data, PLAN.sigmas)
+    assert (twin.file.read_bytes(), twin.file.stat().st_mtime_ns) == (first, written)
+    twin.make(store, data, (0.5,))
+    assert twin.file.read_bytes() != first
+    calibration = {"inputs": 160, "votes": 4, "percentile": 99.999, "sigmas": [0.5]}
+    assert twin.measured(data, (PLAN,), threads=1).recipe["calibration"] == calibration
+
+
 def test_a_twin_is_measured_beside_its_variant_and_added(store: ModelStore, data: DataSet, tmp_path: Path) -> None:
     """Same images, seeds and votes: wherever both are measured there is a difference; the added twin loads and runs."""
     twin = made(store, data, tmp_path)
