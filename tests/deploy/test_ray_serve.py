@@ -143,7 +143,7 @@ def test_a_node_killed_under_load_costs_no_request_its_answer(ray: Cluster, one_
 
     Whether a part is under way on the node is for Ray's routing to say, so it may take more than one kill.
     """
-    for _ in range(3):
+    for _ in range(6):
         kill_while_it_computes(ray, one_process)
         if ray.log("asking again for votes of tiny 1"):
             return
