@@ -14,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH := torch==2.13.0
-NATIVE := $(wildcard noise_op/native/*)
+NATIVE := $(wildcard noise_op/native/* training/native/*)
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --durations=10
 ROUNDS ?= 5

@@ -46,7 +46,7 @@ def noisy_signal(
     x = dense(x)
     y = torch.empty((rows, *x.shape[1:]), dtype=x.dtype, memory_format=layout(x))
     held = _Held(x, sigma, seed, vote, row, number, site, activation == "relu")
-    kernel.forward(held.batch, x.dtype == torch.bfloat16, x.data_ptr(), y.data_ptr(), _team())
+    kernel.forward(held.batch, x.dtype == torch.bfloat16, x.data_ptr(), y.data_ptr(), torch_team())
     return y
 
 
@@ -103,7 +103,7 @@ def _kernel_gradient(
     held = _Held(x, sigma, seed, vote, row, 0, 0, relu)
     kernel.backward(
         held.batch, x.dtype == torch.bfloat16, x.data_ptr(), y.data_ptr(), g.data_ptr(), gx.data_ptr(),
-        _team(),
+        torch_team(),
     )  # fmt: skip
     if row is None:
         return gx
@@ -141,7 +141,7 @@ def _gomp_parallel() -> int | None:
         return None
 
 
-def _team() -> Team:
+def torch_team() -> Team:
     """Torch's own threads: it has just used them, and they would otherwise spin beside ours."""
     return Team(torch.get_num_threads(), _gomp_parallel())
 

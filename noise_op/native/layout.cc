@@ -1,8 +1,6 @@
 #include "layout.h"
 
 #include <algorithm>
-#include <atomic>
-#include <thread>
 #include <type_traits>
 #include <vector>
 
@@ -10,35 +8,6 @@ namespace noisevote {
 namespace {
 
 constexpr int64_t kTile = 1024;  // elements: 4 KB of normals
-
-// Rows in even shares; whoever is free takes the next share.
-template <class Work>
-struct Shares {
-  const Work& work;
-  int64_t rows;
-  int64_t count;
-  std::atomic<int64_t> next{0};
-
-  static void take(void* self) {
-    auto& shares = *static_cast<Shares*>(self);
-    for (int64_t i = shares.next++; i < shares.count; i = shares.next++)
-      shares.work(shares.rows * i / shares.count, shares.rows * (i + 1) / shares.count);
-  }
-};
-
-template <class Work>
-void over_rows(int64_t rows, const Team& team, const Work& work) {
-  const auto threads = static_cast<unsigned>(std::max<int64_t>(1, std::min<int64_t>(team.threads, rows)));
-  Shares<Work> shares{work, rows, threads};
-  if (threads > 1 && team.gomp_parallel != nullptr) {
-    team.gomp_parallel(Shares<Work>::take, &shares, threads, 0);
-    return;
-  }
-  std::vector<std::thread> others;
-  for (unsigned i = 1; i < threads; ++i) others.emplace_back(Shares<Work>::take, &shares);
-  Shares<Work>::take(&shares);
-  for (auto& other : others) other.join();
-}
 
 void apply(const Isa& isa, const Amplitude& a, const float* x, const float* z, float* y, size_t n) {
   isa.apply_f32(a, x, z, y, n);

@@ -3,6 +3,7 @@
 #define NOISEVOTE_LAYOUT_H_
 
 #include "isa.h"
+#include "team.h"
 
 namespace noisevote {
 
@@ -37,14 +38,6 @@ void noise_row(const Isa&, const Draws&, const Stream&, const Amplitude&, const 
 // Rows [first, last) of a batch of bytes, in either layout.
 void noise_bytes(const Isa&, const Batch&, const Quantization&, const uint8_t* x, uint8_t* y, int64_t first,
                  int64_t last);
-
-// Who computes: `threads` threads of the OpenMP runtime whose GOMP_parallel is given, or new ones for this call.
-// A caller that has an OpenMP runtime should lend it: its idle threads spin for a while after each of
-// the caller's own loops, and threads of ours would share their processors with them.
-struct Team {
-  int threads;
-  void (*gomp_parallel)(void (*function)(void*), void* data, unsigned threads, unsigned flags);
-};
 
 // The batch by a team.
 void forward(const Isa&, const Batch&, const float* x, float* y, const Team&);

@@ -98,7 +98,8 @@ def test_the_wheel_is_one_package_with_the_kernel_and_without_models_and_tests(w
     package = (ROOT / "noisevote").rglob("*")  # which does not follow the links
     own = {str(file.relative_to(ROOT)) for file in package if file.suffix in {".py", ".typed"}}
     page = {f"noisevote/{(FOLDER / name).relative_to(FOLDER.parents[3])}" for name in page_files()}
-    assert ours == sources | own | page | {"noisevote/noise_op/libnoisevote_kernel.so"}
+    built = {"noisevote/noise_op/libnoisevote_kernel.so", "noisevote/training/libnoisevote_training.so"}
+    assert ours == sources | own | page | built
 
 
 def test_what_is_installed_serves_a_store(site: Path, tmp_path: Path) -> None:

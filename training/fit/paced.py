@@ -95,6 +95,7 @@ class PacedTraining(Training):
         self.network.train()
         inputs, labels = next(self._batches(0))
         try:
+            self.choose_way(folder)
             self.compute(inputs, labels, self._draws(0))
         except (RuntimeError, AssertionError) as error:
             if self.compute is self.computed:

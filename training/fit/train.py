@@ -28,6 +28,7 @@ from noisevote.training.fit.best import Best
 from noisevote.training.fit.chosen import gradients_of
 from noisevote.training.fit.gradients import Compute, Replayed
 from noisevote.training.fit.quick_eval import QUICK_EVAL_IMAGES, quick_evals
+from noisevote.training.fit.step_way import faster_way
 from noisevote.training.fit.warm_start import INPUTS, start_from
 from noisevote.training.networks.network import Network
 from noisevote.training.networks.registry import build
@@ -95,6 +96,13 @@ class Training:
         self.schedule = OneCycleLR(self.optimizer, recipe.lr, total_steps=recipe.epochs * self.steps_per_epoch)
         self.computed = gradients_of(self.network, recipe)
         self.compute: Compute = Replayed(self.computed) if device.type == "cuda" else self.computed
+
+    def choose_way(self, folder: RunFolder) -> None:
+        """Compute steps the faster way from here on, where there are two and they depend on the device."""
+        if self.device.type == "cuda" and self.network.shared_norms is not None:
+            self.network.train()
+            inputs, labels = next(self._batches(0))
+            self.compute = faster_way(self.computed, (inputs, labels, self._draws(0)), folder, Replayed)
 
     def run_epoch(self, bar: "tqdm[Any]") -> dict[str, float]:
         """One pass over the training images; returns mean loss and accuracy under the training noise."""
@@ -203,6 +211,7 @@ def train(
         training.restore(folder.checkpoint)
     made_by = provenance(data, device)
     folder.append("start", epoch=training.epoch, threads=torch.get_num_threads(), recipe=recipe.model_dump(), **made_by)
+    training.choose_way(folder)
     best = Best(recipe, data, folder, device)
     last = min(recipe.epochs, recipe.epochs if stop_after is None else stop_after)
     _run_epochs(training, last, data.to_judge(recipe.holdout).first(QUICK_EVAL_IMAGES), folder, best)

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from noisevote.noise_op.torch_twin import GaussianNoise
+from noisevote.training.networks.channels import Channels, channels_of
 from noisevote.training.networks.cifar_cnn import CIFAR10_MEAN, CIFAR10_STD
+from noisevote.training.networks.dense_block import DenseBlock, keep_statistics
 from noisevote.training.networks.layers import NoisyLayer
 from noisevote.training.networks.network import Network
 
@@ -47,6 +49,8 @@ class CifarDenseNet(Network):
     """
 
     depth: ClassVar[int]
+    # Train through `dense_block`, where something computes it; else module after module, which takes longer.
+    shared_norms: bool | None = True
     input_shape = (3, 32, 32)
     data_set = "cifar10"
     preprocessing = "Inside the graph: per colour minus the mean, divided by the standard deviation of CIFAR-10."
@@ -84,7 +88,34 @@ class CifarDenseNet(Network):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of the images, drawing noise from the surrounding `noise_op.torch_twin.drawing`."""
-        return self.layers((images - self.mean) / self.std)  # type: ignore[no-any-return]  # untyped __call__
+        x = (images - self.mean) / self.std
+        kernels = channels_of(x.device) if self.training and self.shared_norms else None
+        return self.layers(x) if kernels is None else self._with_shared_norms(x, kernels)
+
+    def _with_shared_norms(self, x: Tensor, kernels: Channels) -> Tensor:
+        """What `layers` makes of x in training, each dense block by `dense_block`."""
+        layers = iter(self.layers)
+        for layer in layers:
+            if not isinstance(layer, _Dense):
+                x = layer(x)
+                continue
+            dense, reader = [layer], next(layers)
+            while isinstance(reader, _Dense):
+                dense.append(reader)
+                reader = next(layers)
+            norm = reader.norm if isinstance(reader, _Activated) else reader
+            assert isinstance(norm, nn.BatchNorm2d)
+            block = DenseBlock(x, norm.num_features, norm.eps, kernels)
+            order = block.add(x)
+            for each in dense:
+                order = block.add(each.layer(block.read(each.norm, order)), order)
+            x = block.read(norm, order)
+            keep_statistics(block, [*(each.norm for each in dense), norm])
+            if isinstance(reader, _Activated):
+                x = reader.layer(x)
+            else:
+                next(layers)  # the ReLU, which `read` has in it
+        return x
 
     def _norm(self, channels: int) -> nn.BatchNorm2d:
         return nn.BatchNorm2d(channels, affine=self.free_scale)

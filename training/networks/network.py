@@ -29,6 +29,8 @@ class Network(nn.Module):
     padding: ClassVar[Padding | None] = None
     # What training this network needs where it differs from the defaults of `training.recipe.Recipe`.
     recipe_defaults: ClassVar[Mapping[str, Any]] = {}
+    # Whether norms that read the same signals share their statistics in training; None: no two norms do.
+    shared_norms: bool | None = None
     # Its only noise is on the input, so that additive noise certifies (Cohen et al. 2019).
     noise_on_input: ClassVar[bool] = False
 
