@@ -23,6 +23,7 @@ from noisevote.training.commands.victims import victim_of
 from noisevote.training.data import files, mnist
 from noisevote.training.networks.registry import NETWORKS, named
 from noisevote.training.report.defence_runs import DefenceRun
+from noisevote.training.report.record import read_all
 from noisevote.training.runs.recipe import Recipe
 from tests.support.networks import NarrowCnn
 
@@ -85,7 +86,31 @@ def test_published_variant_is_calibrated_without_its_run(
         ("mul-0.6-at-0.8", 2), ("mul-0.6-at-1.0", 2),
     ]  # fmt: skip  # a run each
     assert main(["export", *made]) == 0
-    assert main(["record", "runs/mnist-cnn-7-mul-0.6", "--records", str(folder / "records")]) == 1
+
+
+@pytest.mark.usefixtures("narrow")
+def test_published_variant_is_measured_further(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`evaluate MODEL/VERSION/VARIANT` goes on from what is on record; `record` and `publish` take all of it."""
+    monkeypatch.chdir(folder)
+    run, store, records = str(folder / "run"), str(folder / "store"), str(folder / "records")
+    plan = ["--kinds", "multiplicative", "--images", "10", "--votes", "2", "--records", records, "--store", store]
+    assert main(["train", "--run", run, *SHORT, "--sigma-train", "0.6"]) == 0
+    assert main(["export", run]) == 0
+    assert main(["evaluate", run, "--sigmas", "0", *plan]) == 0
+    assert main(["record", run, "--records", records]) == 0
+    assert main(["publish", run, "--version", "7", "--store", store]) == 0
+    assert main(["evaluate", "mnist-cnn/7/mul-0.6", "--sigmas", "0.4", *plan]) == 0
+    again = "runs/mnist-cnn-7-mul-0.6"
+    assert main(["record", again, "--records", records]) == 0
+    (found,) = read_all(Path(records))["mnist-cnn"]
+    assert [(cell.sigma, cell.passes) for cell in found.evaluation.cells] == [(0.0, 1), (0.4, 2)]
+    assert len(found.epochs) == 1
+    assert main(["publish", again, "--version", "8", "--store", store]) == 0
+    (variant,) = ModelStore(folder / "store").manifest("mnist-cnn", "8").variants
+    assert {(point.sigma, point.votes) for point in variant.accuracy} >= {(0.0, 1), (0.4, 1), (0.4, 2)}
+    assert main(["record", again, "--records", str(folder / "others")]) == 1
     assert "restored from mnist-cnn/7/mul-0.6" in capsys.readouterr().err
 
 

@@ -45,4 +45,4 @@ def _experiment(options: argparse.Namespace) -> None:
         export_run(folder)
         engine = engine_for(folder, None, options.device, options.threads)
         evaluate(engine, folder.evaluation_by(engine.name), data.test, Plan((recipe.noise,), SIGMAS, options.votes, 0))
-        print(record.write(record.record(folder), options.records))
+        print(record.write(record.record(folder, options.records), options.records))

@@ -7,20 +7,19 @@ from typing import Final
 
 import torch
 
-from noisevote.model_store.store import ModelStore
 from noisevote.training.commands.options import (
     STORE,
     Commands,
     add_device,
     add_recipe,
+    add_records,
     add_threads,
     data_of,
-    published,
     recipe_of,
     usual_folder,
 )
+from noisevote.training.commands.run_names import run_of
 from noisevote.training.fit.calibration import calibrate, calibrated_folder
-from noisevote.training.fit.restored import published_recipe, restore
 from noisevote.training.fit.train import train
 from noisevote.training.runs.recipe import Recipe
 from noisevote.training.runs.run_folder import RunFolder
@@ -69,30 +68,15 @@ def add_calibrate(commands: Commands) -> None:
     parser.add_argument("--sigmas", nargs="+", type=float, required=True, help="one result each")
     parser.add_argument("--norm-batches", type=int, help="batches to estimate from (default: as the run's recipe says)")
     parser.add_argument("--store", type=Path, default=STORE, help="model store (default: model_store/models)")
+    add_records(parser)
     add_threads(parser)
     add_device(parser)
 
 
 def _calibrate(options: argparse.Namespace) -> None:
     for run in options.runs:
-        folder = _run_of(run, options.store)
+        folder = run_of(run, options.store, options.records)
         for sigma in options.sigmas:
             out = calibrated_folder(folder, sigma)
             calibrate(folder, sigma, data_of(folder.read_recipe()), out, options.device, options.norm_batches)
             print(out.path)
-
-
-def _run_of(chosen: str, store: Path) -> RunFolder:
-    """A run folder, or else that of a published MODEL/VERSION/VARIANT, runs/<model>-<version>-<variant>.
-
-    Raises:
-        TrainingError: it is neither.
-    """
-    folder = RunFolder(Path(chosen))
-    if folder.path.exists():
-        return folder
-    manifest, variant, file = published(ModelStore(store), chosen)
-    folder = RunFolder(Path("runs") / chosen.replace("/", "-"))
-    recipe = published_recipe(manifest, variant)
-    restore(manifest, variant, file, data_of(recipe), folder)
-    return folder

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from pathlib import Path
 
 import torch
 
@@ -11,7 +12,17 @@ from noisevote.evaluation.onnx_runtime import OnnxRuntime
 from noisevote.evaluation.plan import Plan
 from noisevote.evaluation.results import EvaluationError
 from noisevote.noise_op.contract import NOISE_KINDS
-from noisevote.training.commands.options import SIGMAS, Commands, add_device, add_records, add_runs, data_of
+from noisevote.training.commands.options import (
+    SIGMAS,
+    STORE,
+    Commands,
+    add_device,
+    add_records,
+    add_runs,
+    add_threads,
+    data_of,
+)
+from noisevote.training.commands.run_names import run_of
 from noisevote.training.errors import TrainingError
 from noisevote.training.measure import outputs
 from noisevote.training.measure.torch_twin import TorchTwin
@@ -29,7 +40,10 @@ def add_evaluate(commands: Commands) -> None:
     """Add `evaluate`."""
     parser = commands.add_parser("evaluate", help="measure runs on the test images, <run>/evaluation.json")
     parser.set_defaults(command=_evaluate)
-    add_runs(parser)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or published MODEL/VERSION/VARIANT")
+    parser.add_argument("--store", type=Path, default=STORE, help="model store (default: model_store/models)")
+    add_records(parser)
+    add_threads(parser)
     parser.add_argument("--kinds", nargs="+", choices=NOISE_KINDS, default=NOISE_KINDS, help="noise kinds")
     parser.add_argument("--sigmas", nargs="+", type=float, default=SIGMAS, help="sigmas of each kind")
     parser.add_argument("--reads", nargs="+", type=int, default=[1], help="averaged reads: noise of sigma/√reads each")
@@ -46,7 +60,7 @@ def add_evaluate(commands: Commands) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     sigmas = tuple(sigma / math.sqrt(reads) for reads in options.reads for sigma in options.sigmas)
     plan = Plan(tuple(options.kinds), sigmas, options.votes, options.seed)
-    for folder in options.runs:
+    for folder in [run_of(run, options.store, options.records) for run in options.runs]:
         recipe = folder.read_recipe()
         if options.holdout and recipe.holdout == 0:
             raise NoHoldoutError(folder)

@@ -17,7 +17,7 @@ def add_record(commands: Commands) -> None:
 
 def _record(options: argparse.Namespace) -> None:
     for folder in options.runs:
-        print(record.write(record.record(folder), options.records))
+        print(record.write(record.record(folder, options.records), options.records))
 
 
 def add_report(commands: Commands) -> None:

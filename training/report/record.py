@@ -103,11 +103,13 @@ class Record(BaseModel):
         return max((cell.passes for cell in cells), default=0)
 
 
-def record(folder: RunFolder) -> Record:
+def record(folder: RunFolder, records: Path) -> Record:
     """The record of a run that is finished and measured.
 
+    Of one that was restored from a published file it is what `records` has of that file, with what is measured now.
+
     Raises:
-        RecordError: it is not, or was restored from a published file.
+        RecordError: it is not, or was restored from a file that is not on record.
         EvaluationError: its measurements cannot be read.
     """
     if not folder.weights.exists():
@@ -115,8 +117,11 @@ def record(folder: RunFolder) -> Record:
     recipe, network = folder.read_recipe(), folder.read_network()
     made: dict[str, Any] = checkpoint.read(folder.weights).state
     if "restored" in made:
-        why = f"was restored from {made['restored']}, which has no learning curve; keep the record of the run itself"
-        raise RecordError(folder.path, why)
+        before, measured = recorded(records, recipe.network, recipe.variant), measurements(folder)
+        if before is None or before.evaluation.sha256 != measured.sha256:
+            why = f"was restored from {made['restored']}, which has no learning curve, and no record is of that file"
+            raise RecordError(folder.path, why)
+        return before.model_copy(update={"evaluation": measured})
     costs = count(network)
     return Record(
         network=recipe.network,
@@ -139,10 +144,20 @@ def record(folder: RunFolder) -> Record:
 
 def write(made: Record, records: Path) -> Path:
     """Put a record where `read_all` finds it: RECORDS/<network>/<variant>.json."""
-    path = records / made.network / f"{made.variant}.json"
+    path = _place(records, made.network, made.variant)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, f"{made.model_dump_json(indent=1)}\n".encode())
     return path
+
+
+def recorded(records: Path, network: str, variant: str) -> Record | None:
+    """What is on record of a variant of a network, if anything.
+
+    Raises:
+        RecordError: the file is no record.
+    """
+    path = _place(records, network, variant)
+    return _read(path) if path.exists() else None
 
 
 def read_all(records: Path) -> dict[str, list[Record]]:
@@ -153,10 +168,7 @@ def read_all(records: Path) -> dict[str, list[Record]]:
     """
     found: dict[str, list[Record]] = {}
     for path in sorted(records.glob("*/*.json")):
-        try:
-            read = Record.model_validate_json(path.read_text())
-        except ValidationError as error:
-            raise RecordError(path, str(error)) from error
+        read = _read(path)
         found.setdefault(read.network, []).append(read)
     for runs in found.values():
         runs.sort(key=lambda run: (run.noise != "multiplicative", run.sigma_train))
@@ -176,6 +188,17 @@ def best(runs: Sequence[Record], noise: NoiseKind, sigma: float, votes: int) -> 
     return max(
         found, key=lambda pair: (pair[1].accuracy, -pair[0].sigma_train, not pair[0].calibrated_at), default=None
     )
+
+
+def _place(records: Path, network: str, variant: str) -> Path:
+    return records / network / f"{variant}.json"
+
+
+def _read(path: Path) -> Record:
+    try:
+        return Record.model_validate_json(path.read_text())
+    except ValidationError as error:
+        raise RecordError(path, str(error)) from error
 
 
 def _changed(recipe: Recipe) -> dict[str, JsonValue]:

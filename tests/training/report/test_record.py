@@ -18,7 +18,7 @@ from noisevote.training.runs.run_folder import RunFolder
 @pytest.fixture(scope="module")
 def made(measured: RunFolder) -> Record:
     """Its record."""
-    return record.record(measured)
+    return record.record(measured, measured.path)
 
 
 def test_record_holds_what_the_run_left(made: Record, measured: RunFolder) -> None:
@@ -48,7 +48,7 @@ def test_epoch_that_was_begun_twice_counts_once(measured: RunFolder, made: Recor
     first = next(line for line in lines if '"epoch", ' in line)
     doubled = json.dumps(json.loads(first) | {"loss": 99.0})
     folder.log.write_text("\n".join([doubled, *lines]))
-    assert record.record(folder).epochs == made.epochs
+    assert record.record(folder, tmp_path).epochs == made.epochs
 
 
 def test_record_tells_what_the_weights_started_from(measured: RunFolder, made: Record, tmp_path: Path) -> None:
@@ -58,26 +58,33 @@ def test_record_tells_what_the_weights_started_from(measured: RunFolder, made: R
     start.open(Recipe(sigma_train=0.6, flip=True))
     shutil.copytree(measured.path, folder.path)
     folder.recipe.write_text(recipe.model_copy(update={"init": str(start.path)}).model_dump_json())
-    on = record.record(folder)
+    on = record.record(folder, tmp_path)
     assert on.began == ({"sigma_train": 0.6, "flip": True},)
     assert on.starts == (Recipe(sigma_train=0.6, flip=True),)
     assert (made.began, made.recipe) == ((), recipe)
 
 
-def test_restored_run_has_no_record(measured: RunFolder, tmp_path: Path) -> None:
-    """It has no learning curve, and would take the place of the record that has it."""
-    folder = RunFolder(tmp_path / "run")
+def test_restored_run_keeps_the_record_of_its_file(measured: RunFolder, made: Record, tmp_path: Path) -> None:
+    """It has no learning curve of its own: it takes that on record of the same file, and is refused without one."""
+    folder, records = RunFolder(tmp_path / "run"), tmp_path / "records"
     shutil.copytree(measured.path, folder.path)
     weights = checkpoint.read(folder.weights)
     checkpoint.write(folder.weights, Checkpoint(weights.tensors, weights.state | {"restored": "mnist-cnn/3/mul-0.9"}))
     with pytest.raises(RecordError, match=r"restored from mnist-cnn/3/mul-0\.9"):
-        record.record(folder)
+        record.record(folder, records)
+    other = made.evaluation.model_copy(update={"sha256": "0" * 64})
+    record.write(made.model_copy(update={"evaluation": other}), records)
+    with pytest.raises(RecordError, match="no record is of that file"):
+        record.record(folder, records)
+    before = made.evaluation.model_copy(update={"cells": made.evaluation.cells[:1]})
+    record.write(made.model_copy(update={"evaluation": before}), records)
+    assert record.record(folder, records) == made
 
 
 def test_unfinished_run_is_refused(tmp_path: Path) -> None:
     """There is no result to record, and the message says so."""
     with pytest.raises(RecordError, match="not finished"):
-        record.record(RunFolder(tmp_path))
+        record.record(RunFolder(tmp_path), tmp_path)
 
 
 def test_records_are_read_as_they_were_written(made: Record, tmp_path: Path) -> None:
