@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from noisevote.model_store.accuracy_table import Estimate, accuracy_table, effective_sigma
+from noisevote.model_store.accuracy_table import SAME_SIGMA, Estimate, accuracy_table, effective_sigma
 from noisevote.model_store.manifest import Variant
 from noisevote.noise_op.contract import NoiseKind
 
@@ -19,6 +19,22 @@ def estimate(variant: Variant, noise: NoiseKind, sigma: float, votes: int, reads
     """The variant's accuracy at this noise with so many votes; None if its table has nothing on the noise kind."""
     table = accuracy_table(variant, noise, sigma)
     return None if table is None else table.estimate(effective_sigma(sigma, reads), votes)
+
+
+def measured_range(variant: Variant, noise: NoiseKind) -> tuple[float, float] | None:
+    """Least and largest effective sigma of a noise kind in the variant's table; without noise, kinds are alike.
+
+    An int8 twin is calibrated for these: beyond them its bytes end before its signals do.
+    """
+    points = [point for point in variant.accuracy if point.noise == noise or point.sigma == 0]
+    sigmas = [effective_sigma(point.sigma, point.reads) for point in points]
+    return (min(sigmas), max(sigmas)) if sigmas else None
+
+
+def measured_around(variant: Variant, noise: NoiseKind, sigma: float, reads: int = 1) -> bool:
+    """Whether this noise lies within what the variant was measured at."""
+    found = measured_range(variant, noise)
+    return found is not None and found[0] - SAME_SIGMA <= effective_sigma(sigma, reads) <= found[1] + SAME_SIGMA
 
 
 def select(variants: Iterable[Variant], noise: NoiseKind, sigma: float, votes: int, reads: int = 1) -> Variant:

@@ -7,8 +7,9 @@ from functools import cached_property, lru_cache
 from typing import Final, NamedTuple
 
 from noisevote.engine.session_key import SessionKey
+from noisevote.model_store.accuracy_table import effective_sigma
 from noisevote.model_store.manifest import Manifest, Precision, PrecisionChoice, Variant
-from noisevote.model_store.selection import NoVariantsError, select
+from noisevote.model_store.selection import NoVariantsError, measured_around, measured_range, select
 from noisevote.noise_op.contract import NoiseKind
 from noisevote.service.errors import InvalidValueError, UnknownModelError, UnknownVariantError, UnknownVersionError
 from noisevote.service.scheduling.batch_size import BatchProfile
@@ -46,12 +47,15 @@ class ServedVersion:
 
         Choosing walks through all measured points, and requests repeat a few settings over and over.
         """
+        # of the variants alone: the version itself must go as soon as nobody uses it
+        twins = tuple(variant for variant in self.variants if variant.twin)
         floats = tuple(variant for variant in self.variants if variant.precision == "float32")
-        twins = {variant.twin for variant in self.variants}
-        with_twin = tuple(variant for variant in floats if variant.name in twins)
 
         def chosen(twins_only: bool, noise: NoiseKind, sigma: float, votes: int, reads: int) -> Variant:
-            return select(with_twin if twins_only else floats, noise, sigma, votes, reads)
+            if not twins_only:
+                return select(floats, noise, sigma, votes, reads)
+            fitting = {twin.twin for twin in twins if measured_around(twin, noise, sigma, reads)}
+            return select((each for each in floats if each.name in fitting), noise, sigma, votes, reads)
 
         return lru_cache(maxsize=CHOICES_KEPT)(chosen)
 
@@ -62,17 +66,29 @@ class ServedVersion:
     def best(self, noise: NoiseKind, sigma: float, votes: int, reads: int, precision: PrecisionChoice) -> Variant:
         """The variant with the best float32 accuracy for this noise and these votes, computed in this precision.
 
-        In int8 the best of those that have a twin is taken; `any` stays with the best, whether it has one or not.
+        In int8 the best of those that have a twin is taken; `any` stays with the best, whether it has one or not. A
+        twin counts only where it was measured at such noise: beyond, its bytes end before its signals do.
 
         Raises:
-            InvalidValueError: nothing is served in this precision.
+            InvalidValueError: nothing is served in this precision, or not under this noise.
         """
         try:
             chosen = self._select(precision == "int8", noise, sigma, votes, reads)
         except NoVariantsError:
-            whose = f"no variant of {self.manifest.name} {self.manifest.version}"
-            raise InvalidValueError("precision", f"{precision}; {whose} is served in it") from None
-        return chosen if precision == "float32" else self.computed(chosen, precision)
+            raise InvalidValueError("precision", f"{precision}; {self._why_none(noise, sigma, reads)}") from None
+        if precision == "float32":
+            return chosen
+        return self._computed(chosen, precision, lambda twin: measured_around(twin, noise, sigma, reads))
+
+    def _why_none(self, noise: NoiseKind, sigma: float, reads: int) -> str:
+        whose = f"no variant of {self.manifest.name} {self.manifest.version} is served in it"
+        ranges = [found for each in self.variants if each.twin and (found := measured_range(each, noise))]
+        if not ranges:
+            under = f" under {noise} noise" if any(each.twin for each in self.variants) else ""
+            return whose + under
+        least, most = min(first for first, _ in ranges), max(last for _, last in ranges)
+        at = f"{effective_sigma(sigma, reads):.4g}"
+        return f"{whose} at sigma {at}; its twins were measured under {noise} noise from {least:g} to {most:g}"
 
     def computed(self, variant: Variant, precision: PrecisionChoice) -> Variant:
         """The variant itself or its twin, whichever computes in this precision; of `any` the faster one here.
@@ -82,17 +98,20 @@ class ServedVersion:
         Raises:
             InvalidValueError: it is not served in this precision.
         """
-        pair = self._pair(variant)
+        return self._computed(variant, precision, lambda _: True)
+
+    def _computed(self, variant: Variant, precision: PrecisionChoice, fits: Callable[[Variant], bool]) -> Variant:
+        pair = self._pair(variant, fits)
         if precision == "any":
             return min(pair.values(), key=self._row_s)
         if precision not in pair:
             raise InvalidValueError("precision", f"{precision}; variant {variant.name!r} is not served in it")
         return pair[precision]
 
-    def _pair(self, variant: Variant) -> dict[Precision, Variant]:
-        """A variant and its twin, or its twin's variant, by precision."""
+    def _pair(self, variant: Variant, fits: Callable[[Variant], bool]) -> dict[Precision, Variant]:
+        """A variant and the newest of its twins that fits, or its twin's variant, by precision."""
         family = variant.twin or variant.name
-        known = [each for each in self.variants if family in (each.twin, each.name)]
+        known = [each for each in self.variants if each.name == family or (each.twin == family and fits(each))]
         oldest_first = sorted(known, key=self.manifest.operator_version)
         return {each.precision: each for each in oldest_first} | {variant.precision: variant}
 

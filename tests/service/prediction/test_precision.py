@@ -1,3 +1,4 @@
+import weakref
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,13 @@ BEST_8, NEXT_8 = (
 ALL = (BEST, NEXT, CLEAN, BEST_8, NEXT_8)
 
 
-NEWER_8 = variant("mul-0.9-int8-op2", precision="int8", twin="mul-0.9", operator_version=2)
+NEWER_8 = variant(
+    "mul-0.9-int8-op2",
+    precision="int8",
+    twin="mul-0.9",
+    operator_version=2,
+    accuracy=[point(0.0, 1.0), point(1.0, 1.0)],
+)
 
 
 def served(variants: tuple[Variant, ...] = ALL, seconds: dict[str, float] | None = None) -> ServedVersion:
@@ -89,6 +96,37 @@ def test_any_is_what_is_measured_to_be_faster_here() -> None:
     assert chosen(fast, precision="any") == "mul-0.9-int8"
     assert chosen(slow, precision="any") == "mul-0.9"
     assert chosen(fast, precision="any", sigma=0.0) == "mul-0.0"
+
+
+def test_a_twin_counts_only_where_it_was_measured() -> None:
+    """Beyond its table's sigmas `any` stays in float32, and `int8` takes the next best twin or says what there is."""
+    best = variant("mul-0.9", accuracy=[point(0.0, 0.9), point(1.0, 0.9)])
+    low = variant("mul-0.9-int8", precision="int8", twin="mul-0.9", accuracy=[point(0.0, 1.0), point(0.4, 1.0)])
+    version = served((best, NEXT, low, NEXT_8), seconds={"mul-0.9-int8": 0.5})
+    assert chosen(version, precision="int8", sigma=0.4) == chosen(version, precision="any", sigma=0.4) == "mul-0.9-int8"
+    assert chosen(version, precision="any", sigma=0.41) == "mul-0.9"
+    assert chosen(version, precision="int8", sigma=0.41) == "mul-0.5-int8"
+    assert chosen(version, "mul-0.9", "int8", sigma=3.0) == "mul-0.9-int8"  # it is asked for by name
+    four = VoteOptions(sigma=0.8, reads=4, precision="int8")
+    assert chosen_variant(version, four, "float32").name == "mul-0.9-int8"  # noise of 0.4
+    with pytest.raises(
+        InvalidValueError,
+        match=r"precision: int8; no variant of tiny 1 is served in it at sigma 1\.01; "
+        r"its twins were measured under multiplicative noise from 0 to 1$",
+    ):
+        chosen(version, precision="int8", sigma=1.01)
+    additive = VoteOptions(sigma=0.3, noise="additive", precision="int8")
+    with pytest.raises(InvalidValueError, match=r"at sigma 0\.3; its twins .* additive noise from 0 to 0$"):
+        chosen_variant(version, additive, "float32")
+
+
+def test_the_choice_does_not_keep_its_version_alive() -> None:
+    """A version that is no longer used goes at once, with its sessions, whatever was chosen of it before."""
+    version = served()
+    chosen(version, precision="int8")
+    gone = weakref.ref(version)
+    del version
+    assert gone() is None
 
 
 def test_what_is_not_served_in_a_precision_is_refused_by_name() -> None:
