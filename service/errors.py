@@ -41,6 +41,17 @@ class InvalidHttpError(ServiceError):
     code = "invalid_http"
 
 
+class UnknownTransferCodingError(ServiceError):
+    """The request came in a transfer coding that is not undone here."""
+
+    status = 501
+    code = "unknown_transfer_coding"
+
+    def __init__(self, codings: bytes) -> None:
+        known = codings.decode("latin-1")[:SHOWN_HEADER_CHARACTERS]
+        super().__init__(f"transfer-encoding: {known!r} is not chunked; compress with content-encoding")
+
+
 class InvalidEncodingError(ServiceError):
     """The body is not what its content encoding says."""
 

@@ -13,6 +13,7 @@ from uvicorn.server import ServerState
 
 from noisevote.service.connections.beginning import BeginsInTurns
 from noisevote.service.connections.door import Door
+from noisevote.service.connections.header_rules import fault_of
 from noisevote.service.connections.held_bytes import SHORT_BODY_BYTES, HeldBytes
 from noisevote.service.connections.joining import JoiningTransport
 from noisevote.service.connections.limits import Phase
@@ -212,6 +213,8 @@ class LimitedProtocol(BeginsInTurns):
             return
         if isinstance(error.__context__, _TooLargeError):
             self._refuse_in_turn(HeaderTooLargeError(self.door.max_header_bytes))
+        elif isinstance(error.__context__, _UnfitError):
+            self._refuse_in_turn(error.__context__.fault)
         else:
             self.door.warn("invalid HTTP was refused")
             self._refuse_in_turn(InvalidHttpError(f"http: the request cannot be parsed ({str(error)[:200]})"))
@@ -267,6 +270,8 @@ class LimitedProtocol(BeginsInTurns):
         size = len(self.url) + LINE_BYTES * len(self.headers) + sum(map(len, chain.from_iterable(self.headers)))
         if size > self.door.max_header_bytes:
             raise _TooLargeError
+        if fault := fault_of(self.parser.get_http_version(), self.headers):
+            raise _UnfitError(fault)
         self._announced = int(dict(self.headers).get(b"content-length", 0))  # the parser has refused what is no number
         cast("dict[str, Any]", self.scope)[DEPARTURE] = Departure(self.flow.resume_reading)
         super().on_headers_complete()
@@ -359,6 +364,14 @@ class _TooLargeError(Exception):
 
 class _TooManyError(Exception):
     """Raised there too."""
+
+
+class _UnfitError(Exception):
+    """Raised there too, with what is wrong with the header."""
+
+    def __init__(self, fault: ServiceError) -> None:
+        super().__init__()
+        self.fault = fault
 
 
 def protocol_of(door: Door) -> type[LimitedProtocol]:

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from noisevote.service.errors import ServiceError
+from noisevote.service.rest.methods import allowed_methods
 from noisevote.service.validation import shown
 
 # Messages name what was sent, and people write long names: beyond this nothing of them is of use.
@@ -65,7 +66,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
     code = {404: "unknown_path", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     path = shown(request.scope["path"])[1:-1]  # not that of its URL, which leaves line ends out
     message = f"{shown(request.method)[1:-1]} {path}: {error.detail}"
-    return error_response(request.scope, error.status_code, code, message, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:  # the router names those of the one route that it looked at last
+        headers["Allow"] = ", ".join(allowed_methods(request.app.routes, request.scope))
+    return error_response(request.scope, error.status_code, code, message, headers)
 
 
 async def _client_left(_: Request, __: Exception) -> Response:

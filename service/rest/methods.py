@@ -26,19 +26,25 @@ class Methods:
         """Translate, or pass on."""
         if scope["type"] == "http" and scope["method"] == "HEAD":
             await self._app({**scope, "method": "GET"}, receive, _without_body(send))
-        elif scope["type"] == "http" and scope["method"] == "OPTIONS" and (allowed := self._allowed(scope)):
+        elif (
+            scope["type"] == "http"
+            and scope["method"] == "OPTIONS"
+            and (allowed := allowed_methods(self._routes, scope))
+        ):
             await Response(status_code=204, headers={"Allow": ", ".join(allowed)})(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    def _allowed(self, scope: Scope) -> list[str]:
-        """Methods of the path; empty: there is no such path."""
-        found = [method for method in METHODS if self._has({**scope, "method": method})]
-        heads = ["HEAD"] if "GET" in found else []
-        return [*found, *heads, "OPTIONS"] if found else []
 
-    def _has(self, scope: Scope) -> bool:
-        return any(route.matches(scope)[0] is Match.FULL for route in self._routes)
+def allowed_methods(routes: Sequence[BaseRoute], scope: Scope) -> list[str]:
+    """Methods of a request's path; empty: there is no such path."""
+
+    def has(method: str) -> bool:
+        return any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
+
+    found = [method for method in METHODS if has(method)]
+    heads = ["HEAD"] if "GET" in found else []
+    return [*found, *heads, "OPTIONS"] if found else []
 
 
 def _without_body(send: Send) -> Send:

@@ -61,6 +61,8 @@ def test_a_wish_for_http_2_is_ignored(hasty: tuple[str, int], length: bytes, par
         b"GET http://[ HTTP/1.1\r\nhost: x\r\n\r\n",
         b"GET / HTTP/1.1\r\nhost: x\r\nbad header\r\n\r\n",
         b"CONNECT localhost:80 HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         HEAD + b"content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n{}",

@@ -130,12 +130,13 @@ async def test_what_follows_a_body_is_no_header() -> None:
     clients = Clients(1)
     protocol = clients.protocols[0]
     protocol.data_received(
-        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\nx-api-key: own\r\n\r\n"
+        b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\nx-api-key: own\r\n\r\n"
         b"1\r\na\r\n0\r\nx-api-key: other\r\nhost: other\r\n\r\n" + HEALTH
     )
     first = protocol._answering
     assert first is not None
-    assert first.scope["headers"] == [(b"transfer-encoding", b"chunked"), (b"x-api-key", b"own")]
+    own = [(b"host", b"a"), (b"transfer-encoding", b"chunked"), (b"x-api-key", b"own")]
+    assert first.scope["headers"] == own
     assert list(protocol.scope["headers"]) == [(b"host", b"localhost")]
     clients.leave()
 
@@ -182,7 +183,9 @@ async def whole_body(receive: Any) -> bytes:
         (b"GET / HTTP/1.1\r\nx: " + b"y" * 70_000 + b"\r\n\r\n", b"431"),
         (b"GET / HTTP/1.1\r\nx: " + b"y" * 100_000, b"431"),
         (b"CONNECT x:1 HTTP/1.1\r\n\r\n", b"400"),
-        (b"POST /third HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nno chunk\r\n", b"400"),
+        (b"GET /third HTTP/1.1\r\n\r\n", b"400"),
+        (b"POST /third HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", b"501"),
+        (b"POST /third HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nno chunk\r\n", b"400"),
     ],
 )
 async def test_what_is_not_taken_waits_for_the_answers_before_it(follows: bytes, status: bytes) -> None:
@@ -200,11 +203,11 @@ async def test_what_is_not_taken_waits_for_the_answers_before_it(follows: bytes,
     config.load()
     protocol = make(config, ServerState(), {})
     protocol.connection_made(transport)
-    first = b"POST /first HTTP/1.1\r\ncontent-length: 2\r\n\r\nab"
-    sent = first + b"GET /second HTTP/1.1\r\n\r\n" + follows
+    first = b"POST /first HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nab"
+    sent = first + b"GET /second HTTP/1.1\r\nhost: a\r\n\r\n" + follows
     for start in range(0, len(sent), PIECE_BYTES):
         protocol.data_received(sent[start : start + PIECE_BYTES])
-    protocol.data_received(b"GET /fourth HTTP/1.1\r\n\r\n")
+    protocol.data_received(b"GET /fourth HTTP/1.1\r\nhost: a\r\n\r\n")
     for _ in range(3):
         await asyncio.sleep(0)
     assert not transport.sent
@@ -222,6 +225,6 @@ async def test_what_cannot_be_parsed_of_a_request_that_is_being_answered_is_refu
     (protocol,) = clients.protocols
     transport = Written()
     protocol.transport = transport
-    protocol.data_received(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\nno chunk\r\n")
+    protocol.data_received(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\nno chunk\r\n")
     assert transport.sent.startswith(b"HTTP/1.1 400 ")
     clients.leave()

@@ -252,7 +252,7 @@ async def test_several_requests_at_once_wait() -> None:
     clients = Clients(AT_ONCE + 2)
     for number in range(AT_ONCE):
         clients.send(number, piece(number))
-    one = b"GET / HTTP/1.1\r\n\r\n"
+    one = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
     clients.send(AT_ONCE, 2 * one)
     clients.send(AT_ONCE + 1, one)
     assert not clients.transports[AT_ONCE].reading

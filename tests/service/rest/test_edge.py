@@ -146,13 +146,21 @@ async def test_head_is_get_without_its_body(client: httpx.AsyncClient) -> None:
 
 
 async def test_options_says_what_a_path_has(store: ModelStore, tmp_path: Path) -> None:
-    """Without a key; 404 where there is nothing."""
+    """Without a key; 404 where there is nothing; a wrong method is told the same with its 405."""
     async with keyed(store, tmp_path) as client:
         pages = ("/v1/models", "/docs", "/static-offline-docs/swagger-ui.css", "/playground/app.js")
         for path, allowed in ((PREDICT, "POST, OPTIONS"), *((page, "GET, HEAD, OPTIONS") for page in pages)):
             answer = await client.options(path)
             assert (answer.status_code, answer.content) == (204, b"")
             assert answer.headers["allow"] == allowed
+        for path, method, allowed in (
+            (PREDICT, "HEAD", "POST, OPTIONS"),
+            (PREDICT, "PATCH", "POST, OPTIONS"),
+            ("/v1/models", "BREW", "GET, HEAD, OPTIONS"),
+            ("/v1/models", "POST", "GET, HEAD, OPTIONS"),
+        ):
+            answer = await client.request(method, path, headers=ALICE)
+            assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
         assert (await client.options("/nothing")).status_code == 404
 
 
