@@ -8,17 +8,15 @@ from typing import Final
 import torch
 
 from noisevote.training.commands.options import (
-    STORE,
     Commands,
     add_device,
     add_recipe,
-    add_records,
     add_threads,
     data_of,
     recipe_of,
     usual_folder,
 )
-from noisevote.training.commands.run_names import run_of
+from noisevote.training.commands.run_names import add_named_runs, named_runs
 from noisevote.training.fit.calibration import calibrate, calibrated_folder
 from noisevote.training.fit.train import train
 from noisevote.training.runs.recipe import Recipe
@@ -64,18 +62,14 @@ def add_calibrate(commands: Commands) -> None:
         "calibrate", help="estimate the batch norms of finished runs under other sigmas, <run>-at-<sigma>"
     )
     parser.set_defaults(command=_calibrate)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or published MODEL/VERSION/VARIANT")
+    add_named_runs(parser)
     parser.add_argument("--sigmas", nargs="+", type=float, required=True, help="one result each")
     parser.add_argument("--norm-batches", type=int, help="batches to estimate from (default: as the run's recipe says)")
-    parser.add_argument("--store", type=Path, default=STORE, help="model store (default: model_store/models)")
-    add_records(parser)
-    add_threads(parser)
     add_device(parser)
 
 
 def _calibrate(options: argparse.Namespace) -> None:
-    for run in options.runs:
-        folder = run_of(run, options.store, options.records)
+    for folder in named_runs(options):
         for sigma in options.sigmas:
             out = calibrated_folder(folder, sigma)
             calibrate(folder, sigma, data_of(folder.read_recipe()), out, options.device, options.norm_batches)

@@ -2,7 +2,6 @@
 
 import argparse
 import math
-from pathlib import Path
 
 import torch
 
@@ -12,17 +11,8 @@ from noisevote.evaluation.onnx_runtime import OnnxRuntime
 from noisevote.evaluation.plan import Plan
 from noisevote.evaluation.results import EvaluationError
 from noisevote.noise_op.contract import NOISE_KINDS
-from noisevote.training.commands.options import (
-    SIGMAS,
-    STORE,
-    Commands,
-    add_device,
-    add_records,
-    add_runs,
-    add_threads,
-    data_of,
-)
-from noisevote.training.commands.run_names import run_of
+from noisevote.training.commands.options import SIGMAS, Commands, add_device, data_of
+from noisevote.training.commands.run_names import add_named_runs, named_runs
 from noisevote.training.errors import TrainingError
 from noisevote.training.measure import outputs
 from noisevote.training.measure.torch_twin import TorchTwin
@@ -40,10 +30,7 @@ def add_evaluate(commands: Commands) -> None:
     """Add `evaluate`."""
     parser = commands.add_parser("evaluate", help="measure runs on the test images, <run>/evaluation.json")
     parser.set_defaults(command=_evaluate)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, or published MODEL/VERSION/VARIANT")
-    parser.add_argument("--store", type=Path, default=STORE, help="model store (default: model_store/models)")
-    add_records(parser)
-    add_threads(parser)
+    add_named_runs(parser)
     parser.add_argument("--kinds", nargs="+", choices=NOISE_KINDS, default=NOISE_KINDS, help="noise kinds")
     parser.add_argument("--sigmas", nargs="+", type=float, default=SIGMAS, help="sigmas of each kind")
     parser.add_argument("--reads", nargs="+", type=int, default=[1], help="averaged reads: noise of sigma/√reads each")
@@ -60,7 +47,7 @@ def add_evaluate(commands: Commands) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     sigmas = tuple(sigma / math.sqrt(reads) for reads in options.reads for sigma in options.sigmas)
     plan = Plan(tuple(options.kinds), sigmas, options.votes, options.seed)
-    for folder in [run_of(run, options.store, options.records) for run in options.runs]:
+    for folder in named_runs(options):
         recipe = folder.read_recipe()
         if options.holdout and recipe.holdout == 0:
             raise NoHoldoutError(folder)
@@ -88,13 +75,13 @@ def add_outputs(commands: Commands) -> None:
     """Add `outputs`."""
     parser = commands.add_parser("outputs", help="measure how the outputs of one test input scatter, for the report")
     parser.set_defaults(command=_outputs)
-    add_runs(parser)
+    add_named_runs(parser)
     parser.add_argument("--index", type=int, default=0, help="which test input")
     parser.add_argument("--votes", type=int, default=1000, help="runs of it")
-    add_records(parser)
 
 
 def _outputs(options: argparse.Namespace) -> None:
-    test = data_of(options.runs[0].read_recipe()).test
-    found = outputs.outputs(options.runs, test, options.index, options.votes)
+    runs = named_runs(options)
+    test = data_of(runs[0].read_recipe()).test
+    found = outputs.outputs(runs, test, options.index, options.votes)
     print(outputs.write(found, options.records.parent / "outputs"))
