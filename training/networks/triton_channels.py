@@ -14,7 +14,8 @@ _CHANNELS = 32
 _RANGES = 512  # of rows, at most, each of which makes sums of its own
 
 
-@triton.jit
+# Every value that a kernel is specialised on is a compilation more, of which a loan of a card pays for each.
+@triton.jit(do_not_specialize=["rows", "tiles"])
 def _place(
     x_ptr, into_ptr, sums_ptr, rows, stride, channels, tiles,
     row_block: tl.constexpr, channel_block: tl.constexpr,
@@ -35,7 +36,7 @@ def _place(
     tl.store(at + channels, squares, channel < channels)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _activate(
     x_ptr, scale_ptr, shift_ptr, y_ptr, rows, stride, channels,
     row_block: tl.constexpr, channel_block: tl.constexpr,
@@ -50,7 +51,7 @@ def _activate(
     tl.store(y_ptr + row[:, None] * channels + channel[None, :], y.to(y_ptr.dtype.element_ty), inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "tiles"])
 def _collect(
     g_ptr, x_ptr, scale_ptr, shift_ptr, weight_ptr, into_ptr, sums_ptr, rows, stride, channels, tiles,
     first: tl.constexpr, row_block: tl.constexpr, channel_block: tl.constexpr,
@@ -80,7 +81,7 @@ def _collect(
     tl.store(at_sums + channels, products, known)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _through(
     g_ptr, x_ptr, gain_ptr, slope_ptr, offset_ptr, y_ptr, rows, g_stride, x_stride, channels,
     row_block: tl.constexpr, channel_block: tl.constexpr,
