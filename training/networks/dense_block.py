@@ -71,7 +71,7 @@ class _Add(torch.autograd.Function):
         block.filled = end = begin + x.shape[1]
         sums = block.kernels.place(block.rows_of(x), block.signals[:, begin:end]) / block.rows
         block.mean[begin:end] = sums[0]
-        block.variance[begin:end] = sums[1] - sums[0] * sums[0]
+        block.variance[begin:end] = (sums[1] - sums[0] * sums[0]).clamp(min=0)  # rounding can fall below
         block.gain[begin:end] = torch.rsqrt(block.variance[begin:end] + block.epsilon)
         ctx.block, ctx.own = block, slice(begin, end)
         return order.new_empty(0)

@@ -115,6 +115,19 @@ def test_where_nothing_computes_it_the_modules_do(monkeypatch: pytest.MonkeyPatc
         assert torch.equal(network(True)(images(2)), network(False)(images(2)))
 
 
+def test_a_channel_that_never_changes_stays_finite() -> None:
+    """However large its one value is, rounding leaves no variance below 0, and gradients are numbers."""
+    kernels = channels_of(CPU)
+    assert kernels is not None
+    x = (torch.ones(2, 3, 5, 5) * torch.tensor([1.1, 12345.678, -9e5]).view(3, 1, 1)).requires_grad_()
+    block, norm = DenseBlock(x, 3, 1e-5, kernels), torch.nn.BatchNorm2d(3)
+    block.read(norm, block.add(x)).square().sum().backward()  # type: ignore[no-untyped-call]  # untyped in torch
+    assert block.variance.min() >= 0
+    for gradient in (x.grad, norm.weight.grad, norm.bias.grad):
+        assert gradient is not None
+        assert gradient.isfinite().all()
+
+
 def test_a_pass_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its buffers go with the last gradient, without waiting for the garbage collector, or memory would run out."""
     made: list[weakref.ref[DenseBlock]] = []
