@@ -49,7 +49,7 @@ def calibrate(
     recipe = Recipe.model_validate({**before.model_dump(), "norm_sigma": sigma, "norm_batches": count})
     if not folder.weights.exists():
         raise CalibrationError(folder.path, "is not finished; train it first")
-    network = folder.read_network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as in train.py
+    network = folder.read_network().to_device(device)
     if not norms_of(network) or recipe.norm_batches == 0:
         raise CalibrationError(folder.path, "has no batch norms to estimate, or norm_batches is 0")
     out.open(recipe)

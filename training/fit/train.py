@@ -90,7 +90,7 @@ class Training:
         if recipe.init is not None:
             some = torch.from_numpy(examples.first(INPUTS).values(slice(None)))
             start_from(self.network, Path(recipe.init), some)
-        self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # an overload torch leaves out
+        self.network.to_device(device)
         self.average = _Average(self.network, recipe.average_decay)
         self.optimizer = _optimizer(self.network, recipe)
         self.schedule = OneCycleLR(self.optimizer, recipe.lr, total_steps=recipe.epochs * self.steps_per_epoch)

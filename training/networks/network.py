@@ -1,8 +1,9 @@
 """The base class of trainable networks, each of which describes itself."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
+import torch
 from torch import nn
 
 from noisevote.model_store.manifest import Padding
@@ -37,3 +38,10 @@ class Network(nn.Module):
     def __init__(self, *, free_scale: bool) -> None:
         super().__init__()
         self.free_scale = free_scale
+
+    def to_device(self, device: torch.device) -> Self:
+        """Itself there, channels-last; on a graphics card on the way module after module, until both were measured."""
+        self.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # an overload torch leaves out
+        if device.type == "cuda" and self.shared_norms:
+            self.shared_norms = False
+        return self

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from noisevote.evaluation.examples import Examples
 from noisevote.evaluation.plan import Plan
 from noisevote.evaluation.votes import cast_votes
 from noisevote.training.data.data_set import DataSet
@@ -55,3 +56,21 @@ def test_device_casts_the_same_votes(trained: RunFolder, data: DataSet) -> None:
     here = cast_votes(TorchTwin(trained, torch.device("cpu")), data.test, ("multiplicative", 0.7), plan)
     there = cast_votes(TorchTwin(trained, CUDA), data.test, ("multiplicative", 0.7), plan)
     assert np.mean(here != there) <= 0.002
+
+
+def test_dense_blocks_are_those_of_the_cpu() -> None:
+    """With shared norms, whose kernels are others there, gradients of DenseNet-40 agree but for rounding."""
+    recipe = Recipe(network="cifar10-densenet40", batch=8, precision="float32", weight_decay=0.0)
+    images = np.random.default_rng(0).integers(0, 256, (8, 3, 32, 32), dtype=np.uint8)
+    examples = Examples(images, np.arange(8, dtype=np.int64))
+    gradients = []
+    for device in (torch.device("cpu"), CUDA):
+        training = Training(recipe, examples, device)
+        training.network.train().shared_norms = True
+        inputs, labels = next(training._batches(0))
+        training.compute(inputs, labels, training._draws(0))
+        own = [
+            parameter.grad.cpu().flatten() for parameter in training.network.parameters() if parameter.grad is not None
+        ]
+        gradients.append(torch.cat(own))
+    assert torch.linalg.vector_norm(gradients[0] - gradients[1]) <= 0.05 * torch.linalg.vector_norm(gradients[0])
