@@ -70,8 +70,8 @@ DIGITS: Final = Choice(
     "mnist-cnn/3/mul-0.0", "mnist-cnn-robust/1/robust", pgd(76 / 255, 76 / 2550, 40), 6,
 )  # fmt: skip
 PICTURES: Final = Choice(
-    "cifar10", 300, "cifar10-cnn/2/mul-0.6", 0.6, (0, 1, 2, 4, 6, 8), 2,
-    "cifar10-cnn/2/mul-0.2", "cifar10-cnn-robust/1/robust", pgd(8 / 255, 2 / 255, 20), 3,
+    "cifar10", 300, "cifar10-cnn/3/mul-0.6", 0.6, (0, 1, 2, 4, 6, 8), 2,
+    "cifar10-cnn/3/mul-0.2", "cifar10-cnn-robust/1/robust", pgd(8 / 255, 2 / 255, 20), 3,
 )  # fmt: skip
 
 
