@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from pydantic import JsonValue
+
 from noisevote.evaluation.results import Cell, Evaluation, Measured
 from noisevote.noise_op.contract import NOISE_KINDS, NoiseKind
 from noisevote.training.measure import outputs
@@ -161,7 +163,7 @@ def _training(runs: Sequence[Record]) -> Iterable[str]:
         ["variant", "epochs", "minutes", "on", "votes by", "recipe where not the default", "mean weight norm", "commit"]
     )
     for run in runs:
-        changed = ", ".join(f"{key} {value}" for key, value in run.changed.items() if key != "epochs") or "–"
+        changed = ", ".join(_setting(key, value) for key, value in run.changed.items() if key != "epochs") or "–"
         minutes = sum(epoch.seconds for epoch in run.epochs) / 60
         norm = sum(run.weight_norms) / len(run.weight_norms)
         yield _row(
@@ -176,6 +178,13 @@ def _training(runs: Sequence[Record]) -> Iterable[str]:
                 (run.commit or "–")[:7],
             ]
         )
+
+
+def _setting(key: str, value: JsonValue) -> str:
+    """A field of a recipe; a published file that it started from by model, version and variant, as later ones go."""
+    *_, model, version, file = ("", "", *str(value).split("/"))
+    published = key == "init" and file.endswith(".onnx")
+    return f"init {model} {version} {file.removesuffix('.onnx')}" if published else f"{key} {value}"
 
 
 def _header(cells: Sequence[str]) -> Iterable[str]:
