@@ -20,7 +20,10 @@ STEPS: Final = 10  # of each way by turns, three times
 def faster_way(
     computed: Gradients, given: tuple[Tensor, Tensor, Draws], folder: RunFolder, made_of: Callable[[Gradients], Compute]
 ) -> Compute:
-    """Measure both ways on one batch, leave the network on the faster one, and return what computes it.
+    """Measure both ways on one batch, leave the network on the faster one, and return what computes it, made anew.
+
+    Anew, since what was recorded of one way puts gradients where the network had them then, and recording the other way
+    has moved them.
 
     The network's gradients are of no use afterwards; all else of it is as before. The log says what a step took, in
     milliseconds without the optimiser; a way that fails is not taken.
@@ -56,7 +59,8 @@ def faster_way(
             tensor.copy_(before[name])
     told = {("shared" if shared else "plain"): round(took, 3) for shared, took in milliseconds.items()}
     folder.append("step", milliseconds=told, shared_norms=fastest, **failed)
-    return ways[fastest]
+    network.zero_grad()
+    return made_of(computed)
 
 
 def _milliseconds(compute: Compute, given: tuple[Tensor, Tensor, Draws]) -> float:
