@@ -165,15 +165,20 @@ void place(const Span& span, const T* x, T* into, double* out, const Team& team)
   });
 }
 
-template <class T>
-void activate(const Span& span, const T* x, const Affine& affine, T* y, const Team& team) {
+// op(row, channel, mask) for each sixteen channels of each row.
+template <class Op>
+void over_channels(const Span& span, const Team& team, const Op& op) {
   over_rows(span.rows, team, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row)
-      for (int64_t at = 0; at < span.channels; at += kWidth) {
-        const Mask m = first(span.channels - at);
-        const F z = mul_add(load(x + row * span.stride + at, m), load(affine.scale + at, m), load(affine.shift + at, m));
-        store(y + row * span.channels + at, where_positive(z, z), m);
-      }
+      for (int64_t at = 0; at < span.channels; at += kWidth) op(row, at, first(span.channels - at));
+  });
+}
+
+template <class T>
+void activate(const Span& span, const T* x, const Affine& affine, T* y, const Team& team) {
+  over_channels(span, team, [&](int64_t row, int64_t at, Mask m) {
+    const F z = mul_add(load(x + row * span.stride + at, m), load(affine.scale + at, m), load(affine.shift + at, m));
+    store(y + row * span.channels + at, where_positive(z, z), m);
   });
 }
 
@@ -204,14 +209,10 @@ void collect(const Span& span, const T* g, const T* x, const Affine& affine, con
 template <class T>
 void through(const Span& span, const T* g, const T* x, const float* gain, const float* slope, const float* offset, T* y,
              const Team& team) {
-  over_rows(span.rows, team, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row)
-      for (int64_t at = 0; at < span.channels; at += kWidth) {
-        const Mask m = first(span.channels - at);
-        const F own = mul_add(load(x + row * span.stride + at, m), load(slope + at, m), load(offset + at, m));
-        const F v = mul_add(load(g + row * span.stride + at, m), load(gain + at, m), negative(own));
-        store(y + row * span.channels + at, v, m);
-      }
+  over_channels(span, team, [&](int64_t row, int64_t at, Mask m) {
+    const F own = mul_add(load(x + row * span.stride + at, m), load(slope + at, m), load(offset + at, m));
+    const F v = mul_add(load(g + row * span.stride + at, m), load(gain + at, m), negative(own));
+    store(y + row * span.channels + at, v, m);
   });
 }
 
