@@ -211,9 +211,7 @@ class LimitedProtocol(BeginsInTurns):
         if isinstance(error.__context__, _TooManyError):
             self.refuse(InvalidHttpError(f"http: more than {MOST_WAITING} requests wait for those before them"))
             return
-        if isinstance(error.__context__, _TooLargeError):
-            self._refuse_in_turn(HeaderTooLargeError(self.door.max_header_bytes))
-        elif isinstance(error.__context__, _UnfitError):
+        if isinstance(error.__context__, _UnfitError):
             self._refuse_in_turn(error.__context__.fault)
         else:
             self.door.warn("invalid HTTP was refused")
@@ -269,7 +267,7 @@ class LimitedProtocol(BeginsInTurns):
             return
         size = len(self.url) + LINE_BYTES * len(self.headers) + sum(map(len, chain.from_iterable(self.headers)))
         if size > self.door.max_header_bytes:
-            raise _TooLargeError
+            raise _UnfitError(HeaderTooLargeError(self.door.max_header_bytes))
         if fault := fault_of(self.parser.get_http_version(), self.headers):
             raise _UnfitError(fault)
         self._announced = int(dict(self.headers).get(b"content-length", 0))  # the parser has refused what is no number
@@ -358,12 +356,8 @@ class LimitedProtocol(BeginsInTurns):
         self.transport.write(b"".join(content))
 
 
-class _TooLargeError(Exception):
-    """Raised within the parser's calls, which makes the parser stop."""
-
-
 class _TooManyError(Exception):
-    """Raised there too."""
+    """Raised within the parser's calls, which makes the parser stop."""
 
 
 class _UnfitError(Exception):

@@ -82,7 +82,9 @@ class ServedVersion:
 
     def _why_none(self, noise: NoiseKind, sigma: float, reads: int) -> str:
         whose = f"no variant of {self.manifest.name} {self.manifest.version} is served in it"
-        ranges = [found for each in self.variants if each.twin and (found := measured_range(each, noise))]
+        ranges = [
+            found for each in self.variants if each.twin and (found := measured_range(each, noise)) and found[1] > 0
+        ]
         if not ranges:
             under = f" under {noise} noise" if any(each.twin for each in self.variants) else ""
             return whose + under
